@@ -1,0 +1,1 @@
+//! The IO-Bond as code: front end, mailbox, shadow vrings.

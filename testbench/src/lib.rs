@@ -1,0 +1,1 @@
+//! Scenarios, boards, worlds, measurements and the bmhive command line.

@@ -1,0 +1,68 @@
+//! Register: Offset
+
+#[allow(unused_imports)]
+use super::_root; // alias to root module of generated code
+
+/// Offset
+#[repr(transparent)]
+#[derive(Copy, Clone, Eq, PartialEq)]
+pub struct Offset(u32);
+
+unsafe impl Send for Offset {}
+unsafe impl Sync for Offset {}
+
+impl core::default::Default for Offset {
+    fn default() -> Self {
+        Self(0x0)
+    }
+}
+
+impl peakrdl_rust::reg::Register for Offset {
+    type Regwidth = u32;
+    type Accesswidth = u32;
+    type Access = peakrdl_rust::access::R;
+    type ByteEndian = peakrdl_rust::endian::LittleEndian;
+    type WordEndian = peakrdl_rust::endian::LittleEndian;
+
+    unsafe fn from_raw(val: Self::Regwidth) -> Self {
+        Self(val)
+    }
+
+    fn to_raw(self) -> Self::Regwidth {
+        self.0
+    }
+}
+
+impl Offset {
+    pub const VALUE_OFFSET: usize = 0;
+    pub const VALUE_WIDTH: usize = 32;
+    pub const VALUE_MASK: u32 = 0xFFFF_FFFF;
+
+    /// value
+    ///
+    /// Byte offset in the function's virtio BAR.
+    #[inline(always)]
+    #[allow(clippy::missing_panics_doc)]
+    #[must_use]
+    pub fn value(&self) -> u32 {
+        let val = (self.0 >> Self::VALUE_OFFSET) & Self::VALUE_MASK;
+        val
+    }
+}
+
+impl core::fmt::Debug for Offset {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Offset").field("value", &self.value()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_default() {
+        let reg = Offset::default();
+        assert_eq!(reg.value(), 0);
+    }
+}

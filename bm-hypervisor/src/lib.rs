@@ -1,1 +1,3 @@
-//! One process per compute board: polls an IO-Bond and hands shadow vrings to vhost-user back ends.
+//! One process per compute board: polls an IO-Bond and hands its shadow vrings to vhost-user back ends.
+
+pub mod port;

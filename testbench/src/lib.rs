@@ -1,1 +1,3 @@
-//! Scenarios, boards, worlds, measurements and the bmhive command line.
+//! Scenarios, boards, worlds, measurements and the `bmhive` command line.
+
+pub mod board;

@@ -1,0 +1,72 @@
+//! How the base reaches an IO-Bond: its register page, and base memory that it may touch.
+//!
+//! A port is a door and no more: it neither interprets registers nor owns memory. The in-process emulator is behind one in
+//! testbench; VFIO and vfio-user come with the boards that need them.
+
+use std::os::fd::BorrowedFd;
+
+use iobond_spec::{address::BaseAddr, register_access::RegisterIo};
+
+/// A piece of this process's memory that an IO-Bond is to reach by DMA. It is a file so that a device in another process can
+/// map it, and it is mapped here so that an IOMMU can be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Region<'a> {
+    /// The memfd.
+    pub file: BorrowedFd<'a>,
+    /// Where the region begins in the file, a multiple of the page size.
+    pub file_offset: u64,
+    /// Length in bytes, a multiple of the page size.
+    pub length: u64,
+    /// Where it is mapped in this process.
+    pub host_address: u64,
+    /// The I/O virtual address under which the IO-Bond is to see it.
+    pub iova: BaseAddr,
+}
+
+/// A mapping that a port could not make or undo.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// The region overlaps one that is mapped.
+    #[error("cannot map {length:#x} bytes at {iova} for DMA: overlaps an earlier mapping; unmap that one first")]
+    Overlap {
+        /// Where the region was to go.
+        iova: BaseAddr,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// Nothing is mapped there.
+    #[error("cannot unmap {iova}: no region was mapped there")]
+    NotMapped {
+        /// The address that was named.
+        iova: BaseAddr,
+    },
+    /// The system refused.
+    #[error("cannot map {length:#x} bytes at {iova} for DMA: {source}")]
+    System {
+        /// Where the region was to go.
+        iova: BaseAddr,
+        /// Its length in bytes.
+        length: u64,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// How the base reaches one IO-Bond.
+///
+/// Registers are reached through [`RegisterIo`]: reads may be slow (a PCIe round trip), writes are posted and in order.
+/// Implementations are cheap to call and may be used from the poll thread and the control thread at once.
+pub trait Port: RegisterIo + Send + Sync {
+    /// Makes `region` reachable for the device at `region.iova`. The device still refuses it until a DMA window grants it.
+    /// The caller keeps file and mapping alive until [`Port::unmap_dma`].
+    ///
+    /// # Errors
+    /// [`PortError::Overlap`] or [`PortError::System`]; nothing is mapped then.
+    fn map_dma(&self, region: &Region<'_>) -> Result<(), PortError>;
+
+    /// Undoes [`Port::map_dma`]. When it returns, the device no longer touches the region.
+    ///
+    /// # Errors
+    /// [`PortError::NotMapped`].
+    fn unmap_dma(&self, iova: BaseAddr) -> Result<(), PortError>;
+}

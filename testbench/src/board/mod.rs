@@ -1,0 +1,3 @@
+//! Who sits on a compute board.
+
+pub mod bus;

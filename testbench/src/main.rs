@@ -1,0 +1,3 @@
+//! The `bmhive` command line.
+
+fn main() {}

@@ -1,3 +1,78 @@
-//! Every chore of this repository, as `cargo xtask NAME`.
+//! The chores of this repository: `cargo xtask setup | registers | check | test`.
+//!
+//! What CI runs is what a developer runs: `.ci/run` calls `cargo xtask test`. Left out: whatever cargo does by itself
+//! (`cargo run --release` is the demonstration).
 
-fn main() {}
+mod check;
+mod command;
+mod house;
+mod registers;
+mod report;
+mod setup;
+mod tier;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{report::Report, tier::Tier, tree::Tree};
+
+/// The chores of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what the project needs: Debian packages and a Python environment under target/venv.
+    Setup,
+    /// Generate the register layer and the register reference from iobond.rdl.
+    Registers {
+        /// Change nothing; fail when a committed file differs from what would be generated.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Formatting, lints, documentation, generated files and the rules of the house.
+    Check,
+    /// Run one tier of tests; without a tier: setup, check and every tier.
+    Test {
+        /// Which tier to run.
+        tier: Option<Tier>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut report = Report::default();
+    match Tree::of_this_repository() {
+        Ok(tree) => run(&arguments.chore, &tree, &mut report),
+        Err(error) => {
+            report.step("list the tracked files", || Err(error));
+        }
+    }
+    report.close()
+}
+
+/// Runs a chore; what fails is in the report.
+fn run(chore: &Chore, tree: &Tree, report: &mut Report) {
+    match chore {
+        Chore::Setup => {
+            setup::run(tree, report);
+        }
+        Chore::Registers { check } => registers::run(tree, report, *check),
+        Chore::Check => check::run(tree, report),
+        Chore::Test { tier: Some(tier) } => tier.run(tree, report),
+        Chore::Test { tier: None } => {
+            if setup::run(tree, report) {
+                check::run(tree, report);
+                for tier in Tier::ALL {
+                    tier.run(tree, report);
+                }
+            }
+        }
+    }
+}

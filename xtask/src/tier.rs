@@ -1,0 +1,157 @@
+//! Tiers of tests, told apart by the name of the file: `tests/process_*.rs` of any crate starts other processes, every
+//! other test is a unit test.
+//!
+//! `cargo nextest` runs them where it is installed (it ends a test that hangs, see .config/nextest.toml), `cargo test`
+//! otherwise. Both select by target, so both run the same tests.
+
+use std::{collections::BTreeSet, process::Command};
+
+use anyhow::{Result, anyhow, bail};
+use clap::ValueEnum;
+
+use crate::{
+    command,
+    report::{Counts, Report},
+    tree::Tree,
+};
+
+/// A tier of tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// Everything inside one process, and the examples in the documentation.
+    Unit,
+    /// Tests that start the programs of this workspace.
+    Process,
+}
+
+impl Tier {
+    /// Every tier, the fastest first.
+    pub const ALL: [Self; 2] = [Self::Unit, Self::Process];
+
+    /// Runs the tier.
+    pub fn run(self, tree: &Tree, report: &mut Report) {
+        let targets = targets(tree);
+        let (process, unit): (Vec<_>, Vec<_>) = targets.iter().partition(|name| name.starts_with("process_"));
+        match self {
+            Self::Unit => {
+                report.tests("unit tests", || test(tree, "default", &["--lib", "--bins"], &unit));
+                report.tests("documentation tests", || {
+                    watch(tree.cargo().args(["test", "--workspace", "--doc"]))
+                });
+            }
+            Self::Process => {
+                // A test finds the programs of other crates beside its own; cargo builds only those of its own crate.
+                let build = |report: &mut Report| {
+                    report.step("programs", || {
+                        command::run(tree.cargo().args(["build", "--workspace", "--bins"]))
+                    })
+                };
+                if build(report) {
+                    report.tests("process tests", || test(tree, "process", &[], &process));
+                }
+            }
+        }
+    }
+}
+
+/// Names of the integration tests: `CRATE/tests/NAME.rs` and `CRATE/tests/NAME/main.rs`.
+fn targets(tree: &Tree) -> BTreeSet<&str> {
+    tree.files.iter().filter_map(|file| target(&file.path)).collect()
+}
+
+fn target(path: &str) -> Option<&str> {
+    let (_, inside) = path.split_once("/tests/")?;
+    let name = inside.strip_suffix("/main.rs").or_else(|| inside.strip_suffix(".rs"))?;
+    (!name.contains('/')).then_some(name)
+}
+
+/// Runs these targets, with the profile of .config/nextest.toml where nextest is there.
+fn test(tree: &Tree, profile: &str, kinds: &[&str], targets: &[&&str]) -> (Counts, Result<()>) {
+    let mut cargo = tree.cargo();
+    if command::succeeds(tree.cargo().args(["nextest", "--version"])) {
+        cargo.args(["nextest", "run", "--profile", profile]);
+    } else {
+        cargo.arg("test");
+    }
+    cargo.args(["--workspace", "--no-fail-fast"]).args(kinds);
+    for target in targets {
+        cargo.args(["--test", target]);
+    }
+    if kinds.is_empty() && targets.is_empty() {
+        return (Counts::NONE, Err(anyhow!("the tier has no test: no crate has a tests/process_*.rs")));
+    }
+    match watch(&mut cargo) {
+        (Counts::NONE, Ok(())) => (Counts::NONE, Err(anyhow!("`{}` ran no test", command::line(&cargo)))),
+        ran => ran,
+    }
+}
+
+/// Runs a test runner and counts. A runner that is content though it counted a failure is an error too.
+fn watch(cargo: &mut Command) -> (Counts, Result<()>) {
+    let mut counts = Counts::NONE;
+    let outcome = command::watch(cargo, |line| counts = counts + summary(line).unwrap_or_default());
+    let outcome = outcome.and_then(|()| match counts {
+        Counts { failed: 1.., .. } => bail!("{counts}"),
+        Counts { .. } => Ok(()),
+    });
+    (counts, outcome)
+}
+
+/// Counts from a closing line of nextest (`Summary [ 0.1s] 3 tests run: 2 passed, 1 failed, 0 skipped`) or of libtest
+/// (`test result: ok. 3 passed; 0 failed; 0 ignored; ...`).
+fn summary(line: &str) -> Option<Counts> {
+    let line = line.trim_start();
+    let tail = line.strip_prefix("test result:").or_else(|| {
+        let (_, tail) = line.strip_prefix("Summary [")?.split_once("run:")?;
+        Some(tail)
+    })?;
+    let words: Vec<_> = tail.split([' ', ',', ';', '(']).filter(|word| !word.is_empty()).collect();
+    let count = |names: &[&str]| {
+        let pairs = words.windows(2).filter(|pair| names.contains(&pair[1]));
+        pairs.filter_map(|pair| pair[0].parse::<u32>().ok()).sum()
+    };
+    Some(Counts { passed: count(&["passed"]), failed: count(&["failed", "timed", "exec"]) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::File;
+
+    #[test]
+    fn the_name_of_the_file_decides_the_tier() {
+        let paths = [
+            "testbench/tests/process_demo.rs",
+            "vhost-backends/tests/process_blk/main.rs",
+            "vhost-backends/tests/process_blk/image.rs",
+            "iobond-model/spec/tests/layout.rs",
+            "iobond-model/src/process_not.rs",
+            "iobond-model/tests/seeds.txt",
+        ];
+        let files = paths.map(|path| File { path: path.into(), text: String::new() }).into();
+        let tree = Tree { root: "/".into(), files };
+        assert_eq!(targets(&tree).into_iter().collect::<Vec<_>>(), ["layout", "process_blk", "process_demo"]);
+    }
+
+    #[test]
+    fn closing_lines_of_both_runners_are_counted() {
+        let counted = |line| summary(line).map(|Counts { passed, failed }| (passed, failed));
+        assert_eq!(
+            counted("     Summary [   0.015s] 12 tests run: 12 passed (1 slow), 0 skipped"),
+            Some((12, 0))
+        );
+        assert_eq!(
+            counted(
+                "     Summary [  60.1s] 9/12 tests run: 5 passed, 2 failed, 1 timed out, 1 exec failed, 0 skipped"
+            ),
+            Some((5, 4))
+        );
+        assert_eq!(
+            counted(
+                "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.1s"
+            ),
+            Some((3, 1))
+        );
+        assert_eq!(counted("        PASS [   0.01s] a test about 3 passed frames"), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! The files of the repository.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use crate::command;
+
+/// What a generator or a third party wrote: checked against its source, not against the rules of the house.
+const NOT_OURS: &[&str] =
+    &["iobond-model/spec/src/registers/", "docs/registers.", "Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT"];
+
+/// One text file.
+#[derive(Debug)]
+pub struct File {
+    /// Path from the root of the repository, with `/`.
+    pub path: String,
+    /// The whole text.
+    pub text: String,
+}
+
+impl File {
+    /// Whether people wrote it.
+    pub fn is_ours(&self) -> bool {
+        !NOT_OURS.iter().any(|prefix| self.path.starts_with(prefix))
+    }
+
+    /// The extension, or nothing.
+    pub fn extension(&self) -> &str {
+        Path::new(&self.path).extension().and_then(|extension| extension.to_str()).unwrap_or_default()
+    }
+}
+
+/// A working tree: every text file that is tracked, or that would be after `git add --all`.
+#[derive(Debug)]
+pub struct Tree {
+    /// Absolute path of the root.
+    pub root: PathBuf,
+    /// Files in the order of their paths.
+    pub files: Vec<File>,
+}
+
+impl Tree {
+    /// The tree that this program was built from.
+    pub fn of_this_repository() -> Result<Self> {
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate xtask has no parent folder")?;
+        Self::at(root)
+    }
+
+    fn at(root: &Path) -> Result<Self> {
+        let listing = command::output(Command::new("git").current_dir(root).args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--deduplicate",
+        ]))?;
+        // A path that is listed and not there was deleted and not yet committed; a file that is not UTF-8 is not text.
+        let read = |path: &str| {
+            fs::read_to_string(root.join(path)).ok().map(|text| File { path: path.to_owned(), text })
+        };
+        let files = listing.split_terminator('\0').filter_map(read).collect();
+        Ok(Self { root: root.to_owned(), files })
+    }
+
+    /// A path inside the repository.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// `cargo`, to be run at the root, with the toolchain that built this program.
+    pub fn cargo(&self) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&self.root);
+        cargo
+    }
+}

@@ -67,6 +67,19 @@ pub fn encode<R: Register<Regwidth = u32>>(register: R) -> u32 {
     register.to_raw()
 }
 
+/// A field's bits in place. The generated types have setters only for what software may write; a device sets the others with
+/// their generated `*_OFFSET`.
+#[inline]
+pub const fn place(offset: usize, value: u32) -> u32 {
+    value << offset
+}
+
+/// A field's value. The counterpart of [`place`], for what software may only write.
+#[inline]
+pub const fn extract(word: u32, offset: usize, mask: u32) -> u32 {
+    (word >> offset) & mask
+}
+
 #[cfg(test)]
 mod tests {
     use core::cell::Cell;

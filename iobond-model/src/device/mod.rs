@@ -1,0 +1,233 @@
+//! One IO-Bond, put together: what the board reaches on one side, what the base reaches on the other.
+//!
+//! Everything here is synchronous and knows time only as an argument, `now` in nanoseconds. What must happen outside, such as
+//! starting a queue's engine or sending an interrupt, is handed to the world as an [`Effect`], in the order in which it has
+//! to happen.
+
+mod board_side;
+mod queue_file;
+mod register_file;
+
+pub use board_side::Outcome;
+pub use register_file::{QueueReport, tail_of};
+
+use iobond_spec::{
+    MAX_FUNCTIONS, MAX_QUEUES, MAX_WINDOWS,
+    address::{BaseAddr, FunctionId},
+    offsets,
+    register_access::place,
+    registers::components::mailbox_t::request::Request as RequestRegister,
+    status_page,
+};
+
+use crate::{
+    front_end::{Function, Message, Raised},
+    mailbox::{Mailbox, Request},
+    shadow::{Context, QueueError},
+    windows::Windows,
+};
+use queue_file::QueueFile;
+
+/// The reset value of `mailbox.deadline`, in microseconds: the top of the PCIe default completion time-out range.
+const DEFAULT_DEADLINE_US: u32 = 50_000;
+
+/// What the world around a device has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Start a queue.
+    Enable {
+        /// Number of the queue context.
+        queue: usize,
+        /// What it was enabled with, checked.
+        context: Context,
+    },
+    /// Stop a queue and forget it. Nothing of it may touch memory afterwards.
+    Disable {
+        /// Number of the queue context.
+        queue: usize,
+    },
+    /// Used buffers may be returned to the guest.
+    Tail {
+        /// Number of the queue context.
+        queue: usize,
+        /// Shadow used index.
+        index: u16,
+    },
+    /// Another mailbox request stands now, or none: mirror [`Device::mailbox_request`] in the status page.
+    Mailbox,
+    /// Queues entered or left the error state: mirror [`Device::queue_errors`] in the status page.
+    QueueErrors,
+    /// The status page was switched on: write it whole.
+    StatusPage,
+    /// DMA windows changed.
+    Windows,
+    /// Send an MSI-X message to the board.
+    Message(Message),
+    /// INTx of a function became asserted.
+    Intx(FunctionId),
+}
+
+/// What the base wrote of a function before it became present.
+#[derive(Clone, Debug)]
+struct FunctionFile {
+    config: [u32; offsets::functions::CONFIG_COUNT as usize],
+    mask: [u32; offsets::functions::MASK_COUNT as usize],
+    function: Option<Function>,
+}
+
+impl Default for FunctionFile {
+    fn default() -> Self {
+        let empty = [0; offsets::functions::CONFIG_COUNT as usize];
+        Self { config: empty, mask: empty, function: None }
+    }
+}
+
+/// An address register pair, a length register pair and a control word: a DMA window, or the status page.
+#[derive(Clone, Copy, Debug, Default)]
+struct RangeFile {
+    address: u64,
+    length: u64,
+    on: bool,
+}
+
+/// Accesses that came to nothing. Every count wraps, as the registers do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mishaps {
+    unsupported_requests: u32,
+    refused_accesses: u32,
+    dma_faults: u32,
+}
+
+/// One IO-Bond.
+#[derive(Debug)]
+pub struct Device {
+    powered: bool,
+    functions: [FunctionFile; MAX_FUNCTIONS],
+    mailbox: Mailbox,
+    deadline_us: u32,
+    answer_data: u32,
+    status_page: RangeFile,
+    window_files: [RangeFile; MAX_WINDOWS],
+    windows: Windows,
+    queues: [QueueFile; MAX_QUEUES],
+    /// Queue context of a function's virtqueue index.
+    doorbells: [[Option<u8>; MAX_QUEUES]; MAX_FUNCTIONS],
+    mishaps: Mishaps,
+    time_hi: u32,
+    scratch: u32,
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self {
+            powered: false,
+            functions: Default::default(),
+            mailbox: Mailbox::new(u64::from(DEFAULT_DEADLINE_US) * 1000),
+            deadline_us: DEFAULT_DEADLINE_US,
+            answer_data: 0,
+            status_page: RangeFile::default(),
+            window_files: Default::default(),
+            windows: Windows::default(),
+            queues: std::array::from_fn(|_| QueueFile::default()),
+            doorbells: [[None; MAX_QUEUES]; MAX_FUNCTIONS],
+            mishaps: Mishaps::default(),
+            time_hi: 0,
+            scratch: 0,
+        }
+    }
+}
+
+impl Device {
+    /// The DMA windows that are granted.
+    pub fn windows(&self) -> &Windows {
+        &self.windows
+    }
+
+    /// Where the status page is, while it is on and granted.
+    pub fn status_page(&self) -> Option<BaseAddr> {
+        let at = BaseAddr(self.status_page.address);
+        (self.status_page.on && self.windows.grants(at, status_page::SIZE)).then_some(at)
+    }
+
+    /// Whether `function` may master the bus.
+    pub fn bus_master(&self, function: FunctionId) -> bool {
+        self.function(function).is_some_and(|function| function.config.bus_master())
+    }
+
+    /// The request that stands in the mailbox, as the registers and the status page show it; zero when none does.
+    pub fn mailbox_request(&self) -> status_page::MailboxRequest {
+        let Some(&Request { kind, sequence, access, data }) = self.mailbox.standing() else {
+            return status_page::MailboxRequest::default();
+        };
+        let register = place(RequestRegister::KIND_OFFSET, u32::from(kind.bits()))
+            | place(RequestRegister::WIDTH_OFFSET, u32::from(access.width))
+            | place(RequestRegister::FUNCTION_ID_OFFSET, access.function.index() as u32)
+            | place(RequestRegister::SEQUENCE_OFFSET, u32::from(sequence));
+        status_page::MailboxRequest {
+            offset: access.offset.into(),
+            data: data.into(),
+            request: register.into(),
+            reserved: 0.into(),
+        }
+    }
+
+    /// One bit for every queue in the error state.
+    pub fn queue_errors(&self) -> u64 {
+        let failed = self.queues.iter().enumerate().filter(|(_, queue)| queue.has_failed());
+        failed.fold(0, |bits, (number, _)| bits | 1 << number)
+    }
+
+    /// The engine stopped `queue`.
+    pub fn fail_queue(&mut self, queue: usize, error: &QueueError, effects: &mut Vec<Effect>) {
+        if self.queues.get_mut(queue).is_some_and(|file| file.fail(error.code())) {
+            self.mishaps.dma_faults = self.mishaps.dma_faults.wrapping_add(u32::from(error.is_fault()));
+            effects.push(Effect::QueueErrors);
+        }
+    }
+
+    /// Raises an interrupt of `function`; what to send for it.
+    pub fn raise(&mut self, function: FunctionId, vector: u16, configuration: bool) -> Option<Effect> {
+        match self.function_mut(function)?.raise(vector, configuration) {
+            Raised::Nothing => None,
+            Raised::Message(message) => Some(Effect::Message(message)),
+            Raised::Intx => Some(Effect::Intx(function)),
+        }
+    }
+
+    /// Lets time pass: accesses whose deadline is over end here.
+    pub fn tick(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        self.with_mailbox(effects, |mailbox| mailbox.expire(now));
+    }
+
+    /// When [`Device::tick`] will next have something to do.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.mailbox.next_deadline()
+    }
+
+    /// Resets `function` as an FLR or a conventional reset does, and tells the base.
+    fn reset_function(&mut self, now: u64, function: FunctionId, effects: &mut Vec<Effect>) {
+        let Some(present) = self.functions[function.index()].function.as_mut() else { return };
+        present.reset();
+        self.disable_queues_of(function, effects);
+        self.with_mailbox(effects, |mailbox| mailbox.reset(now, function));
+    }
+
+    /// Does something to the mailbox, and notes when another request stands afterwards.
+    fn with_mailbox<T>(&mut self, effects: &mut Vec<Effect>, act: impl FnOnce(&mut Mailbox) -> T) -> T {
+        let standing = |mailbox: &Mailbox| mailbox.standing().map(|request| request.sequence);
+        let before = standing(&self.mailbox);
+        let result = act(&mut self.mailbox);
+        if standing(&self.mailbox) != before {
+            effects.push(Effect::Mailbox);
+        }
+        result
+    }
+
+    fn function(&self, function: FunctionId) -> Option<&Function> {
+        self.functions[function.index()].function.as_ref().filter(|_| self.powered)
+    }
+
+    fn function_mut(&mut self, function: FunctionId) -> Option<&mut Function> {
+        self.functions[function.index()].function.as_mut().filter(|_| self.powered)
+    }
+}

@@ -1,0 +1,343 @@
+//! The mailbox: board accesses that the base must answer, one at a time, oldest first.
+//!
+//! Reads stall the board until they are answered; writes are posted; both go through one FIFO, so a read never passes a
+//! write (PCIe 5.0, 2.4.1). A board access that nobody answers within its deadline is completed here: a read with all ones, a
+//! write by being dropped, both counted. A function reset is told to the base through the same FIFO and has no deadline: the
+//! base must hear of it, however late. So the board never hangs, and the base never misses a reset.
+//!
+//! ```text
+//!             submit                    answer                     expire
+//!   empty     stands, numbered          late                       -
+//!   read      waits behind              completes the read, next   completes it with all ones, next
+//!   write     waits behind              next                       dropped, next
+//!   reset     waits behind              next                       stays
+//! ```
+//! An answer with another number than that of the request that stands is late, whatever stands.
+
+use std::collections::VecDeque;
+
+use iobond_spec::{ALL_ONES, address::FunctionId, registers::components::mailbox_kind_e::MailboxKindE as Kind};
+
+/// Requests that fit, resets apart (`mailbox.fill.capacity`).
+pub const CAPACITY: usize = 64;
+
+/// Names a board read that waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(u64);
+
+/// A board access, as it is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Function that the board addressed.
+    pub function: FunctionId,
+    /// Byte offset in the function's BAR.
+    pub offset: u32,
+    /// Width in bytes: 1, 2 or 4.
+    pub width: u8,
+}
+
+/// A request as it stands in the mailbox registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What it is; never [`Kind::None`].
+    pub kind: Kind,
+    /// Its number, which the answer repeats; never 0.
+    pub sequence: u16,
+    /// What was accessed. Of a reset, only the function means something.
+    pub access: Access,
+    /// What a write carries.
+    pub data: u32,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: Request,
+    ticket: Ticket,
+    deadline: u64,
+}
+
+/// What can happen to the request that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Answer,
+    Expire,
+}
+
+/// What is done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// Complete the read with the answer.
+    Complete,
+    /// Complete the read with all ones and count it.
+    CompleteExpired,
+    /// Forget the write.
+    Release,
+    /// Forget the write and count it.
+    Drop,
+    /// Leave everything as it is.
+    Keep,
+}
+
+/// The table above, for a request of `kind` that stands.
+const fn action(kind: Kind, event: Event) -> Action {
+    match (kind, event) {
+        (Kind::Read, Event::Answer) => Action::Complete,
+        (Kind::Read, Event::Expire) => Action::CompleteExpired,
+        (Kind::Write | Kind::Reset, Event::Answer) => Action::Release,
+        (Kind::Write, Event::Expire) => Action::Drop,
+        (Kind::Reset, Event::Expire) | (Kind::None, _) => Action::Keep,
+    }
+}
+
+/// How often something went past the deadline. Every count wraps, as the registers do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Reads completed with all ones.
+    pub expired_reads: u32,
+    /// Posted writes dropped.
+    pub expired_writes: u32,
+    /// Answers whose request no longer stood.
+    pub late_answers: u32,
+}
+
+/// The mailbox of one board. Times are nanoseconds on whatever clock the caller has.
+#[derive(Debug)]
+pub struct Mailbox {
+    fifo: VecDeque<Waiting>,
+    completed: Vec<(Ticket, u32)>,
+    last_sequence: u16,
+    last_ticket: u64,
+    /// Nanoseconds from a submission to its deadline.
+    patience: u64,
+    counters: Counters,
+}
+
+impl Mailbox {
+    /// An empty mailbox that gives every access `patience` nanoseconds.
+    pub fn new(patience: u64) -> Self {
+        Self {
+            fifo: VecDeque::with_capacity(CAPACITY + iobond_spec::MAX_FUNCTIONS),
+            completed: Vec::with_capacity(CAPACITY),
+            last_sequence: 0,
+            last_ticket: 0,
+            patience,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Sets the time from a submission to its deadline, in nanoseconds, for later submissions.
+    pub fn set_patience(&mut self, patience: u64) {
+        self.patience = patience;
+    }
+
+    /// What went past its deadline.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The request that stands.
+    pub fn standing(&self) -> Option<&Request> {
+        self.fifo.front().map(|waiting| &waiting.request)
+    }
+
+    /// Requests that stand or wait.
+    pub fn len(&self) -> usize {
+        self.fifo.len()
+    }
+
+    /// Whether nothing stands or waits.
+    pub fn is_empty(&self) -> bool {
+        self.fifo.is_empty()
+    }
+
+    /// Submits a read. `None` when the mailbox is full: the board's link stalls, and the access is to be tried again.
+    pub fn read(&mut self, now: u64, access: Access) -> Option<Ticket> {
+        // Completions that nobody has collected yet take room too, or a board that forgets its reads would fill memory.
+        if self.fifo.len() + self.completed.len() >= CAPACITY {
+            return None;
+        }
+        Some(self.submit(now, Kind::Read, access, 0))
+    }
+
+    /// Submits a posted write. `false` when the mailbox is full: the board's link stalls, and the access is to be tried again.
+    pub fn write(&mut self, now: u64, access: Access, data: u32) -> bool {
+        let room = self.fifo.len() < CAPACITY;
+        if room {
+            self.submit(now, Kind::Write, access, data);
+        }
+        room
+    }
+
+    /// Tells the base that `function` was reset. One that waits already stands for both.
+    pub fn reset(&mut self, now: u64, function: FunctionId) {
+        let same = |waiting: &Waiting| {
+            waiting.request.kind == Kind::Reset && waiting.request.access.function == function
+        };
+        // The one that stands may be under way at the base, so it does not count.
+        if !self.fifo.iter().skip(1).any(same) {
+            self.submit(now, Kind::Reset, Access { function, offset: 0, width: 0 }, 0);
+        }
+    }
+
+    fn submit(&mut self, now: u64, kind: Kind, access: Access, data: u32) -> Ticket {
+        self.last_sequence = self.last_sequence.checked_add(1).unwrap_or(1);
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        let request = Request { kind, sequence: self.last_sequence, access, data };
+        self.fifo.push_back(Waiting { request, ticket, deadline: now.saturating_add(self.patience) });
+        ticket
+    }
+
+    /// The base answers the request numbered `sequence` with `data`.
+    pub fn answer(&mut self, sequence: u16, data: u32) {
+        match self.fifo.front() {
+            Some(waiting) if waiting.request.sequence == sequence => {
+                let (action, ticket) = (action(waiting.request.kind, Event::Answer), waiting.ticket);
+                self.fifo.pop_front();
+                self.perform(action, ticket, data);
+            }
+            _ => self.counters.late_answers = self.counters.late_answers.wrapping_add(1),
+        }
+    }
+
+    /// Ends every access whose deadline has passed, wherever in the FIFO it waits.
+    pub fn expire(&mut self, now: u64) {
+        if self.fifo.iter().all(|waiting| waiting.deadline > now) {
+            return;
+        }
+        for waiting in std::mem::take(&mut self.fifo) {
+            let action = match waiting.deadline <= now {
+                true => action(waiting.request.kind, Event::Expire),
+                false => Action::Keep,
+            };
+            match action {
+                Action::Keep => self.fifo.push_back(waiting),
+                ended => self.perform(ended, waiting.ticket, ALL_ONES),
+            }
+        }
+    }
+
+    /// The earliest moment at which [`Mailbox::expire`] would do something.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let mortal = self.fifo.iter().filter(|waiting| waiting.request.kind != Kind::Reset);
+        mortal.map(|waiting| waiting.deadline).min()
+    }
+
+    fn perform(&mut self, action: Action, ticket: Ticket, data: u32) {
+        let Counters { expired_reads, expired_writes, .. } = &mut self.counters;
+        match action {
+            Action::Complete => self.completed.push((ticket, data)),
+            Action::CompleteExpired => {
+                *expired_reads = expired_reads.wrapping_add(1);
+                self.completed.push((ticket, ALL_ONES));
+            }
+            Action::Drop => *expired_writes = expired_writes.wrapping_add(1),
+            Action::Release | Action::Keep => {}
+        }
+    }
+
+    /// What the read of `ticket` completed with, once; `None` while it waits.
+    pub fn collect(&mut self, ticket: Ticket) -> Option<u32> {
+        let at = self.completed.iter().position(|&(completed, _)| completed == ticket)?;
+        Some(self.completed.swap_remove(at).1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn access(offset: u32) -> Access {
+        Access { function: FunctionId::new(0).unwrap(), offset, width: 4 }
+    }
+
+    /// Time runs to the right: submit, deadline 100 later.
+    #[test]
+    fn a_read_is_answered_once() {
+        let mut mailbox = Mailbox::new(100);
+        let ticket = mailbox.read(0, access(4)).unwrap();
+        let request = *mailbox.standing().unwrap();
+        assert_eq!((request.kind, request.sequence, request.access.offset), (Kind::Read, 1, 4));
+        assert_eq!(mailbox.collect(ticket), None);
+        mailbox.answer(1, 0xABCD);
+        assert_eq!(mailbox.collect(ticket), Some(0xABCD));
+        assert_eq!(mailbox.collect(ticket), None);
+        mailbox.answer(1, 7);
+        assert_eq!(mailbox.counters().late_answers, 1);
+    }
+
+    #[test]
+    fn a_read_waits_for_the_writes_before_it() {
+        let mut mailbox = Mailbox::new(100);
+        assert!(mailbox.write(0, access(0), 11));
+        let ticket = mailbox.read(0, access(4)).unwrap();
+        assert_eq!(mailbox.standing().unwrap().data, 11);
+        mailbox.answer(2, 0);
+        assert_eq!((mailbox.counters().late_answers, mailbox.collect(ticket)), (1, None));
+        mailbox.answer(1, 0);
+        mailbox.answer(2, 5);
+        assert_eq!(mailbox.collect(ticket), Some(5));
+    }
+
+    #[test]
+    fn deadlines_end_reads_and_writes_but_not_resets() {
+        let mut mailbox = Mailbox::new(100);
+        mailbox.reset(0, FunctionId::new(3).unwrap());
+        mailbox.write(10, access(0), 1);
+        let ticket = mailbox.read(20, access(4)).unwrap();
+        mailbox.expire(109);
+        assert_eq!((mailbox.len(), mailbox.next_deadline()), (3, Some(110)));
+        mailbox.expire(110);
+        assert_eq!((mailbox.len(), mailbox.counters().expired_writes), (2, 1));
+        mailbox.expire(120);
+        assert_eq!(mailbox.collect(ticket), Some(ALL_ONES));
+        assert_eq!(mailbox.standing().unwrap().kind, Kind::Reset);
+        mailbox.expire(u64::MAX);
+        mailbox.answer(1, 0);
+        assert!(mailbox.is_empty());
+    }
+
+    #[test]
+    fn a_full_mailbox_stalls_and_repeated_resets_do_not_fill_it() {
+        let mut mailbox = Mailbox::new(100);
+        for _ in 0..CAPACITY {
+            assert!(mailbox.write(0, access(0), 0));
+        }
+        assert!(!mailbox.write(0, access(0), 0));
+        assert_eq!(mailbox.read(0, access(0)), None);
+        for _ in 0..1000 {
+            FunctionId::all().for_each(|function| mailbox.reset(0, function));
+        }
+        assert_eq!(mailbox.len(), CAPACITY + iobond_spec::MAX_FUNCTIONS);
+    }
+
+    proptest! {
+        /// Every read completes exactly once, with its own answer or with all ones, whatever the base does.
+        #[test]
+        fn every_read_completes_once(steps in prop::collection::vec((0u8..5, 0u16..20), 1..200)) {
+            let mut mailbox = Mailbox::new(50);
+            let (mut now, mut open) = (0u64, Vec::new());
+            for (step, number) in steps {
+                now += u64::from(number);
+                match step {
+                    0 => open.extend(mailbox.read(now, access(u32::from(number)))),
+                    1 => { mailbox.write(now, access(0), 0); }
+                    2 => mailbox.answer(number, 1),
+                    3 => if let Some(sequence) = mailbox.standing().map(|r| r.sequence) {
+                        mailbox.answer(sequence, u32::from(sequence));
+                    },
+                    _ => mailbox.expire(now),
+                }
+                prop_assert!(mailbox.len() <= CAPACITY);
+            }
+            mailbox.expire(now + 50);
+            prop_assert!(mailbox.is_empty());
+            for ticket in open {
+                prop_assert!(mailbox.collect(ticket).is_some());
+                prop_assert!(mailbox.collect(ticket).is_none());
+            }
+        }
+    }
+}

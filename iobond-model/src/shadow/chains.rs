@@ -1,0 +1,85 @@
+//! Chains in flight: published in the shadow vring and not yet returned, found by their shadow head.
+
+use super::{free_list::FreeList, slots::NONE};
+
+/// One chain in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chain {
+    /// Slot of the first piece; [`NONE`] when this head is not in flight.
+    pub(super) first: u16,
+    /// Head of the chain in the guest's table.
+    pub(super) guest_head: u16,
+    /// Slot that holds the indirect table, or [`NONE`].
+    pub(super) table: u16,
+    /// Writable bytes.
+    pub(super) room: u64,
+}
+
+impl Chain {
+    const NOT_IN_FLIGHT: Self = Self { first: NONE, guest_head: 0, table: NONE, room: 0 };
+}
+
+/// The shadow descriptor table: which descriptors are free, and the chain at every head.
+#[derive(Debug)]
+pub(super) struct Chains {
+    free: FreeList,
+    by_head: Box<[Chain]>,
+    in_flight: u32,
+}
+
+impl Chains {
+    pub(super) fn new(size: u16) -> Self {
+        Self {
+            free: FreeList::new(size),
+            by_head: vec![Chain::NOT_IN_FLIGHT; usize::from(size)].into(),
+            in_flight: 0,
+        }
+    }
+
+    /// Free shadow descriptors.
+    #[inline]
+    pub(super) fn descriptors(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Takes a shadow descriptor.
+    #[inline]
+    pub(super) fn take_descriptor(&mut self) -> u16 {
+        self.free.take()
+    }
+
+    /// Gives a shadow descriptor back.
+    #[inline]
+    pub(super) fn give_descriptor(&mut self, descriptor: u16) {
+        self.free.give(descriptor);
+    }
+
+    /// Notes that the chain at `head` is in flight.
+    #[inline]
+    pub(super) fn start(&mut self, head: u16, chain: Chain) {
+        self.by_head[usize::from(head)] = chain;
+        self.in_flight += 1;
+    }
+
+    /// The chain at `head` if one is in flight; `head` is whatever the back end wrote.
+    #[inline]
+    pub(super) fn get(&self, head: u32) -> Option<Chain> {
+        self.by_head.get(head as usize).copied().filter(|chain| chain.first != NONE)
+    }
+
+    /// Forgets the chain at `head`, which [`Chains::get`] found.
+    #[inline]
+    pub(super) fn finish(&mut self, head: u32) {
+        self.by_head[head as usize].first = NONE;
+        self.in_flight -= 1;
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn footprint(&self) -> usize {
+        self.free.footprint() + size_of_val(&*self.by_head)
+    }
+}

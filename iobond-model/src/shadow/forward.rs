@@ -1,0 +1,338 @@
+//! Guest to base: fetch what the guest made available, carry its readable payload into slots, publish shadow chains.
+
+use iobond_spec::{
+    address::{Address, BaseAddr},
+    ring::split::{
+        DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, Descriptor, avail_entry_offset,
+        avail_event_offset,
+    },
+};
+use zerocopy::{IntoBytes, little_endian::U16};
+
+use super::{
+    BURST, Progress, Queue, QueueError,
+    chains::Chain,
+    descriptors::{Prefetch, Run},
+    slots::{NONE, Piece},
+};
+use crate::fabric::Fabric;
+
+/// Chains that one call forwards at most, so that no queue keeps the others waiting.
+const BOUND: u16 = 4 * BURST as u16;
+
+/// How a chain finds its place in the shadow vring.
+enum Place {
+    /// As a chain of shadow descriptors.
+    Direct,
+    /// As one shadow descriptor that names a table in a slot.
+    Indirect,
+    /// Nowhere now.
+    Stall,
+}
+
+impl Queue {
+    /// Forwards what the guest has made available.
+    ///
+    /// `doorbell` is the available index that NOTIFICATION_DATA carried, if it did (virtio 1.3, 2.9); it saves reading the
+    /// index. `head_at` is where HEAD is mirrored in the status page.
+    ///
+    /// # Errors
+    /// A [`QueueError`]; the queue must not be used again.
+    #[inline]
+    pub async fn forward<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        doorbell: Option<u16>,
+        head_at: Option<BaseAddr>,
+    ) -> Result<Progress, QueueError> {
+        self.stalled = false;
+        let mut progress = Progress::default();
+        let mut avail = match doorbell {
+            Some(index) => self.believe_doorbell(index)?,
+            None => fabric.load(self.context.guest.avail_idx()).await?,
+        };
+        loop {
+            let mut pending = self.pending(avail)?;
+            if pending == 0 && self.context.features.event_idx && self.armed != Some(self.next_avail) {
+                avail = self.arm(fabric).await?;
+                pending = self.pending(avail)?;
+            }
+            if pending == 0 || self.stalled {
+                return Ok(progress);
+            }
+            if progress.chains >= BOUND {
+                progress.more = true;
+                return Ok(progress);
+            }
+            progress.chains += self.burst(fabric, pending, head_at).await?;
+        }
+    }
+
+    /// How many chains wait between the next one to fetch and `avail`.
+    fn pending(&self, avail: u16) -> Result<u16, QueueError> {
+        let (next, size) = (self.next_avail, self.context.guest.size);
+        let pending = avail.wrapping_sub(next);
+        if pending > size {
+            return Err(QueueError::AvailJump { avail, next, size });
+        }
+        Ok(pending)
+    }
+
+    /// A doorbell may come late, after its chains were found by reading the index; then it says nothing new.
+    fn believe_doorbell(&self, index: u16) -> Result<u16, QueueError> {
+        let (next, size) = (self.next_avail, self.context.guest.size);
+        if index.wrapping_sub(next) <= size {
+            Ok(index)
+        } else if next.wrapping_sub(index) <= size {
+            Ok(next)
+        } else {
+            Err(QueueError::BadDoorbell { avail: index, next, size })
+        }
+    }
+
+    /// Asks for a doorbell at the next chain (virtio 1.3, 2.7.10), then looks again: the guest may have decided not to ring
+    /// just before it could see the request.
+    async fn arm<F: Fabric>(&mut self, fabric: &F) -> Result<u16, QueueError> {
+        let guest = &self.context.guest;
+        let at = Address::from(guest.used).wrapping_add(avail_event_offset(guest.size));
+        fabric.store(at, self.next_avail).await?;
+        self.armed = Some(self.next_avail);
+        fabric.fence();
+        Ok(fabric.load(guest.avail_idx()).await?)
+    }
+
+    /// Forwards up to [`BURST`] of `pending` chains and publishes them at once.
+    #[inline]
+    async fn burst<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        pending: u16,
+        head_at: Option<BaseAddr>,
+    ) -> Result<u16, QueueError> {
+        let mut heads = [U16::ZERO; BURST];
+        let heads = &mut heads[..usize::from(pending).min(BURST)];
+        self.read_avail(fabric, heads).await?;
+
+        let mut guest_table =
+            Prefetch::new(self.context.guest.desc.into(), u32::from(self.context.guest.size));
+        let mut run = Run::new(self.context.shadow.desc);
+        let mut done = 0;
+        for entry in heads.iter_mut() {
+            let head = entry.get();
+            self.gather.chain(fabric, &self.context, head, &mut guest_table).await?;
+            let shadow_head = match self.place(head)? {
+                Place::Direct => self.carry_direct(fabric, head, &mut run).await?,
+                Place::Indirect => self.carry_indirect(fabric, head, &mut run).await?,
+                Place::Stall => {
+                    self.stalled = true;
+                    self.counters.stalls = self.counters.stalls.wrapping_add(1);
+                    break;
+                }
+            };
+            *entry = U16::new(shadow_head);
+            done += 1;
+        }
+        run.flush(fabric).await?;
+        self.publish(fabric, &heads[..done], head_at).await?;
+        Ok(done as u16)
+    }
+
+    /// Reads available entries from the next one on; a burst that wraps takes two reads.
+    async fn read_avail<F: Fabric>(&self, fabric: &F, into: &mut [U16]) -> Result<(), QueueError> {
+        let (ring, size) = (Address::from(self.context.guest.avail), self.context.guest.size);
+        let before_wrap = usize::from(size - (self.next_avail & (size - 1))).min(into.len());
+        let (first, second) = into.split_at_mut(before_wrap);
+        let at = ring.wrapping_add(avail_entry_offset(self.next_avail, size));
+        fabric.read(at, first.as_mut_bytes()).await?;
+        if !second.is_empty() {
+            fabric.read(ring.wrapping_add(avail_entry_offset(0, size)), second.as_mut_bytes()).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides how the chain that was gathered last goes into the shadow vring.
+    #[inline]
+    fn place(&self, head: u16) -> Result<Place, QueueError> {
+        let (pieces, count) = (self.gather.pieces, u64::from(self.context.slot_count));
+        let as_chain = pieces <= count && pieces <= u64::from(self.context.shadow.size);
+        let as_table = self.context.features.shadow_indirect
+            && pieces < count
+            && pieces <= u64::from(self.context.table_capacity());
+        if !as_chain && !as_table {
+            let limit = self.context.slot_count.min(self.context.shadow.size);
+            return Err(QueueError::ChainTooLong { head, limit: u32::from(limit) });
+        }
+        let (slots, descriptors) = (self.slots.available() as u64, self.chains.descriptors() as u64);
+        if as_chain && pieces <= slots && pieces <= descriptors {
+            Ok(Place::Direct)
+        } else if as_table && pieces < slots && descriptors > 0 {
+            Ok(Place::Indirect)
+        } else {
+            Ok(Place::Stall)
+        }
+    }
+
+    /// Carries the gathered chain as shadow descriptors; `place` found them and the slots free. Returns the shadow head.
+    #[inline]
+    async fn carry_direct<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        guest_head: u16,
+        run: &mut Run,
+    ) -> Result<u16, QueueError> {
+        let shadow_head = self.chains.take_descriptor();
+        let mut descriptor = shadow_head;
+        let mut walk = Walk::new(self.gather.pieces);
+        while let Some(piece) = walk.next(&self.gather.segments, self.context.slot_size, descriptor) {
+            let slot = self.slots.take();
+            let next = if walk.left > 0 { Some(self.chains.take_descriptor()) } else { None };
+            run.push(fabric, descriptor, self.twin(slot, &piece, next)).await?;
+            self.fill(fabric, slot, piece, &mut walk).await?;
+            descriptor = next.unwrap_or(descriptor);
+        }
+        self.start(shadow_head, guest_head, walk.first, NONE);
+        Ok(shadow_head)
+    }
+
+    /// Carries the gathered chain as one shadow descriptor and a table in a slot of its own.
+    async fn carry_indirect<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        guest_head: u16,
+        run: &mut Run,
+    ) -> Result<u16, QueueError> {
+        let shadow_head = self.chains.take_descriptor();
+        let table = self.slots.take();
+        let table_at = self.slot_address(table);
+        let mut entries = Run::new(table_at);
+        let mut index = 0;
+        let mut walk = Walk::new(self.gather.pieces);
+        while let Some(piece) = walk.next(&self.gather.segments, self.context.slot_size, NONE) {
+            let slot = self.slots.take();
+            let next = (walk.left > 0).then_some(index + 1);
+            entries.push(fabric, index, self.twin(slot, &piece, next)).await?;
+            self.fill(fabric, slot, piece, &mut walk).await?;
+            index += 1;
+        }
+        entries.flush(fabric).await?;
+        let descriptor = Descriptor {
+            addr: table_at.0.into(),
+            len: (u32::from(index) * DESC_SIZE as u32).into(),
+            flags: DESC_INDIRECT.into(),
+            next: U16::ZERO,
+        };
+        run.push(fabric, shadow_head, descriptor).await?;
+        self.start(shadow_head, guest_head, walk.first, table);
+        Ok(shadow_head)
+    }
+
+    /// The shadow descriptor of `piece` in `slot`.
+    #[inline]
+    fn twin(&self, slot: u16, piece: &Piece, next: Option<u16>) -> Descriptor {
+        let write = if piece.is_write() { DESC_WRITE } else { 0 };
+        let more = if next.is_some() { DESC_NEXT } else { 0 };
+        Descriptor {
+            addr: self.slot_address(slot).0.into(),
+            len: piece.len().into(),
+            flags: (write | more).into(),
+            next: next.unwrap_or(0).into(),
+        }
+    }
+
+    /// Puts `piece` into `slot`: its readable bytes, and the note of what it is.
+    #[inline]
+    async fn fill<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        slot: u16,
+        piece: Piece,
+        walk: &mut Walk,
+    ) -> Result<(), QueueError> {
+        if !piece.is_write() {
+            fabric.copy(piece.guest.into(), self.slot_address(slot).into(), piece.len()).await?;
+            self.counters.bytes_up = self.counters.bytes_up.wrapping_add(piece.len());
+        }
+        *self.slots.piece(slot) = piece;
+        match walk.last {
+            NONE => walk.first = slot,
+            last => self.slots.piece(last).next = slot,
+        }
+        walk.last = slot;
+        Ok(())
+    }
+
+    #[inline]
+    fn start(&mut self, shadow_head: u16, guest_head: u16, first: u16, table: u16) {
+        self.chains.start(shadow_head, Chain { first, guest_head, table, room: self.gather.room });
+    }
+
+    /// Makes shadow chains available: entries, then the index, then HEAD.
+    #[inline]
+    async fn publish<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        heads: &[U16],
+        head_at: Option<BaseAddr>,
+    ) -> Result<(), QueueError> {
+        if heads.is_empty() {
+            return Ok(());
+        }
+        let (ring, size) = (Address::from(self.context.shadow.avail), self.context.shadow.size);
+        let before_wrap = usize::from(size - (self.head & (size - 1))).min(heads.len());
+        let (first, second) = heads.split_at(before_wrap);
+        fabric.write(ring.wrapping_add(avail_entry_offset(self.head, size)), first.as_bytes()).await?;
+        if !second.is_empty() {
+            fabric.write(ring.wrapping_add(avail_entry_offset(0, size)), second.as_bytes()).await?;
+        }
+        let chains = heads.len() as u16;
+        self.head = self.head.wrapping_add(chains);
+        self.next_avail = self.next_avail.wrapping_add(chains);
+        self.counters.forwarded = self.counters.forwarded.wrapping_add(u32::from(chains));
+        fabric.store(self.context.shadow.avail_idx(), self.head).await?;
+        if let Some(at) = head_at {
+            fabric.store(at.into(), self.head).await?;
+        }
+        Ok(())
+    }
+}
+
+
+
+/// Cuts gathered segments into pieces of at most a slot, and links the slots they go to.
+struct Walk {
+    segment: usize,
+    offset: u32,
+    /// Pieces still to come.
+    left: u64,
+    /// Slot of the first piece.
+    first: u16,
+    /// Slot of the last piece so far.
+    last: u16,
+}
+
+impl Walk {
+    #[inline]
+    fn new(pieces: u64) -> Self {
+        Self { segment: 0, offset: 0, left: pieces, first: NONE, last: NONE }
+    }
+
+    #[inline]
+    fn next(
+        &mut self,
+        segments: &[super::gather::Segment],
+        slot_size: u32,
+        descriptor: u16,
+    ) -> Option<Piece> {
+        let segment = segments.get(self.segment)?;
+        let len = (segment.len - self.offset).min(slot_size);
+        let piece =
+            Piece::new(segment.guest.wrapping_add(u64::from(self.offset)), len, segment.write, descriptor);
+        self.offset += len;
+        self.left -= 1;
+        if self.offset == segment.len {
+            self.segment += 1;
+            self.offset = 0;
+        }
+        Some(piece)
+    }
+}

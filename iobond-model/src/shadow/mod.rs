@@ -1,0 +1,138 @@
+//! The queue engine: keeps a shadow vring in base memory in step with a guest's ring in board memory.
+//!
+//! ```text
+//!   board memory                        IO-Bond                         base memory
+//!   guest ring   --- forward: chains, readable payload --->   slots, shadow vring, HEAD
+//!   guest ring   <--- retire: writable payload, used ------   slots, shadow vring, TAIL
+//! ```
+//!
+//! [`Queue::forward`] and [`Queue::retire`] are straight-line code over a [`crate::fabric::Fabric`]; each does a bounded
+//! amount of work and says whether there is more. A queue that meets something impossible returns a [`QueueError`] and must
+//! not be called again: the device puts it in the error state until the base disables it.
+//!
+//! Left out: packed rings, and telling the guest's driver not to notify through `VIRTQ_USED_F_NO_NOTIFY` (a doorbell is a
+//! posted write; EVENT_IDX suppresses it where it was negotiated).
+
+mod chains;
+mod context;
+mod descriptors;
+mod error;
+mod forward;
+mod free_list;
+mod gather;
+mod retire;
+mod slots;
+
+pub use context::{Context, QueueFeatures, REGISTER_WORDS, Ring};
+pub use error::QueueError;
+
+use chains::Chains;
+use gather::Gather;
+use iobond_spec::address::BaseAddr;
+use slots::Slots;
+
+/// Ring entries that are read or written in one burst. 64 available entries are 128 bytes, the smallest PCIe payload; more
+/// would only delay the first chain of a batch.
+pub const BURST: usize = 64;
+
+/// What one call did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Chains forwarded or retired.
+    pub chains: u16,
+    /// The call stopped at its bound: there is more to do right now.
+    pub more: bool,
+}
+
+/// What a queue has done since it was enabled. Every count wraps, as the registers do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Chains published into the shadow vring.
+    pub forwarded: u32,
+    /// Chains returned to the guest.
+    pub retired: u32,
+    /// Payload bytes copied from board to base.
+    pub bytes_up: u32,
+    /// Payload bytes copied from base to board.
+    pub bytes_down: u32,
+    /// Times that fetching stopped for want of slots or shadow descriptors.
+    pub stalls: u32,
+    /// Interrupts for used buffers.
+    pub interrupts: u32,
+}
+
+/// One enabled virtqueue.
+#[derive(Debug)]
+pub struct Queue {
+    context: Context,
+    /// Next entry of the guest's available ring to fetch.
+    next_avail: u16,
+    /// Guest's used index.
+    guest_used: u16,
+    /// Shadow available index, which is HEAD.
+    head: u16,
+    /// Next entry of the shadow used ring to return.
+    next_used: u16,
+    /// Fetching waits for slots or shadow descriptors to be freed.
+    stalled: bool,
+    /// The available index at which a doorbell was asked for last.
+    armed: Option<u16>,
+    slots: Slots,
+    chains: Chains,
+    gather: Gather,
+    counters: Counters,
+}
+
+impl Queue {
+    /// A queue for `context`, with both rings fresh: all indices zero. Everything it will ever need is allocated here.
+    pub fn new(context: Context) -> Self {
+        Self {
+            slots: Slots::new(context.slot_count),
+            chains: Chains::new(context.shadow.size),
+            gather: Gather::new(&context),
+            context,
+            next_avail: 0,
+            guest_used: 0,
+            head: 0,
+            next_used: 0,
+            stalled: false,
+            armed: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// What the queue was enabled with.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// HEAD: how far chains have been published into the shadow vring.
+    pub fn head(&self) -> u16 {
+        self.head
+    }
+
+    /// What the queue has done.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Whether [`Queue::forward`] stopped for want of slots or shadow descriptors. Calling it again helps once
+    /// [`Queue::retire`] has returned a chain.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Chains published and not yet returned.
+    pub fn in_flight(&self) -> u32 {
+        self.chains.in_flight()
+    }
+
+    /// Bytes that this queue takes besides the slots and rings themselves.
+    pub fn footprint(&self) -> usize {
+        size_of::<Self>() + self.slots.footprint() + self.chains.footprint() + self.gather.footprint()
+    }
+
+    fn slot_address(&self, slot: u16) -> BaseAddr {
+        self.context.slot_address(slot)
+    }
+}

@@ -1,0 +1,153 @@
+//! Base to guest: return what the back end has used, with exactly the bytes it wrote.
+
+use iobond_spec::{
+    address::{Address, BaseAddr},
+    ring::split::{
+        AVAIL_NO_INTERRUPT, FLAGS, UsedElement, need_event, used_element_offset, used_event_offset,
+    },
+};
+use zerocopy::IntoBytes;
+
+use super::{BURST, Progress, Queue, QueueError, chains::Chain, slots::NONE};
+use crate::fabric::Fabric;
+
+/// Chains that one call returns at most, so that no queue keeps the others waiting.
+const BOUND: u16 = 4 * BURST as u16;
+
+impl Queue {
+    /// Returns to the guest what the back end has used up to `tail`, the shadow used index that the base vouches for, and
+    /// interrupts the guest unless it does not want that.
+    ///
+    /// # Errors
+    /// A [`QueueError`]; the queue must not be used again.
+    #[inline]
+    pub async fn retire<F: Fabric>(&mut self, fabric: &F, tail: u16) -> Result<Progress, QueueError> {
+        let pending = tail.wrapping_sub(self.next_used);
+        if pending > self.context.shadow.size {
+            return Err(QueueError::TailJump { tail, next: self.next_used, size: self.context.shadow.size });
+        }
+        let chains = pending.min(BOUND);
+        let before = self.guest_used;
+        let mut left = chains;
+        while left > 0 {
+            let burst = left.min(BURST as u16).min(self.context.guest.size);
+            self.return_burst(fabric, burst).await?;
+            left -= burst;
+        }
+        if chains > 0 && self.wants_interrupt(fabric, before).await? {
+            fabric.interrupt(self.context.function, self.context.vector);
+            self.counters.interrupts = self.counters.interrupts.wrapping_add(1);
+        }
+        Ok(Progress { chains, more: pending > chains })
+    }
+
+    /// Returns `count` chains, at most [`BURST`], and publishes them at once.
+    #[inline]
+    async fn return_burst<F: Fabric>(&mut self, fabric: &F, count: u16) -> Result<(), QueueError> {
+        let mut used = [UsedElement::default(); BURST];
+        let used = &mut used[..usize::from(count)];
+        self.read_used(fabric, used).await?;
+        for element in used.iter_mut() {
+            *element = self.return_chain(fabric, *element).await?;
+        }
+        self.write_used(fabric, used).await?;
+        self.next_used = self.next_used.wrapping_add(count);
+        self.guest_used = self.guest_used.wrapping_add(count);
+        self.counters.retired = self.counters.retired.wrapping_add(u32::from(count));
+        fabric.store(self.context.guest.used_idx(), self.guest_used).await?;
+        Ok(())
+    }
+
+    /// Reads shadow used elements; a burst that wraps takes two reads.
+    async fn read_used<F: Fabric>(&self, fabric: &F, into: &mut [UsedElement]) -> Result<(), QueueError> {
+        let (ring, size) = (Address::from(self.context.shadow.used), self.context.shadow.size);
+        let before_wrap = usize::from(size - (self.next_used & (size - 1))).min(into.len());
+        let (first, second) = into.split_at_mut(before_wrap);
+        fabric.read(ring.wrapping_add(used_element_offset(self.next_used, size)), first.as_mut_bytes()).await?;
+        if !second.is_empty() {
+            fabric.read(ring.wrapping_add(used_element_offset(0, size)), second.as_mut_bytes()).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes guest used elements; a burst that wraps takes two writes.
+    async fn write_used<F: Fabric>(&self, fabric: &F, from: &[UsedElement]) -> Result<(), QueueError> {
+        let (ring, size) = (Address::from(self.context.guest.used), self.context.guest.size);
+        let before_wrap = usize::from(size - (self.guest_used & (size - 1))).min(from.len());
+        let (first, second) = from.split_at(before_wrap);
+        fabric.write(ring.wrapping_add(used_element_offset(self.guest_used, size)), first.as_bytes()).await?;
+        if !second.is_empty() {
+            fabric.write(ring.wrapping_add(used_element_offset(0, size)), second.as_bytes()).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the chain that the back end used; what the guest is told of it.
+    #[inline]
+    async fn return_chain<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        element: UsedElement,
+    ) -> Result<UsedElement, QueueError> {
+        let (id, len) = (element.id.get(), element.len.get());
+        let size = self.context.shadow.size;
+        let chain = self.chains.get(id).ok_or(QueueError::BadUsed { id, size })?;
+        let copy_all = self.context.features.copy_all;
+        if u64::from(len) > chain.room && !copy_all {
+            return Err(QueueError::BadUsedLength { id, len, room: chain.room });
+        }
+        let written = if copy_all { chain.room } else { u64::from(len) };
+        self.give_back(fabric, id, chain, written).await?;
+        let told = u64::from(len).min(chain.room) as u32;
+        Ok(UsedElement { id: u32::from(chain.guest_head).into(), len: told.into() })
+    }
+
+    /// Copies the first `written` writable bytes of `chain` back and frees what it held.
+    #[inline]
+    async fn give_back<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        id: u32,
+        chain: Chain,
+        written: u64,
+    ) -> Result<(), QueueError> {
+        let mut left = written;
+        let mut slot = chain.first;
+        while slot != NONE {
+            let piece = *self.slots.piece(slot);
+            if piece.is_write() && left > 0 {
+                let len = left.min(u64::from(piece.len())) as u32;
+                let from: BaseAddr = self.slot_address(slot);
+                fabric.copy(from.into(), piece.guest.into(), len).await?;
+                self.counters.bytes_down = self.counters.bytes_down.wrapping_add(len);
+                left -= u64::from(len);
+            }
+            if piece.descriptor != NONE {
+                self.chains.give_descriptor(piece.descriptor);
+            }
+            self.slots.give(slot);
+            slot = piece.next;
+        }
+        if chain.table != NONE {
+            self.slots.give(chain.table);
+            self.chains.give_descriptor(id as u16);
+        }
+        self.chains.finish(id);
+        Ok(())
+    }
+
+    /// Whether the guest wants to hear that its used index moved on from `before` (virtio 1.3, 2.7.7.2). The used index must
+    /// be visible before the guest's wish is read, or both sides may wait for each other.
+    async fn wants_interrupt<F: Fabric>(&self, fabric: &F, before: u16) -> Result<bool, QueueError> {
+        fabric.fence();
+        let guest = &self.context.guest;
+        let avail = Address::from(guest.avail);
+        if self.context.features.event_idx {
+            let event = fabric.load(avail.wrapping_add(used_event_offset(guest.size))).await?;
+            Ok(need_event(event, self.guest_used, before))
+        } else {
+            Ok(fabric.load(avail.wrapping_add(FLAGS)).await? & AVAIL_NO_INTERRUPT == 0)
+        }
+    }
+}
+

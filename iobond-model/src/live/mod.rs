@@ -1,5 +1,9 @@
 //! The `live` world: wall-clock time, memory maps and memcpy.
 
+mod base_memory;
+mod bond;
 mod memory;
 
+pub use base_memory::{MapError, Mapping};
+pub use bond::{BoardInterrupts, Bond};
 pub use memory::{Interrupts, Memory, ready};

@@ -37,9 +37,24 @@ impl Queue {
     /// index. `head_at` is where HEAD is mirrored in the status page.
     ///
     /// # Errors
-    /// A [`QueueError`]; the queue must not be used again.
+    /// A [`QueueError`]; the queue does nothing any more afterwards.
     #[inline]
     pub async fn forward<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        doorbell: Option<u16>,
+        head_at: Option<BaseAddr>,
+    ) -> Result<Progress, QueueError> {
+        if self.failed {
+            return Ok(Progress::default());
+        }
+        let result = self.fetch(fabric, doorbell, head_at).await;
+        self.failed = result.is_err();
+        result
+    }
+
+    #[inline]
+    async fn fetch<F: Fabric>(
         &mut self,
         fabric: &F,
         doorbell: Option<u16>,

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! [`Queue::forward`] and [`Queue::retire`] are straight-line code over a [`crate::fabric::Fabric`]; each does a bounded
-//! amount of work and says whether there is more. A queue that meets something impossible returns a [`QueueError`] and must
-//! not be called again: the device puts it in the error state until the base disables it.
+//! amount of work and says whether there is more. A queue that meets something impossible returns a [`QueueError`] once and
+//! then does nothing: the device puts it in the error state until the base disables it.
 //!
 //! Left out: packed rings, and telling the guest's driver not to notify through `VIRTQ_USED_F_NO_NOTIFY` (a doorbell is a
 //! posted write; EVENT_IDX suppresses it where it was negotiated).
@@ -75,6 +75,7 @@ pub struct Queue {
     next_used: u16,
     /// Fetching waits for slots or shadow descriptors to be freed.
     stalled: bool,
+    failed: bool,
     /// The available index at which a doorbell was asked for last.
     armed: Option<u16>,
     slots: Slots,
@@ -96,6 +97,7 @@ impl Queue {
             head: 0,
             next_used: 0,
             stalled: false,
+            failed: false,
             armed: None,
             counters: Counters::default(),
         }

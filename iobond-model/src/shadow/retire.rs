@@ -19,9 +19,19 @@ impl Queue {
     /// interrupts the guest unless it does not want that.
     ///
     /// # Errors
-    /// A [`QueueError`]; the queue must not be used again.
+    /// A [`QueueError`]; the queue does nothing any more afterwards.
     #[inline]
     pub async fn retire<F: Fabric>(&mut self, fabric: &F, tail: u16) -> Result<Progress, QueueError> {
+        if self.failed {
+            return Ok(Progress::default());
+        }
+        let result = self.settle(fabric, tail).await;
+        self.failed = result.is_err();
+        result
+    }
+
+    #[inline]
+    async fn settle<F: Fabric>(&mut self, fabric: &F, tail: u16) -> Result<Progress, QueueError> {
         let pending = tail.wrapping_sub(self.next_used);
         if pending > self.context.shadow.size {
             return Err(QueueError::TailJump { tail, next: self.next_used, size: self.context.shadow.size });
@@ -97,14 +107,14 @@ impl Queue {
             return Err(QueueError::BadUsedLength { id, len, room: chain.room });
         }
         let written = if copy_all { chain.room } else { u64::from(len) };
-        self.give_back(fabric, id, chain, written).await?;
+        self.return_payload(fabric, id, chain, written).await?;
         let told = u64::from(len).min(chain.room) as u32;
         Ok(UsedElement { id: u32::from(chain.guest_head).into(), len: told.into() })
     }
 
     /// Copies the first `written` writable bytes of `chain` back and frees what it held.
     #[inline]
-    async fn give_back<F: Fabric>(
+    async fn return_payload<F: Fabric>(
         &mut self,
         fabric: &F,
         id: u32,

@@ -1,0 +1,368 @@
+//! One IO-Bond in the `live` world: a [`Device`], its queues' engines, and the two memories.
+//!
+//! Whoever has time calls [`Bond::pass`]: a worker thread, or a board that waits for an answer. Board and base may call in
+//! from any thread at the same time. A doorbell or a TAIL only sets a bit; everything else takes the device's lock.
+//!
+//! Locks are taken in one order: device, then base memory, then a queue. A pass holds base memory and one queue while it
+//! copies, and takes the device's lock only with those released.
+
+use std::{
+    cell::Cell,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use iobond_spec::{
+    MAX_QUEUES,
+    address::{BoardAddr, FunctionId},
+    register_access::RegisterIo,
+};
+use vm_memory::GuestMemoryMmap;
+
+use super::{
+    base_memory::{BaseMemory, MapError, Mapping},
+    memory::{Interrupts, Memory, ready},
+};
+use crate::{
+    device::{Device, Effect, Outcome, QueueReport, tail_of},
+    fabric::Gated,
+    front_end::Message,
+    mailbox::Ticket,
+    shadow::{Progress, Queue, QueueError},
+};
+
+/// The board's interrupt controller. It is called with locks held and must not call back into the IO-Bond.
+pub trait BoardInterrupts: Send + Sync {
+    /// An MSI-X message arrives.
+    fn message(&self, message: Message);
+    /// INTx of a function was asserted.
+    fn intx(&self, function: FunctionId);
+}
+
+/// Marks that [`Bond::doorbell_data`] holds an index.
+const HAS_DATA: u32 = 1 << 16;
+/// "The mailbox has no deadline."
+const NEVER: u64 = u64::MAX;
+
+/// One IO-Bond.
+pub struct Bond {
+    device: Mutex<Device>,
+    base: RwLock<BaseMemory>,
+    queues: [Mutex<Option<Queue>>; MAX_QUEUES],
+    board: GuestMemoryMmap,
+    interrupts: Arc<dyn BoardInterrupts>,
+    started: Instant,
+    /// One bit for every queue whose doorbell was rung.
+    doorbells: AtomicU64,
+    doorbell_data: [AtomicU32; MAX_QUEUES],
+    /// One bit for every queue whose TAIL was written.
+    tails: AtomicU64,
+    tail_index: [AtomicU32; MAX_QUEUES],
+    /// One bit for every function that may master the bus.
+    bus_masters: AtomicU8,
+    deadline: AtomicU64,
+}
+
+impl Bond {
+    /// An IO-Bond for a board with memory `board`, not powered.
+    pub fn new(board: GuestMemoryMmap, interrupts: Arc<dyn BoardInterrupts>) -> Self {
+        Self {
+            device: Mutex::default(),
+            base: RwLock::default(),
+            queues: std::array::from_fn(|_| Mutex::new(None)),
+            board,
+            interrupts,
+            started: Instant::now(),
+            doorbells: AtomicU64::new(0),
+            doorbell_data: std::array::from_fn(|_| AtomicU32::new(0)),
+            tails: AtomicU64::new(0),
+            tail_index: std::array::from_fn(|_| AtomicU32::new(0)),
+            bus_masters: AtomicU8::new(0),
+            deadline: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// The board's memory.
+    pub fn board_memory(&self) -> &GuestMemoryMmap {
+        &self.board
+    }
+
+    /// Makes `mapping` base memory, at its I/O virtual address. A DMA window has to grant it as well.
+    ///
+    /// # Errors
+    /// [`MapError`]; nothing is mapped then.
+    pub fn map(&self, mapping: &Mapping<'_>) -> Result<(), MapError> {
+        write(&self.base).map(mapping)
+    }
+
+    /// Undoes [`Bond::map`]. When it returns, nothing of the IO-Bond touches that memory any more.
+    ///
+    /// # Errors
+    /// [`MapError::NotMapped`].
+    pub fn unmap(&self, iova: iobond_spec::address::BaseAddr) -> Result<(), MapError> {
+        write(&self.base).unmap(iova)
+    }
+
+    /// Bytes that this IO-Bond takes, the memories apart.
+    pub fn footprint(&self) -> usize {
+        let queues = self.queues.iter().map(|queue| lock(queue).as_ref().map_or(0, Queue::footprint));
+        size_of::<Self>() + queues.sum::<usize>()
+    }
+
+    /// The board reads configuration space. `relax` is called while the base owes an answer.
+    pub fn config_read(&self, function: FunctionId, offset: u16, width: u8, relax: &mut dyn FnMut()) -> u32 {
+        self.access(relax, |device, now, effects| device.config_read(now, function, offset, width, effects))
+    }
+
+    /// The board writes configuration space. `relax` is called while the mailbox is full.
+    pub fn config_write(
+        &self,
+        function: FunctionId,
+        offset: u16,
+        width: u8,
+        value: u32,
+        relax: &mut dyn FnMut(),
+    ) {
+        self.access(relax, |device, now, effects| {
+            device.config_write(now, function, offset, width, value, effects)
+        });
+    }
+
+    /// The board reads memory space. `relax` is called while the base owes an answer, at most until the deadline.
+    pub fn memory_read(&self, address: BoardAddr, width: u8, relax: &mut dyn FnMut()) -> u32 {
+        self.access(relax, |device, now, effects| device.memory_read(now, address, width, effects))
+    }
+
+    /// The board writes memory space. `relax` is called while the mailbox is full.
+    pub fn memory_write(&self, address: BoardAddr, width: u8, value: u32, relax: &mut dyn FnMut()) {
+        self.access(relax, |device, now, effects| device.memory_write(now, address, width, value, effects));
+    }
+
+    /// Takes a board access to its end. The mailbox gives every access a deadline, so this ends.
+    fn access(
+        &self,
+        relax: &mut dyn FnMut(),
+        mut attempt: impl FnMut(&mut Device, u64, &mut Vec<Effect>) -> Outcome,
+    ) -> u32 {
+        loop {
+            match self.with_device(&mut attempt) {
+                Outcome::Done(value) => return value,
+                Outcome::Doorbell { queue, data } => {
+                    self.ring(queue, data);
+                    return 0;
+                }
+                Outcome::Waiting(ticket) => return self.await_answer(ticket, relax),
+                Outcome::Full => relax(),
+            }
+        }
+    }
+
+    fn await_answer(&self, ticket: Ticket, relax: &mut dyn FnMut()) -> u32 {
+        loop {
+            relax();
+            if let Some(value) = self.with_device(|device, now, effects| device.collect(now, ticket, effects)) {
+                return value;
+            }
+        }
+    }
+
+    fn ring(&self, queue: usize, data: Option<u16>) {
+        let data = data.map_or(0, |index| HAS_DATA | u32::from(index));
+        self.doorbell_data[queue].store(data, Ordering::Relaxed);
+        self.doorbells.fetch_or(1 << queue, Ordering::Release);
+    }
+
+    /// One bounded pass over everything that waits. Returns whether there was anything to do.
+    pub fn pass(&self) -> bool {
+        let tails = take(&self.tails);
+        let doorbells = take(&self.doorbells);
+        bits(tails).for_each(|queue| self.retire(queue));
+        bits(doorbells).for_each(|queue| self.forward(queue));
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        if deadline != NEVER && deadline <= self.now() {
+            self.with_device(|device, now, effects| device.tick(now, effects));
+        }
+        tails | doorbells != 0
+    }
+
+    fn forward(&self, number: usize) {
+        let data = self.doorbell_data[number].swap(0, Ordering::Relaxed);
+        let doorbell = (data & HAS_DATA != 0).then_some(data as u16);
+        self.run(number, |queue, fabric, base| {
+            let progress = ready(queue.forward(fabric, doorbell, base.head_address(number)))?;
+            if progress.more {
+                self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
+            }
+            Ok(progress)
+        });
+    }
+
+    fn retire(&self, number: usize) {
+        let tail = self.tail_index[number].load(Ordering::Acquire) as u16;
+        self.run(number, |queue, fabric, _| {
+            let progress = ready(queue.retire(fabric, tail))?;
+            if progress.more {
+                self.tails.fetch_or(1 << number, Ordering::Relaxed);
+            }
+            if queue.is_stalled() {
+                self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
+            }
+            Ok(progress)
+        });
+    }
+
+    /// Lets `work` at a queue, if it is enabled, and sees to what came of it once the queue is released.
+    fn run(
+        &self,
+        number: usize,
+        work: impl FnOnce(
+            &mut Queue,
+            &Gated<'_, Memory<'_, LastInterrupt>>,
+            &BaseMemory,
+        ) -> Result<Progress, QueueError>,
+    ) {
+        let interrupt = LastInterrupt::default();
+        let result = {
+            let base = self.base.read().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = lock(&self.queues[number]);
+            let Some(running) = queue.as_mut() else { return };
+            let function = running.context().function;
+            let memory = Memory { board: &self.board, base: base.memory(), interrupts: &interrupt };
+            let bus_master = self.bus_masters.load(Ordering::Relaxed) & 1 << function.index() != 0;
+            let fabric = Gated { fabric: &memory, windows: base.windows(), bus_master };
+            work(running, &fabric, &base)
+        };
+        if let Err(error) = result {
+            self.with_device(|device, _, effects| device.fail_queue(number, &error, effects));
+        }
+        if let Some((function, vector)) = interrupt.0.take() {
+            self.with_device(|device, _, effects| effects.extend(device.raise(function, vector, false)));
+        }
+    }
+
+    /// Does something to the device and then what the device wants done.
+    fn with_device<T>(&self, act: impl FnOnce(&mut Device, u64, &mut Vec<Effect>) -> T) -> T {
+        let now = self.now();
+        let mut effects = Vec::new();
+        let mut device = lock(&self.device);
+        let result = act(&mut device, now, &mut effects);
+        for effect in effects {
+            self.perform(&device, effect);
+        }
+        self.deadline.store(device.next_deadline().unwrap_or(NEVER), Ordering::Relaxed);
+        let masters = FunctionId::all().filter(|&function| device.bus_master(function));
+        self.bus_masters.store(masters.fold(0, |bits, f| bits | 1 << f.index()), Ordering::Relaxed);
+        result
+    }
+
+    fn perform(&self, device: &Device, effect: Effect) {
+        match effect {
+            Effect::Enable { queue, context } => self.replace(queue, Some(Queue::new(context))),
+            Effect::Disable { queue } => self.replace(queue, None),
+            Effect::Tail { queue, index } => self.returned(queue, index),
+            Effect::Message(message) => self.interrupts.message(message),
+            Effect::Intx(function) => self.interrupts.intx(function),
+            Effect::Windows => {
+                let mut base = write(&self.base);
+                base.set_windows(device.windows().clone());
+                base.set_status_page(device.status_page());
+            }
+            Effect::StatusPage => {
+                let mut base = write(&self.base);
+                base.set_status_page(device.status_page());
+                base.write_mailbox(&device.mailbox_request());
+                base.write_queue_errors(device.queue_errors());
+                for (number, queue) in self.queues.iter().enumerate() {
+                    base.write_head(number, lock(queue).as_ref().map_or(0, Queue::head));
+                }
+            }
+            Effect::Mailbox => write(&self.base).write_mailbox(&device.mailbox_request()),
+            Effect::QueueErrors => write(&self.base).write_queue_errors(device.queue_errors()),
+        }
+    }
+
+    /// Starts or stops a queue. Whatever was pending for its predecessor is forgotten, and its HEAD is 0 again.
+    fn replace(&self, number: usize, queue: Option<Queue>) {
+        let base = write(&self.base);
+        let mut slot = lock(&self.queues[number]);
+        self.doorbells.fetch_and(!(1 << number), Ordering::Relaxed);
+        self.tails.fetch_and(!(1 << number), Ordering::Relaxed);
+        self.tail_index[number].store(0, Ordering::Relaxed);
+        self.doorbell_data[number].store(0, Ordering::Relaxed);
+        base.write_head(number, 0);
+        if queue.is_some() {
+            // The guest may have made buffers available, and rung, before the base got here.
+            self.doorbells.fetch_or(1 << number, Ordering::Release);
+        }
+        *slot = queue;
+    }
+
+    fn returned(&self, queue: usize, index: u16) {
+        self.tail_index[queue].store(u32::from(index), Ordering::Release);
+        self.tails.fetch_or(1 << queue, Ordering::Release);
+    }
+
+    fn report(&self, number: usize) -> QueueReport {
+        let queue = lock(&self.queues[number]);
+        queue.as_ref().map_or_else(QueueReport::default, |queue| QueueReport {
+            head: queue.head(),
+            counters: queue.counters(),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl RegisterIo for Bond {
+    fn read32(&self, offset: u32) -> u32 {
+        match tail_of(offset) {
+            Some(queue) => self.tail_index[queue].load(Ordering::Relaxed),
+            None => self.with_device(|device, now, _| device.register_read(now, offset, |n| self.report(n))),
+        }
+    }
+
+    fn write32(&self, offset: u32, value: u32) {
+        match tail_of(offset) {
+            Some(queue) => self.returned(queue, value as u16),
+            None => self.with_device(|device, now, effects| device.register_write(now, offset, value, effects)),
+        }
+    }
+}
+
+/// Keeps the interrupt that a queue raised until the queue's lock is released. A call raises one at most.
+#[derive(Default)]
+struct LastInterrupt(Cell<Option<(FunctionId, u16)>>);
+
+impl Interrupts for LastInterrupt {
+    fn raise(&self, function: FunctionId, vector: u16) {
+        self.0.set(Some((function, vector)));
+    }
+}
+
+/// A panic while a lock was held is a bug that has been reported where it happened; the state behind it is still memory safe,
+/// and other boards' threads must not go down with it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes every bit that is set. Looking first keeps an idle pass from writing to a cache line that others write to.
+fn take(set: &AtomicU64) -> u64 {
+    if set.load(Ordering::Relaxed) == 0 { 0 } else { set.swap(0, Ordering::Acquire) }
+}
+
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (set != 0).then(|| set.trailing_zeros() as usize)?;
+        set &= set - 1;
+        Some(lowest)
+    })
+}

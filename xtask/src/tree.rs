@@ -74,9 +74,9 @@ impl Tree {
         self.root.join(relative)
     }
 
-    /// `cargo`, to be run at the root, with the toolchain that built this program.
+    /// `cargo`, to be run at the root.
     pub fn cargo(&self) -> Command {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut cargo = Command::new("cargo");
         cargo.current_dir(&self.root);
         cargo
     }

@@ -78,19 +78,19 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ran_tests = self.steps.iter().any(|step| step.tests != Counts::NONE);
         for step in &self.steps {
             let outcome = if step.passed { "ok" } else { "FAILED" };
             write!(f, "{:<28} {outcome:<7}{:>8.1} s", step.name, step.took.as_secs_f64())?;
             if step.tests == Counts::NONE { writeln!(f)? } else { writeln!(f, "  {}", step.tests)? }
         }
-        if ran_tests {
-            let all = self.steps.iter().fold(Counts::NONE, |sum, step| sum + step.tests);
-            write!(f, "{all}")
-        } else {
-            let failed = self.steps.iter().filter(|step| !step.passed).count();
-            write!(f, "{} steps ok, {failed} failed", self.steps.len() - failed)
+        let failed: Vec<_> = self.steps.iter().filter(|step| !step.passed).map(|step| &*step.name).collect();
+        match self.steps.iter().fold(Counts::NONE, |sum, step| sum + step.tests) {
+            Counts::NONE => {
+                write!(f, "{} steps passed, {} failed", self.steps.len() - failed.len(), failed.len())?
+            }
+            tests => write!(f, "{tests}")?,
         }
+        if failed.is_empty() { Ok(()) } else { write!(f, "; not ok: {}", failed.join(", ")) }
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
         assert!(report.tests("unit", || (Counts { passed: 3, failed: 0 }, Ok(()))));
         assert!(!report.tests("process", || (Counts { passed: 1, failed: 2 }, Err(anyhow!("two failed")))));
         let summary = report.to_string();
-        assert_eq!(summary.lines().last(), Some("4 passed, 2 failed"));
+        assert_eq!(summary.lines().last(), Some("4 passed, 2 failed; not ok: process"));
         assert_eq!(report.close(), ExitCode::FAILURE);
     }
 
@@ -114,7 +114,7 @@ mod tests {
     fn steps_without_tests_are_counted_as_steps() {
         let mut report = Report::default();
         assert!(report.step("format", || Ok(())));
-        assert_eq!(report.to_string().lines().last(), Some("1 steps ok, 0 failed"));
+        assert_eq!(report.to_string().lines().last(), Some("1 steps passed, 0 failed"));
         assert_eq!(report.close(), ExitCode::SUCCESS);
     }
 }

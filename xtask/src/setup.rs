@@ -37,7 +37,7 @@ const COMPONENTS: &[&str] = &["clippy", "fmt"];
 
 /// Meets every need; says whether it could.
 pub fn run(tree: &Tree, report: &mut Report) -> bool {
-    report.step("debian packages", || packages(&missing(NEEDS), is_root()?))
+    report.step("debian packages", || packages(NEEDS, is_root()?))
         && report.step("rust components", || components(tree))
         && report.step("python environment", || python(tree).map(drop))
 }
@@ -55,12 +55,13 @@ fn is_root() -> Result<bool> {
     Ok(fs::metadata("/proc/self").context("cannot read the owner of /proc/self")?.uid() == 0)
 }
 
-fn packages(missing: &[&str], root: bool) -> Result<()> {
-    if missing.is_empty() {
+fn packages(needs: &[Need], root: bool) -> Result<()> {
+    let wanted = missing(needs);
+    if wanted.is_empty() {
         eprintln!("    nothing to install");
         return Ok(());
     }
-    let list = missing.join(" ");
+    let list = wanted.join(" ");
     if !root {
         bail!(
             "missing: {list}. Run\n    sudo apt-get update && sudo apt-get install --yes --no-install-recommends {list}"
@@ -68,9 +69,15 @@ fn packages(missing: &[&str], root: bool) -> Result<()> {
     }
     eprintln!("    installing {list}");
     // The package lists of a fresh machine are empty: fetch them only where the first try shows it.
-    if install(missing).is_err() {
+    if install(&wanted).is_err() {
         command::run(Command::new("apt-get").args(["--quiet", "update"]))?;
-        install(missing)?;
+        install(&wanted)?;
+    }
+    let still = missing(needs).join(" ");
+    if !still.is_empty() {
+        bail!(
+            "{still} is installed, yet the program that PATH finds first does not work; see `type -a cc git python3`"
+        );
     }
     Ok(())
 }
@@ -146,7 +153,8 @@ mod tests {
 
     #[test]
     fn without_root_the_exact_command_is_the_error() {
-        let error = packages(&["gcc", "git"], false).unwrap_err().to_string();
+        let unmet = |package| Need { probe: &["sh", "-c", "exit 1"], package };
+        let error = packages(&[unmet("gcc"), unmet("git")], false).unwrap_err().to_string();
         assert!(error.contains("sudo apt-get install --yes --no-install-recommends gcc git"), "{error}");
         assert!(packages(&[], false).is_ok());
     }

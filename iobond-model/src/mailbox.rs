@@ -16,7 +16,9 @@
 
 use std::collections::VecDeque;
 
-use iobond_spec::{ALL_ONES, address::FunctionId, registers::components::mailbox_kind_e::MailboxKindE as Kind};
+use iobond_spec::{
+    ALL_ONES, address::FunctionId, registers::components::mailbox_kind_e::MailboxKindE as Kind,
+};
 
 /// Requests that fit, resets apart (`mailbox.fill.capacity`).
 pub const CAPACITY: usize = 64;

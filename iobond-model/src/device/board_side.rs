@@ -3,9 +3,7 @@
 use iobond_spec::{
     ALL_ONES,
     address::{BoardAddr, FunctionId},
-    function::{
-        BAR, PCI_ACCESS_BAR, PCI_ACCESS_CAP, PCI_ACCESS_DATA, PCI_ACCESS_LENGTH, PCI_ACCESS_OFFSET,
-    },
+    function::{BAR, PCI_ACCESS_BAR, PCI_ACCESS_CAP, PCI_ACCESS_DATA, PCI_ACCESS_LENGTH, PCI_ACCESS_OFFSET},
 };
 
 use super::{Device, Effect};

@@ -211,7 +211,10 @@ mod tests {
         assert!(file.fail(QueueErrorE::BadHead));
         assert!(!file.fail(QueueErrorE::BadNext));
         let state: State = decode(file.state());
-        assert_eq!((state.state().unwrap(), state.error().unwrap()), (QueueStateE::Error, QueueErrorE::BadHead));
+        assert_eq!(
+            (state.state().unwrap(), state.error().unwrap()),
+            (QueueStateE::Error, QueueErrorE::BadHead)
+        );
         file.disable();
         assert!(!file.fail(QueueErrorE::BadHead));
     }

@@ -62,7 +62,9 @@ fn locate(offset: u32) -> Option<Register> {
             element(functions::BASE, functions::STRIDE, functions::COUNT)
                 .map(|(n, at)| Register::Function(n, at))
         })
-        .or_else(|| element(queues::BASE, queues::STRIDE, queues::COUNT).map(|(n, at)| Register::Queue(n, at)))
+        .or_else(|| {
+            element(queues::BASE, queues::STRIDE, queues::COUNT).map(|(n, at)| Register::Queue(n, at))
+        })
 }
 
 /// The queue whose TAIL stands at `offset`: the one register that a poll writes, which a world may want to take a short cut
@@ -198,7 +200,8 @@ impl Device {
 
     fn write_status_page(&mut self, at: u32, value: u32, effects: &mut Vec<Effect>) -> bool {
         let was_on = self.status_page.on;
-        let accepted = at <= status_page::CONTROL && write_range(&mut self.status_page, at, status_page::CONTROL, value);
+        let accepted =
+            at <= status_page::CONTROL && write_range(&mut self.status_page, at, status_page::CONTROL, value);
         if !was_on && self.status_page.on {
             effects.push(Effect::StatusPage);
         }
@@ -237,7 +240,9 @@ impl Device {
                     | bit(FunctionState::MSIX_ENABLE_OFFSET, ConfigSpace::msix_enable)
             }
             functions::INTERRUPTS => function.map_or(0, Function::interrupts),
-            _ => *word_of(&file.config, at, functions::CONFIG).or(word_of(&file.mask, at, functions::MASK))?,
+            _ => {
+                *word_of(&file.config, at, functions::CONFIG).or(word_of(&file.mask, at, functions::MASK))?
+            }
         })
     }
 
@@ -253,8 +258,11 @@ impl Device {
             }
             _ => {
                 let file = &mut self.functions[n];
-                let word = word_of_mut(&mut file.config, at, functions::CONFIG)
-                    .or(word_of_mut(&mut file.mask, at, functions::MASK));
+                let word = word_of_mut(&mut file.config, at, functions::CONFIG).or(word_of_mut(
+                    &mut file.mask,
+                    at,
+                    functions::MASK,
+                ));
                 let Some(word) = word else { return false };
                 *word = value;
             }

@@ -1,8 +1,8 @@
 //! What an offset in a function's BAR means. One table for every function, as in hardware.
 
 use iobond_spec::function::{
-    COMMON, COMMON_SIZE, DEVICE, DEVICE_SIZE, ISR, MSIX_ENTRY_SIZE, MSIX_PBA, MSIX_TABLE, MSIX_VECTORS, NOTIFY,
-    NOTIFY_MULTIPLIER, NOTIFY_SIZE,
+    COMMON, COMMON_SIZE, DEVICE, DEVICE_SIZE, ISR, MSIX_ENTRY_SIZE, MSIX_PBA, MSIX_TABLE, MSIX_VECTORS,
+    NOTIFY, NOTIFY_MULTIPLIER, NOTIFY_SIZE,
 };
 
 /// What answers an access.

@@ -1,6 +1,10 @@
 //! Base memory as an IO-Bond sees it: what was mapped, what was granted, and the status page in it.
 
-use std::{fs::File, os::fd::BorrowedFd, sync::{Arc, atomic::Ordering}};
+use std::{
+    fs::File,
+    os::fd::BorrowedFd,
+    sync::{Arc, atomic::Ordering},
+};
 
 use iobond_spec::{
     address::{Address, BaseAddr},
@@ -95,8 +99,7 @@ impl BaseMemory {
         let at = GuestAddress(iova.0);
         let region = self.memory.find_region(at).filter(|region| region.start_addr() == at);
         let length = region.ok_or(MapError::NotMapped { iova })?.len();
-        let (memory, _) =
-            self.memory.remove_region(at, length).map_err(|_| MapError::NotMapped { iova })?;
+        let (memory, _) = self.memory.remove_region(at, length).map_err(|_| MapError::NotMapped { iova })?;
         self.memory = memory;
         Ok(())
     }

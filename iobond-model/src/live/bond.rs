@@ -163,7 +163,8 @@ impl Bond {
     fn await_answer(&self, ticket: Ticket, relax: &mut dyn FnMut()) -> u32 {
         loop {
             relax();
-            if let Some(value) = self.with_device(|device, now, effects| device.collect(now, ticket, effects)) {
+            if let Some(value) = self.with_device(|device, now, effects| device.collect(now, ticket, effects))
+            {
                 return value;
             }
         }
@@ -230,7 +231,7 @@ impl Bond {
             let mut queue = lock(&self.queues[number]);
             let Some(running) = queue.as_mut() else { return };
             let function = running.context().function;
-            let memory = Memory { board: &self.board, base: base.memory(), interrupts: &interrupt };
+            let memory = Memory::new(&self.board, base.memory(), &interrupt);
             let bus_master = self.bus_masters.load(Ordering::Relaxed) & 1 << function.index() != 0;
             let fabric = Gated { fabric: &memory, windows: base.windows(), bus_master };
             work(running, &fabric, &base)
@@ -329,7 +330,9 @@ impl RegisterIo for Bond {
     fn write32(&self, offset: u32, value: u32) {
         match tail_of(offset) {
             Some(queue) => self.returned(queue, value as u16),
-            None => self.with_device(|device, now, effects| device.register_write(now, offset, value, effects)),
+            None => {
+                self.with_device(|device, now, effects| device.register_write(now, offset, value, effects))
+            }
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The fabric of the `live` world: both memories are mapped here and a DMA is a memcpy.
 
 use std::{
+    cell::Cell,
     pin::pin,
     sync::atomic::{self, Ordering},
     task::{Context, Poll, Waker},
 };
 
 use iobond_spec::address::{Address, FunctionId};
-use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice};
 
 use crate::fabric::{Fabric, Fault};
 
@@ -17,25 +18,60 @@ pub trait Interrupts {
     fn raise(&self, function: FunctionId, vector: u16);
 }
 
+/// One of the two memories, with the region that was used last at hand: rings, slots and buffers of one pass mostly share it.
+#[derive(Debug)]
+struct Side<'a> {
+    memory: &'a GuestMemoryMmap,
+    last: Cell<(u64, VolatileSlice<'a>)>,
+}
+
+impl<'a> Side<'a> {
+    fn new(memory: &'a GuestMemoryMmap) -> Self {
+        let nothing = VolatileSlice::from(&mut [][..]);
+        Self { memory, last: Cell::new((0, nothing)) }
+    }
+
+    /// The `len` bytes at `at`, if one region holds them all.
+    #[inline]
+    fn slice(&self, at: u64, len: usize) -> Option<VolatileSlice<'a>> {
+        let (start, region) = self.last.get();
+        match region.subslice(at.wrapping_sub(start) as usize, len) {
+            Ok(slice) => Some(slice),
+            Err(_) => self.find(at)?.subslice((at - self.last.get().0) as usize, len).ok(),
+        }
+    }
+
+    /// The region that holds `at`, which is now the one that was used last.
+    #[cold]
+    fn find(&self, at: u64) -> Option<VolatileSlice<'a>> {
+        let region = self.memory.find_region(GuestAddress(at))?;
+        let slice = region.as_volatile_slice().ok()?;
+        self.last.set((region.start_addr().0, slice));
+        Some(slice)
+    }
+}
+
 /// Board memory and base memory, mapped into this process.
 #[derive(Debug)]
 pub struct Memory<'a, I> {
-    /// Board memory, by board address.
-    pub board: &'a GuestMemoryMmap,
-    /// Base memory, by I/O virtual address.
-    pub base: &'a GuestMemoryMmap,
-    /// Where interrupts go.
-    pub interrupts: &'a I,
+    board: Side<'a>,
+    base: Side<'a>,
+    interrupts: &'a I,
 }
 
-impl<I> Memory<'_, I> {
+impl<'a, I> Memory<'a, I> {
+    /// Board memory by board address, base memory by I/O virtual address, and where interrupts go.
+    pub fn new(board: &'a GuestMemoryMmap, base: &'a GuestMemoryMmap, interrupts: &'a I) -> Self {
+        Self { board: Side::new(board), base: Side::new(base), interrupts }
+    }
+
     #[inline]
-    fn slice(&self, at: Address, len: usize) -> Result<VolatileSlice<'_>, Fault> {
-        let (memory, address) = match at {
-            Address::Board(at) => (self.board, at.0),
-            Address::Base(at) => (self.base, at.0),
+    fn slice(&self, at: Address, len: usize) -> Result<VolatileSlice<'a>, Fault> {
+        let slice = match at {
+            Address::Board(at) => self.board.slice(at.0, len),
+            Address::Base(at) => self.base.slice(at.0, len),
         };
-        memory.get_slice(vm_memory::GuestAddress(address), len).map_err(|_| Fault::at(at, len as u64))
+        slice.ok_or_else(|| Fault::at(at, len as u64))
     }
 }
 

@@ -5,7 +5,9 @@ use iobond_spec::{
     address::{Address, BaseAddr, BoardAddr, FunctionId},
     offsets::queues as offset,
     register_access::decode,
-    registers::components::queue_t::{control::Control, features::Features, sizes::Sizes, slot_count::SlotCount},
+    registers::components::queue_t::{
+        control::Control, features::Features, sizes::Sizes, slot_count::SlotCount,
+    },
     ring::split,
 };
 
@@ -46,7 +48,11 @@ impl<A: Copy + Into<Address>> Ring<A> {
     }
 
     /// Why the ring cannot be, if it cannot.
-    fn objection(&self, aligned: impl Fn(A, u64) -> bool, end: impl Fn(A, u64) -> bool) -> Option<&'static str> {
+    fn objection(
+        &self,
+        aligned: impl Fn(A, u64) -> bool,
+        end: impl Fn(A, u64) -> bool,
+    ) -> Option<&'static str> {
         if !self.size.is_power_of_two() || self.size > MAX_RING {
             return Some("ring size is not a power of two up to 32768");
         }

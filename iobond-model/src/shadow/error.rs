@@ -134,4 +134,3 @@ impl QueueError {
         matches!(self, Self::Fault(_))
     }
 }
-

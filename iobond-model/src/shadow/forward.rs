@@ -3,8 +3,7 @@
 use iobond_spec::{
     address::{Address, BaseAddr},
     ring::split::{
-        DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, Descriptor, avail_entry_offset,
-        avail_event_offset,
+        DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, Descriptor, avail_entry_offset, avail_event_offset,
     },
 };
 use zerocopy::{IntoBytes, little_endian::U16};
@@ -310,8 +309,6 @@ impl Queue {
         Ok(())
     }
 }
-
-
 
 /// Cuts gathered segments into pieces of at most a slot, and links the slots they go to.
 struct Walk {

@@ -1,5 +1,8 @@
-//! A FIFO of free numbers. First in, first out keeps neighbours together while completions come in order, so that bursts
-//! of shadow descriptors stay long.
+//! Free numbers, in the two orders that pay.
+//!
+//! Shadow descriptors are taken first in, first out: neighbours stay together while completions come in order, so that bursts
+//! of them stay long. Slots are taken last in, first out: a slot that was just given back is still in a cache, on the host
+//! that the model runs on as on a server whose DMA writes land in the last-level cache.
 
 /// The free ones of the numbers 0 to `capacity - 1`.
 #[derive(Debug)]
@@ -51,9 +54,53 @@ impl FreeList {
     }
 }
 
+/// The free ones of the numbers 0 to `capacity - 1`, the latest first.
+#[derive(Debug)]
+pub(super) struct FreeStack(Vec<u16>);
+
+impl FreeStack {
+    /// All of `capacity` numbers, 0 on top.
+    pub(super) fn new(capacity: u16) -> Self {
+        Self((0..capacity).rev().collect())
+    }
+
+    /// How many are free.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes the one that was given back last. The caller looked at [`FreeStack::len`] first.
+    #[inline]
+    pub(super) fn take(&mut self) -> u16 {
+        let Some(number) = self.0.pop() else { unreachable!("nothing was reserved") };
+        number
+    }
+
+    /// Gives `number` back. The caller took it before and gives it back once, so there is always room.
+    #[inline]
+    pub(super) fn give(&mut self, number: u16) {
+        assert!(self.0.len() < self.0.capacity(), "{number} was given back twice");
+        self.0.push(number);
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn footprint(&self) -> usize {
+        self.0.capacity() * size_of::<u16>()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stack_takes_the_latest() {
+        let mut stack = FreeStack::new(3);
+        assert_eq!((stack.take(), stack.take()), (0, 1));
+        stack.give(0);
+        assert_eq!((stack.take(), stack.take(), stack.len()), (0, 2, 0));
+    }
 
     #[test]
     fn takes_in_the_order_given() {

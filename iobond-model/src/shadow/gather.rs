@@ -29,7 +29,8 @@ pub(super) struct Gather {
     pub(super) pieces: u64,
     /// Device-writable bytes.
     pub(super) room: u64,
-    slot_size: u32,
+    /// Log2 of the slot size.
+    slot_shift: u32,
     limit: u32,
 }
 
@@ -38,7 +39,13 @@ impl Gather {
         let limit = u32::from(context.guest.size).max(MAX_INDIRECT);
         // A direct chain may end in an indirect table (virtio 1.3, 2.7.5.3.2).
         let most = usize::from(context.guest.size) + limit as usize;
-        Self { segments: Vec::with_capacity(most), pieces: 0, room: 0, slot_size: context.slot_size, limit }
+        Self {
+            segments: Vec::with_capacity(most),
+            pieces: 0,
+            room: 0,
+            slot_shift: context.slot_size.trailing_zeros(),
+            limit,
+        }
     }
 
     /// Walks the chain at `head` of the guest's table, of which `table` has read some.
@@ -123,7 +130,7 @@ impl Gather {
         } else if self.room > 0 {
             return Err(QueueError::BadOrder { head });
         }
-        self.pieces += u64::from(len.div_ceil(self.slot_size));
+        self.pieces += u64::from((len - 1) >> self.slot_shift) + 1;
         self.segments.push(Segment { guest: BoardAddr(descriptor.addr.get()), len, write });
         Ok(())
     }

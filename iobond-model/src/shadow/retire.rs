@@ -73,7 +73,9 @@ impl Queue {
         let (ring, size) = (Address::from(self.context.shadow.used), self.context.shadow.size);
         let before_wrap = usize::from(size - (self.next_used & (size - 1))).min(into.len());
         let (first, second) = into.split_at_mut(before_wrap);
-        fabric.read(ring.wrapping_add(used_element_offset(self.next_used, size)), first.as_mut_bytes()).await?;
+        fabric
+            .read(ring.wrapping_add(used_element_offset(self.next_used, size)), first.as_mut_bytes())
+            .await?;
         if !second.is_empty() {
             fabric.read(ring.wrapping_add(used_element_offset(0, size)), second.as_mut_bytes()).await?;
         }
@@ -160,4 +162,3 @@ impl Queue {
         }
     }
 }
-

@@ -2,7 +2,7 @@
 
 use iobond_spec::address::BoardAddr;
 
-use super::free_list::FreeList;
+use super::free_list::FreeStack;
 
 /// "No slot", "no next piece". A pool has at most 65535 slots, so this number is never one.
 pub(super) const NONE: u16 = u16::MAX;
@@ -42,13 +42,13 @@ impl Piece {
 /// The slot pool of one queue.
 #[derive(Debug)]
 pub(super) struct Slots {
-    free: FreeList,
+    free: FreeStack,
     pieces: Box<[Piece]>,
 }
 
 impl Slots {
     pub(super) fn new(count: u16) -> Self {
-        Self { free: FreeList::new(count), pieces: vec![Piece::default(); usize::from(count)].into() }
+        Self { free: FreeStack::new(count), pieces: vec![Piece::default(); usize::from(count)].into() }
     }
 
     /// How many are free.

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{report::Report, tier::Tier, tree::Tree};
+use crate::{report::Report, tier::Tier, tree::Checkout};
 
 /// The chores of this repository.
 #[derive(Parser)]
@@ -48,29 +48,29 @@ enum Chore {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut report = Report::default();
-    match Tree::of_this_repository() {
-        Ok(tree) => run(&arguments.chore, &tree, &mut report),
+    match Checkout::of_this_repository() {
+        Ok(checkout) => run(&arguments.chore, &checkout, &mut report),
         Err(error) => {
-            report.step("list the tracked files", || Err(error));
+            report.step("find the repository", || Err(error));
         }
     }
     report.close()
 }
 
 /// Runs a chore; what fails is in the report.
-fn run(chore: &Chore, tree: &Tree, report: &mut Report) {
+fn run(chore: &Chore, checkout: &Checkout, report: &mut Report) {
     match chore {
         Chore::Setup => {
-            setup::run(tree, report);
+            setup::run(checkout, report);
         }
-        Chore::Registers { check } => registers::run(tree, report, *check),
-        Chore::Check => check::run(tree, report),
-        Chore::Test { tier: Some(tier) } => tier.run(tree, report),
+        Chore::Registers { check } => registers::run(checkout, report, *check),
+        Chore::Check => check::run(checkout, report),
+        Chore::Test { tier: Some(tier) } => tier.run(checkout, report),
         Chore::Test { tier: None } => {
-            if setup::run(tree, report) {
-                check::run(tree, report);
+            if setup::run(checkout, report) {
+                check::run(checkout, report);
                 for tier in Tier::ALL {
-                    tier.run(tree, report);
+                    tier.run(checkout, report);
                 }
             }
         }

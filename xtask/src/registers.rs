@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{command, report::Report, setup, tree::Tree};
+use crate::{command, report::Report, setup, tree::Checkout};
 
 const SOURCE: &str = "iobond-model/spec/regs/iobond.rdl";
 const GENERATOR: &str = "iobond-model/spec/regs/generate.py";
@@ -22,14 +22,14 @@ const FILES: [&str; 3] = ["iobond-model/spec/src/offsets.rs", "docs/registers.md
 const STAGING: &str = "target/registers";
 
 /// Generates; with `check` nothing in the repository changes and drift is an error.
-pub fn run(tree: &Tree, report: &mut Report, check: bool) {
+pub fn run(checkout: &Checkout, report: &mut Report, check: bool) {
     report.step("registers", || {
-        let staging = tree.path(STAGING);
-        generate(tree, &staging)?;
-        let drift = compare(&staging, &tree.root)?;
+        let staging = checkout.path(STAGING);
+        generate(checkout, &staging)?;
+        let drift = compare(&staging, checkout.root())?;
         match (drift.is_empty(), check) {
             (true, _) => eprintln!("    {SOURCE} and the generated files agree"),
-            (false, false) => drift.iter().try_for_each(|change| change.apply(&staging, &tree.root))?,
+            (false, false) => drift.iter().try_for_each(|change| change.apply(&staging, checkout.root()))?,
             (false, true) => bail!(
                 "{} generated files differ from {SOURCE}; run `cargo xtask registers` and commit:\n{}",
                 drift.len(),
@@ -40,8 +40,8 @@ pub fn run(tree: &Tree, report: &mut Report, check: bool) {
     });
 }
 
-fn generate(tree: &Tree, staging: &Path) -> Result<()> {
-    let programs = setup::python(tree)?;
+fn generate(checkout: &Checkout, staging: &Path) -> Result<()> {
+    let programs = setup::python(checkout)?;
     if staging.exists() {
         fs::remove_dir_all(staging).with_context(|| format!("cannot empty {}", staging.display()))?;
     }
@@ -52,13 +52,16 @@ fn generate(tree: &Tree, staging: &Path) -> Result<()> {
     let peakrdl = programs.join("peakrdl");
     command::output(
         Command::new(peakrdl)
-            .current_dir(&tree.root)
+            .current_dir(checkout.root())
             .args(["rust", SOURCE, "--fmt", "-o"])
             .arg(staging.join(ACCESSORS)),
     )?;
     let outputs = FILES.iter().map(|path| staging.join(path));
     command::output(
-        Command::new(programs.join("python")).current_dir(&tree.root).args([GENERATOR, SOURCE]).args(outputs),
+        Command::new(programs.join("python"))
+            .current_dir(checkout.root())
+            .args([GENERATOR, SOURCE])
+            .args(outputs),
     )?;
     Ok(())
 }

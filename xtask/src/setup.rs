@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{command, report::Report, tree::Tree};
+use crate::{command, report::Report, tree::Checkout};
 
 const VENV: &str = "target/venv";
 const REQUIREMENTS: &str = "iobond-model/spec/regs/requirements.txt";
@@ -36,10 +36,10 @@ const NEEDS: &[Need] = &[
 const COMPONENTS: &[&str] = &["clippy", "fmt"];
 
 /// Meets every need; says whether it could.
-pub fn run(tree: &Tree, report: &mut Report) -> bool {
+pub fn run(checkout: &Checkout, report: &mut Report) -> bool {
     report.step("debian packages", || packages(NEEDS, is_root()?))
-        && report.step("rust components", || components(tree))
-        && report.step("python environment", || python(tree).map(drop))
+        && report.step("rust components", || components(checkout))
+        && report.step("python environment", || python(checkout).map(drop))
 }
 
 fn missing(needs: &[Need]) -> Vec<&'static str> {
@@ -91,9 +91,9 @@ fn install(packages: &[&str]) -> Result<()> {
     )
 }
 
-fn components(tree: &Tree) -> Result<()> {
+fn components(checkout: &Checkout) -> Result<()> {
     for component in COMPONENTS {
-        if command::succeeds(tree.cargo().args([component, "--version"])) {
+        if command::succeeds(checkout.cargo().args([component, "--version"])) {
             continue;
         }
         let name = if *component == "fmt" { "rustfmt" } else { component };
@@ -104,11 +104,11 @@ fn components(tree: &Tree) -> Result<()> {
 }
 
 /// Folder with the programs of the Python environment, which is made where it is missing or out of date.
-pub fn python(tree: &Tree) -> Result<PathBuf> {
-    let venv = tree.path(VENV);
+pub fn python(checkout: &Checkout) -> Result<PathBuf> {
+    let venv = checkout.path(VENV);
     let programs = venv.join("bin");
-    let wanted =
-        fs::read_to_string(tree.path(REQUIREMENTS)).with_context(|| format!("cannot read {REQUIREMENTS}"))?;
+    let wanted = fs::read_to_string(checkout.path(REQUIREMENTS))
+        .with_context(|| format!("cannot read {REQUIREMENTS}"))?;
     let stamp = venv.join("requirements.txt");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(programs);
@@ -116,7 +116,7 @@ pub fn python(tree: &Tree) -> Result<PathBuf> {
     eprintln!("    installing {REQUIREMENTS} into {VENV}");
     command::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))
         .context("no Python environment; `cargo xtask setup` installs what making one needs")?;
-    command::run(pip(&programs).arg(tree.path(REQUIREMENTS)))?;
+    command::run(pip(&programs).arg(checkout.path(REQUIREMENTS)))?;
     // Last, so that an installation that was interrupted is made again.
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(programs)

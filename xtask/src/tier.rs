@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use crate::{
     command,
     report::{Counts, Report},
-    tree::Tree,
+    tree::{Checkout, Tree},
 };
 
 /// A tier of tests.
@@ -29,61 +29,62 @@ impl Tier {
     pub const ALL: [Self; 2] = [Self::Unit, Self::Process];
 
     /// Runs the tier.
-    pub fn run(self, tree: &Tree, report: &mut Report) {
-        let targets = targets(tree);
-        let (process, unit): (Vec<_>, Vec<_>) = targets.iter().partition(|name| name.starts_with("process_"));
+    pub fn run(self, checkout: &Checkout, report: &mut Report) {
         match self {
             Self::Unit => {
-                report.tests("unit tests", || test(tree, "default", &["--lib", "--bins"], &unit));
+                report.tests("unit tests", || self.test(checkout, "default", &["--lib", "--bins"]));
                 report.tests("documentation tests", || {
-                    watch(tree.cargo().args(["test", "--workspace", "--doc"]))
+                    watch(checkout.cargo().args(["test", "--workspace", "--doc"]))
                 });
             }
+            // A test finds the programs of other crates beside its own; cargo builds only those of its own crate.
             Self::Process => {
-                // A test finds the programs of other crates beside its own; cargo builds only those of its own crate.
-                let build = |report: &mut Report| {
-                    report.step("programs", || {
-                        command::run(tree.cargo().args(["build", "--workspace", "--bins"]))
-                    })
-                };
-                if build(report) {
-                    report.tests("process tests", || test(tree, "process", &[], &process));
+                let build = || command::run(checkout.cargo().args(["build", "--workspace", "--bins"]));
+                if report.step("programs", build) {
+                    report.tests("process tests", || self.test(checkout, "process", &[]));
                 }
             }
         }
     }
-}
 
-/// Names of the integration tests: `CRATE/tests/NAME.rs` and `CRATE/tests/NAME/main.rs`.
-fn targets(tree: &Tree) -> BTreeSet<&str> {
-    tree.files.iter().filter_map(|file| target(&file.path)).collect()
+    /// Runs targets of these kinds and the tier's integration tests, with a profile of .config/nextest.toml where nextest
+    /// is there.
+    fn test(self, checkout: &Checkout, profile: &str, kinds: &[&str]) -> (Counts, Result<()>) {
+        let targets = match checkout.tree() {
+            Ok(tree) => self.targets(&tree),
+            Err(error) => return (Counts::NONE, Err(error)),
+        };
+        if kinds.is_empty() && targets.is_empty() {
+            return (Counts::NONE, Err(anyhow!("the tier has no test: no crate has a tests/process_*.rs")));
+        }
+        let mut cargo = checkout.cargo();
+        if command::succeeds(checkout.cargo().args(["nextest", "--version"])) {
+            cargo.args(["nextest", "run", "--profile", profile]);
+        } else {
+            cargo.arg("test");
+        }
+        cargo.args(["--workspace", "--no-fail-fast"]).args(kinds);
+        cargo.args(targets.iter().flat_map(|target| ["--test", target]));
+        match watch(&mut cargo) {
+            (Counts::NONE, Ok(())) => (Counts::NONE, Err(anyhow!("`{}` ran no test", command::line(&cargo)))),
+            ran => ran,
+        }
+    }
+
+    /// Names of the integration tests of this tier: `CRATE/tests/NAME.rs` and `CRATE/tests/NAME/main.rs`.
+    fn targets(self, tree: &Tree) -> BTreeSet<String> {
+        let names = tree.files.iter().filter_map(|file| target(&file.path));
+        names
+            .filter(|name| name.starts_with("process_") == (self == Self::Process))
+            .map(str::to_owned)
+            .collect()
+    }
 }
 
 fn target(path: &str) -> Option<&str> {
     let (_, inside) = path.split_once("/tests/")?;
     let name = inside.strip_suffix("/main.rs").or_else(|| inside.strip_suffix(".rs"))?;
     (!name.contains('/')).then_some(name)
-}
-
-/// Runs these targets, with the profile of .config/nextest.toml where nextest is there.
-fn test(tree: &Tree, profile: &str, kinds: &[&str], targets: &[&&str]) -> (Counts, Result<()>) {
-    let mut cargo = tree.cargo();
-    if command::succeeds(tree.cargo().args(["nextest", "--version"])) {
-        cargo.args(["nextest", "run", "--profile", profile]);
-    } else {
-        cargo.arg("test");
-    }
-    cargo.args(["--workspace", "--no-fail-fast"]).args(kinds);
-    for target in targets {
-        cargo.args(["--test", target]);
-    }
-    if kinds.is_empty() && targets.is_empty() {
-        return (Counts::NONE, Err(anyhow!("the tier has no test: no crate has a tests/process_*.rs")));
-    }
-    match watch(&mut cargo) {
-        (Counts::NONE, Ok(())) => (Counts::NONE, Err(anyhow!("`{}` ran no test", command::line(&cargo)))),
-        ran => ran,
-    }
 }
 
 /// Runs a test runner and counts. A runner that is content though it counted a failure is an error too.
@@ -130,7 +131,9 @@ mod tests {
         ];
         let files = paths.map(|path| File { path: path.into(), text: String::new() }).into();
         let tree = Tree { root: "/".into(), files };
-        assert_eq!(targets(&tree).into_iter().collect::<Vec<_>>(), ["layout", "process_blk", "process_demo"]);
+        let targets = |tier: Tier| tier.targets(&tree).into_iter().collect::<Vec<_>>();
+        assert_eq!(targets(Tier::Unit), ["layout"]);
+        assert_eq!(targets(Tier::Process), ["process_blk", "process_demo"]);
     }
 
     #[test]

@@ -35,38 +35,23 @@ impl File {
     }
 }
 
-/// A working tree: every text file that is tracked, or that would be after `git add --all`.
+/// Where the repository lies. Needs no other program.
 #[derive(Debug)]
-pub struct Tree {
-    /// Absolute path of the root.
-    pub root: PathBuf,
-    /// Files in the order of their paths.
-    pub files: Vec<File>,
+pub struct Checkout {
+    root: PathBuf,
 }
 
-impl Tree {
-    /// The tree that this program was built from.
+impl Checkout {
+    /// The one that this program was built from.
     pub fn of_this_repository() -> Result<Self> {
         let root =
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate xtask has no parent folder")?;
-        Self::at(root)
+        Ok(Self { root: root.to_owned() })
     }
 
-    fn at(root: &Path) -> Result<Self> {
-        let listing = command::output(Command::new("git").current_dir(root).args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "--deduplicate",
-        ]))?;
-        // A path that is listed and not there was deleted and not yet committed; a file that is not UTF-8 is not text.
-        let read = |path: &str| {
-            fs::read_to_string(root.join(path)).ok().map(|text| File { path: path.to_owned(), text })
-        };
-        let files = listing.split_terminator('\0').filter_map(read).collect();
-        Ok(Self { root: root.to_owned(), files })
+    /// The root of the repository.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A path inside the repository.
@@ -80,4 +65,31 @@ impl Tree {
         cargo.current_dir(&self.root);
         cargo
     }
+
+    /// Reads every text file that is tracked, or that would be after `git add --all`.
+    pub fn tree(&self) -> Result<Tree> {
+        let listing = command::output(Command::new("git").current_dir(&self.root).args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--deduplicate",
+        ]))?;
+        // A path that is listed and not there was deleted and not yet committed; a file that is not UTF-8 is not text.
+        let read = |path: &str| {
+            let text = fs::read_to_string(self.root.join(path)).ok()?;
+            Some(File { path: path.to_owned(), text })
+        };
+        Ok(Tree { root: self.root.clone(), files: listing.split_terminator('\0').filter_map(read).collect() })
+    }
+}
+
+/// The text files of a checkout.
+#[derive(Debug)]
+pub struct Tree {
+    /// Absolute path of the root.
+    pub root: PathBuf,
+    /// Files in the order of their paths.
+    pub files: Vec<File>,
 }

@@ -43,7 +43,7 @@ fn leads_somewhere(tree: &Tree, from: &str, target: &str) -> bool {
     let folder = format!("{path}/");
     path.is_empty() || tree.files.iter().any(|file| file.path == path || file.path.starts_with(&folder)) || {
         // A file that is no text (a picture) is not in the tree of texts.
-        tree.path(&path).is_file()
+        tree.root.join(&path).is_file()
     }
 }
 

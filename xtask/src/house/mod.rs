@@ -9,7 +9,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use crate::tree::Tree;
+use crate::tree::{Checkout, Tree};
 
 /// A place that breaks a rule.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,8 +53,9 @@ const RULES: &[Rule] = &[
 ];
 
 /// Fails with every place that breaks a rule.
-pub fn check(tree: &Tree) -> Result<()> {
-    let broken: Vec<_> = RULES.iter().flat_map(|rule| rule(tree)).collect();
+pub fn check(checkout: &Checkout) -> Result<()> {
+    let tree = checkout.tree()?;
+    let broken: Vec<_> = RULES.iter().flat_map(|rule| rule(&tree)).collect();
     if broken.is_empty() {
         eprintln!("    {} files keep {} rules", tree.files.len(), RULES.len());
         return Ok(());

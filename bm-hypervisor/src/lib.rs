@@ -1,3 +1,65 @@
-//! One process per compute board: polls an IO-Bond and hands its shadow vrings to vhost-user back ends.
+//! One bm-hypervisor per compute board: polls the board's IO-Bond, answers for its virtio functions, and hands its shadow
+//! vrings to vhost-user back ends. It virtualises no CPU and no memory.
+//!
+//! # Embedding
+//!
+//! ```no_run
+//! # fn demo<P: bm_hypervisor::port::Port + 'static>(port: std::sync::Arc<P>) -> Result<(), Box<dyn std::error::Error>> {
+//! use bm_hypervisor::config::{BackEndConfig, BlkConfig, BoardConfig, FunctionConfig};
+//!
+//! let disk = FunctionConfig::Blk(BlkConfig::new(BackEndConfig::new("/run/disk.sock")));
+//! let board = BoardConfig::new("board0", vec![disk]);        // or BoardConfig::from_toml(text)
+//! let (mut poller, control) = bm_hypervisor::start(board, port)?;   // back ends must be up: bounded wait
+//! # let done = || true;
+//! while !done() {
+//!     poller.pass();                                          // on any one thread, as often as it likes
+//!     if let Some(failure) = control.failure() {
+//!         return Err(failure.into());
+//!     }
+//! }
+//! drop(poller);                                               // or keep passing on another thread
+//! let statistics = control.stop()?;
+//! # let _ = statistics; Ok(())
+//! # }
+//! ```
+//!
+//! [`start`] connects the back ends, makes the base memory, programs the IO-Bond behind the [`Port`](port::Port), and gives the
+//! board power. From then on two threads work for the board:
+//!
+//! * the **poll thread** is the embedder's. It calls [`Poller::pass`]: a bounded pass that reads the status page (or registers),
+//!   kicks back ends that ask for it, and posts TAIL writes. It never sleeps, never allocates, and makes no system call but a
+//!   kick. Forwarded accesses are noticed here, so a board that is not passed over waits for its configuration reads until the
+//!   mailbox deadline. One thread may pass over many boards, and do other work in between.
+//! * the **control thread** is started by [`start`] and ended by [`Control::stop`]. It answers forwarded accesses
+//!   ([`virtio_pci`]), talks vhost-user ([`vhost_user`]), and starts and stops queues. It sleeps when there is nothing to do.
+//!
+//! A driver's mistake stops its queue and asks the driver for a reset. A back end that dies or talks nonsense stops its function
+//! and is reported by [`Control::failure`]; nothing waits for it without a bound.
+//!
+//! Measurements hook into the pass with an [`Observer`]: `poller.observed_by(observer)`.
+//!
+//! # Left out
+//!
+//! Ports to hardware (VFIO, vfio-user), reconnection to a back end, console and VGA, packed rings, live migration.
 
+pub mod config;
+mod control;
+pub mod device;
+mod error;
+mod lifecycle;
+mod poll;
+pub mod pool;
 pub mod port;
+pub mod probe;
+pub mod vhost_user;
+pub mod virtio_pci;
+
+pub use self::{
+    control::{
+        Control, start,
+        statistics::{FunctionStatistics, MailboxStatistics, Statistics},
+    },
+    error::Error,
+    lifecycle::BoardState,
+    poll::{Observer, Poller, Progress, channel::PollStatistics},
+};

@@ -27,7 +27,9 @@ pub struct Region<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// The region overlaps one that is mapped.
-    #[error("cannot map {length:#x} bytes at {iova} for DMA: overlaps an earlier mapping; unmap that one first")]
+    #[error(
+        "cannot map {length:#x} bytes at {iova} for DMA: overlaps an earlier mapping; unmap that one first"
+    )]
     Overlap {
         /// Where the region was to go.
         iova: BaseAddr,

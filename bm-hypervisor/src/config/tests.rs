@@ -1,0 +1,82 @@
+//! What a user reads who mistyped, and what defaults come to.
+
+use super::*;
+
+const BOARD: &str = r#"
+name = "board0"
+[[functions]]
+[functions.blk]
+backend = { socket = "/run/disk.sock" }
+[[functions]]
+[functions.net]
+mac = "52:54:00:00:00:01"
+queue_pairs = 2
+backend = { socket = "/run/switch.sock", role = "listen", notify = "poll", timeout_ms = 100 }
+ring = { guest = 512 }
+"#;
+
+#[test]
+fn a_board_reads_back_as_it_was_written() {
+    let board = BoardConfig::from_toml(BOARD).unwrap();
+    assert_eq!(board.poll, PollMode::StatusPage);
+    assert_eq!(board.mailbox_deadline_us, 50_000);
+    let [FunctionConfig::Blk(blk), FunctionConfig::Net(net)] = board.functions.as_slice() else {
+        panic!("{board:?}")
+    };
+    assert_eq!(blk.ring_sizes(), RingSizes::BLK);
+    assert_eq!(net.ring_sizes(), RingSizes { guest: 512, shadow: 1024, ..RingSizes::NET });
+    assert_eq!((net.backend.role, net.backend.notify), (Role::Listen, Notify::Poll));
+    assert_eq!(board.functions[1].queues(), 5);
+    assert_eq!(BoardConfig::from_toml(&toml::to_string(&board).unwrap()).unwrap(), board);
+}
+
+#[test]
+fn a_typo_is_answered_with_line_column_and_the_expected_keys() {
+    let wrong = BOARD.replace("queue_pairs", "queue_pears");
+    let error = BoardConfig::from_toml(&wrong).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("line 9, column 1"), "{text}");
+    assert!(text.contains("queue_pears") && text.contains("`queue_pairs`"), "{text}");
+    assert_eq!(&wrong[error.span().unwrap()], "queue_pears");
+}
+
+#[test]
+fn an_unknown_device_is_answered_with_those_there_are() {
+    let text =
+        BoardConfig::from_toml(&BOARD.replace("functions.net", "functions.nett")).unwrap_err().to_string();
+    assert!(text.contains("`nett`") && text.contains("`net`") && text.contains("`blk`"), "{text}");
+}
+
+#[test]
+fn values_out_of_range_name_the_key_and_the_range() {
+    let cases = [
+        ("guest = 512", "guest = 500", "functions[1].net.ring.guest is 500; expected a power of two"),
+        (
+            "guest = 512",
+            "guest = 512, shadow = 256",
+            "functions[1].net.ring.shadow is 256; expected 512 to 32768",
+        ),
+        ("queue_pairs = 2", "queue_pairs = 0", "functions[1].net.queue_pairs is 0; expected 1 to 16"),
+        (
+            "timeout_ms = 100",
+            "timeout_ms = 0",
+            "functions[1].net.backend.timeout_ms is 0; expected 1 to 60000",
+        ),
+        ("mac =", "mtu = 60\nmac =", "functions[1].net.mtu is 60; expected 68 to 65535"),
+        ("board0", "", "name.len() is 0; expected 1 to 64"),
+    ];
+    for (from, to, expected) in cases {
+        let text = BoardConfig::from_toml(&BOARD.replace(from, to)).unwrap_err().to_string();
+        assert_eq!(text, expected);
+    }
+}
+
+#[test]
+fn only_unicast_addresses_are_taken() {
+    assert_eq!("52:54:00:aB:00:01".parse::<MacAddress>().unwrap().to_string(), "52:54:00:ab:00:01");
+    for wrong in
+        ["", "52:54", "53:54:00:00:00:01", "00:00:00:00:00:00", "52:54:00:00:00:01:02", "52:54:00:00:00:+1"]
+    {
+        assert!(wrong.parse::<MacAddress>().is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,228 @@
+//! What the control thread does with IO-Bond's registers, off the fast path.
+
+use std::sync::Arc;
+
+use iobond_spec::{
+    ALL_ONES, MAGIC,
+    address::{BaseAddr, BoardAddr, FunctionId},
+    offsets,
+    register_access::{Over, RegisterIo, decode, encode},
+    registers::components::{
+        function_t, ident_t, queue_error_e::QueueErrorE, queue_state_e::QueueStateE, queue_t,
+    },
+};
+
+use crate::{Error, port::Port, virtio_pci::config_image::ConfigImage};
+
+/// Version of the register map that this program knows (`ident.version.major`).
+const VERSION: u16 = 1;
+
+/// The registers of one IO-Bond.
+pub(super) struct Registers<P>(Over<Shared<P>>);
+
+struct Shared<P>(Arc<P>);
+
+impl<P: Port> RegisterIo for Shared<P> {
+    fn read32(&self, offset: u32) -> u32 {
+        self.0.read32(offset)
+    }
+
+    fn write32(&self, offset: u32, value: u32) {
+        self.0.write32(offset, value);
+    }
+}
+
+/// What an IO-Bond is and has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    pub(super) sizes: ident_t::sizes::Sizes,
+    pub(super) features: ident_t::features::Features,
+}
+
+/// Everything that IO-Bond has to know of a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    pub(super) function: FunctionId,
+    pub(super) index: u16,
+    pub(super) vector: u16,
+    pub(super) guest_size: u16,
+    pub(super) guest: [BoardAddr; 3],
+    pub(super) shadow_size: u16,
+    /// Descriptors, available ring, used ring.
+    pub(super) shadow: [BaseAddr; 3],
+    pub(super) slots: BaseAddr,
+    pub(super) slot_size: u32,
+    pub(super) slot_count: u16,
+    pub(super) features: queue_t::features::Features,
+}
+
+impl<P: Port> Registers<P> {
+    pub(super) fn new(port: Arc<P>) -> Self {
+        Self(Over(Shared(port)))
+    }
+
+    /// Reads who is there, and refuses who is not an IO-Bond of this version.
+    pub(super) fn identify(&self) -> Result<Identity, Error> {
+        let ident = self.0.registers().ident();
+        match ident.magic().read().value() {
+            MAGIC => {}
+            ALL_ONES => return Err(Error::DeviceGone),
+            other => return Err(Error::NotAnIoBond(other)),
+        }
+        let found = ident.version().read().major();
+        if found != VERSION {
+            return Err(Error::Version { found, known: VERSION });
+        }
+        Ok(Identity { sizes: ident.sizes().read(), features: ident.features().read() })
+    }
+
+    /// Whether the device still answers.
+    pub(super) fn is_there(&self) -> bool {
+        self.0.registers().ident().magic().read().value() == MAGIC
+    }
+
+    /// Undoes whatever an earlier hypervisor may have left: no power, no queue, no function, no memory.
+    pub(super) fn quiesce(&self, identity: &Identity) {
+        let registers = self.0.registers();
+        registers.board().control().write(|r| r.set_power(false));
+        for queue in registers.queues().iter().take(identity.sizes.queues().into()) {
+            queue.control().write(|r| r.set_enable(false));
+        }
+        for function in registers.functions().iter().take(identity.sizes.functions().into()) {
+            function.control().write(|r| r.set_present(false));
+        }
+        registers.status_page().control().write(|r| r.set_enable(false));
+        for window in registers.windows().iter().take(identity.sizes.windows().into()) {
+            window.control().write(|r| r.set_grant(false));
+        }
+    }
+
+    /// Grants the first DMA window, and has the status page kept at its beginning.
+    pub(super) fn grant(&self, at: BaseAddr, length: u64) {
+        let registers = self.0.registers();
+        let [window, ..] = registers.windows();
+        window.address_lo().write(|r| r.set_value(at.0 as u32));
+        window.address_hi().write(|r| r.set_value((at.0 >> 32) as u32));
+        window.length_lo().write(|r| r.set_value(length as u32));
+        window.length_hi().write(|r| r.set_value((length >> 32) as u32));
+        window.control().write(|r| r.set_grant(true));
+        let page = registers.status_page();
+        page.address_lo().write(|r| r.set_value(at.0 as u32));
+        page.address_hi().write(|r| r.set_value((at.0 >> 32) as u32));
+        page.control().write(|r| r.set_enable(true));
+    }
+
+    pub(super) fn set_mailbox_deadline(&self, microseconds: u32) {
+        self.0.registers().mailbox().deadline().write(|r| r.set_microseconds(microseconds));
+    }
+
+    pub(super) fn set_power(&self, on: bool) {
+        self.0.registers().board().control().write(|r| r.set_power(on));
+    }
+
+    /// Programs a function and lets the board find it.
+    pub(super) fn present(&self, id: FunctionId, space: &ConfigImage) {
+        let base = offsets::functions::BASE + id.index() as u32 * offsets::functions::STRIDE;
+        for (bytes, at) in
+            [(&space.image, offsets::functions::CONFIG), (&space.mask, offsets::functions::MASK)]
+        {
+            let (words, _) = bytes.as_chunks::<4>();
+            for (index, word) in words.iter().enumerate() {
+                self.0.0.write32(base + at + 4 * index as u32, u32::from_le_bytes(*word));
+            }
+        }
+        let mut control = function_t::control::Control::default();
+        control.set_present(true);
+        self.0.0.write32(base + offsets::functions::CONTROL, encode(control));
+    }
+
+    /// Raises a configuration change interrupt (virtio 1.3, 4.1.4.5.2).
+    pub(super) fn inject_config_change(&self, id: FunctionId, vector: u16) {
+        let functions = self.0.registers().functions();
+        if let Some(function) = functions.get(id.index()) {
+            function.inject().write(|r| {
+                r.set_vector(vector);
+                r.set_configuration(true);
+            });
+        }
+    }
+
+    /// The request that stands in the mailbox.
+    pub(super) fn request(&self) -> u32 {
+        encode(self.0.registers().mailbox().request().read())
+    }
+
+    /// Answers the request numbered `sequence`: a read with `data`.
+    pub(super) fn answer(&self, sequence: u16, data: Option<u32>) {
+        let mailbox = self.0.registers().mailbox();
+        if let Some(data) = data {
+            mailbox.answer_data().write(|r| r.set_value(data));
+        }
+        mailbox.answer().write(|r| r.set_sequence(sequence));
+    }
+
+    /// Writes a queue's context and enables it.
+    ///
+    /// # Errors
+    /// The state's error field, if IO-Bond did not take it.
+    pub(super) fn start_queue(&self, number: u8, context: &Context) -> Result<(), QueueErrorE> {
+        use offsets::queues::*;
+        let base = self.queue(number);
+        let mut sizes = queue_t::sizes::Sizes::default();
+        sizes.set_guest(context.guest_size);
+        sizes.set_shadow(context.shadow_size);
+        self.0.0.write32(base + SIZES, encode(sizes));
+        self.0.0.write32(base + FEATURES, encode(context.features));
+        for (address, at) in context.guest.iter().zip([GUEST_DESC_LO, GUEST_AVAIL_LO, GUEST_USED_LO]) {
+            self.write64(base + at, address.0);
+        }
+        for (address, at) in context.shadow.iter().zip([SHADOW_DESC_LO, SHADOW_AVAIL_LO, SHADOW_USED_LO]) {
+            self.write64(base + at, address.0);
+        }
+        self.write64(base + SLOTS_LO, context.slots.0);
+        self.0.0.write32(base + SLOT_SIZE, context.slot_size);
+        self.0.0.write32(base + SLOT_COUNT, context.slot_count.into());
+        let mut control = queue_t::control::Control::default();
+        control.set_enable(true);
+        control.set_function_id(context.function.index() as u8);
+        control.set_index(context.index);
+        control.set_vector(context.vector);
+        self.0.0.write32(base + CONTROL, encode(control));
+        let state = self.queue_state(number);
+        match state.state() {
+            Ok(QueueStateE::Running) => Ok(()),
+            Ok(QueueStateE::Error) => Err(state.error().unwrap_or(QueueErrorE::BadContext)),
+            // It did not even take note of the enable bit.
+            Ok(QueueStateE::Disabled) | Err(_) => Err(QueueErrorE::BadContext),
+        }
+    }
+
+    /// Has IO-Bond forget a queue.
+    pub(super) fn stop_queue(&self, number: u8) {
+        self.0.0.write32(
+            self.queue(number) + offsets::queues::CONTROL,
+            encode(queue_t::control::Control::default()),
+        );
+    }
+
+    /// Why IO-Bond stopped a queue, if it did.
+    pub(super) fn queue_error(&self, number: u8) -> Option<QueueErrorE> {
+        let state = self.queue_state(number);
+        let stopped = matches!(state.state(), Ok(QueueStateE::Error));
+        stopped.then(|| state.error().unwrap_or(QueueErrorE::None))
+    }
+
+    fn queue_state(&self, number: u8) -> queue_t::state::State {
+        decode(self.0.0.read32(self.queue(number) + offsets::queues::STATE))
+    }
+
+    fn queue(&self, number: u8) -> u32 {
+        offsets::queues::BASE + u32::from(number) * offsets::queues::STRIDE
+    }
+
+    /// Writes a `_lo`/`_hi` pair.
+    fn write64(&self, low: u32, value: u64) {
+        self.0.0.write32(low, value as u32);
+        self.0.0.write32(low + 4, (value >> 32) as u32);
+    }
+}

@@ -1,0 +1,323 @@
+//! One function with the back end behind it: its queues are started and stopped here.
+
+use iobond_spec::{
+    address::FunctionId,
+    register_access::decode,
+    registers::components::{queue_error_e::QueueErrorE, queue_t},
+    ring::split::AVAIL_NO_INTERRUPT,
+};
+use virtio_bindings::{
+    virtio_config::VIRTIO_F_NOTIFICATION_DATA,
+    virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC},
+};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{board::Tools, registers::Context, statistics::FunctionStatistics};
+use crate::{
+    Error,
+    device::{Kind, Role, blk, control_queue::ControlQueue, features::has, net},
+    poll::{HEAD_WORD, PolledQueue, Polling},
+    pool::Place,
+    port::Port,
+    vhost_user::{BackEnd, RingFeatures},
+    virtio_pci::{Effect, Function},
+};
+
+/// A function that is served.
+pub(super) struct Served {
+    pub(super) id: FunctionId,
+    pub(super) function: Function,
+    pub(super) back_end: BackEnd,
+    /// Whether the back end can still be talked to.
+    pub(super) alive: bool,
+    /// Number of its first queue context; the others follow.
+    pub(super) first_context: u8,
+    pub(super) running: Vec<Running>,
+    /// Pairs that the driver uses, if it is a network driver with MQ.
+    pairs: u16,
+    pub(super) counted: FunctionStatistics,
+}
+
+/// A queue that runs.
+pub(super) struct Running {
+    pub(super) index: u16,
+    pub(super) context: u8,
+    pub(super) ticket: u32,
+    work: Work,
+    /// IO-Bond stopped it, and that was noticed.
+    pub(super) in_error: bool,
+}
+
+/// Who works a running queue.
+enum Work {
+    BackEnd(u16),
+    Control(ControlQueue),
+}
+
+/// Why a queue did not start.
+enum Refusal {
+    /// The driver set it up in a way that cannot work.
+    Driver(String),
+    /// It is not the driver's fault.
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Served {
+    pub(super) fn new(id: FunctionId, function: Function, back_end: BackEnd, first_context: u8) -> Self {
+        let counted =
+            FunctionStatistics { device: function.device().kind.name(), ..FunctionStatistics::default() };
+        let pairs = net::FIRST_PAIRS;
+        Self { id, function, back_end, alive: true, first_context, running: Vec::new(), pairs, counted }
+    }
+
+    /// Carries out what a write of the driver's asked for. An error is the back end's or the device's, never the driver's; the
+    /// driver has been asked for a reset then.
+    pub(super) fn carry_out<P: Port>(&mut self, effect: Effect, tools: &mut Tools<P>) -> Result<(), Error> {
+        let result = match effect {
+            Effect::None => Ok(()),
+            Effect::Reset => self.stop_all(tools),
+            Effect::Start => self.start(tools),
+            Effect::EnableQueue(index) => self.start_queue(index, tools),
+            Effect::ResetQueue(index) => self.stop_queue(index, tools),
+            Effect::NeedsReset => {
+                self.ask_for_reset(tools);
+                Ok(())
+            }
+        };
+        if result.is_err() && effect != Effect::Reset {
+            self.ask_for_reset(tools);
+        }
+        result
+    }
+
+    /// Starts every queue that the driver enabled before DRIVER_OK.
+    fn start<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
+        self.pairs = net::FIRST_PAIRS;
+        if !self.alive {
+            return Err(self.back_end.error(crate::vhost_user::Problem::Died).into());
+        }
+        let (negotiated, offer) = (self.function.negotiated(), self.back_end.offer());
+        let device = match self.function.device().kind {
+            Kind::Net => net::back_end_features(negotiated, offer),
+            Kind::Blk => blk::back_end_features(negotiated, offer),
+        };
+        self.back_end.settle(device, tools.pool)?;
+        let enabled = self.function.queues().iter().zip(0..).filter(|(queue, _)| queue.enabled);
+        let enabled: Vec<u16> = enabled.map(|(_, index)| index).collect();
+        enabled.into_iter().try_for_each(|index| self.start_queue(index, tools))
+    }
+
+    fn start_queue<P: Port>(&mut self, index: u16, tools: &mut Tools<P>) -> Result<(), Error> {
+        match self.try_start_queue(index, tools) {
+            Ok(running) => {
+                tracing::debug!(function = %self.id, queue = index, context = running.context, "queue started");
+                self.running.push(running);
+                Ok(())
+            }
+            Err(refusal) => {
+                self.function.refuse_queue(index);
+                match refusal {
+                    Refusal::Failed(error) => Err(error),
+                    Refusal::Driver(reason) => {
+                        self.count_error(index, reason);
+                        self.ask_for_reset(tools);
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_start_queue<P: Port>(&mut self, index: u16, tools: &mut Tools<P>) -> Result<Running, Refusal> {
+        let negotiated = self.function.negotiated();
+        let role = self.function.device().role(index, negotiated);
+        let role = role.ok_or_else(|| Refusal::Driver("has no use under the features negotiated".into()))?;
+        let context = self.first_context + index as u8;
+        let place = tools.pool.take(context.into());
+        let place = place.ok_or_else(|| Refusal::Driver("is not there".into()))?;
+        let (work, kick, ring) = match role {
+            Role::Control => {
+                let ring = RingFeatures::default();
+                let queue = ControlQueue::new(tools.pool.mapping().clone(), &place);
+                (Work::Control(queue), Some(tools.end.wake().try_clone()?), ring)
+            }
+            Role::BackEnd(vring) => {
+                let kick = self.back_end.start_vring(vring, &place, tools.pool)?;
+                let enable = net::is_in_pairs(vring, self.pairs, negotiated)
+                    || self.function.device().kind != Kind::Net;
+                self.back_end.enable_vring(vring, enable)?;
+                (Work::BackEnd(vring), kick, self.back_end.ring_features())
+            }
+        };
+        prepare_shadow(tools, &place, context, ring);
+        let running = Running { index, context, ticket: tools.next_ticket(), work, in_error: false };
+        match self.run(&running, &place, kick, ring, tools) {
+            Ok(()) => Ok(running),
+            Err(refusal) => {
+                self.undo(&running, tools)?;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Hands a queue that its worker has to the poll thread and to IO-Bond.
+    fn run<P: Port>(
+        &self,
+        running: &Running,
+        place: &Place,
+        kick: Option<EventFd>,
+        ring: RingFeatures,
+        tools: &Tools<P>,
+    ) -> Result<(), Refusal> {
+        let Running { index, context, ticket, .. } = *running;
+        let (used, size, event_idx) = (place.used, place.sizes.shadow, ring.event_idx);
+        let queue = PolledQueue::new(Polling { context, ticket, used, size, kick, event_idx });
+        tools.end.add(queue).map_err(|_| Error::PollerStuck { function: self.id, queue: index })?;
+        let started = tools.registers.start_queue(context, &self.context(index, place, ring, tools));
+        started.map_err(|error| {
+            let reason = format!("{error:?}");
+            match error {
+                QueueErrorE::BadContext => {
+                    Refusal::Failed(Error::Queue { function: self.id, queue: index, reason })
+                }
+                _ => Refusal::Driver(reason),
+            }
+        })
+    }
+
+    fn context<P: Port>(&self, index: u16, place: &Place, ring: RingFeatures, tools: &Tools<P>) -> Context {
+        let negotiated = self.function.negotiated();
+        let queue = self.function.queues()[usize::from(index)];
+        let mut features: queue_t::features::Features = decode(0);
+        features.set_indirect(has(negotiated, VIRTIO_RING_F_INDIRECT_DESC));
+        features.set_event_idx(has(negotiated, VIRTIO_RING_F_EVENT_IDX));
+        features.set_notification_data(has(negotiated, VIRTIO_F_NOTIFICATION_DATA));
+        features.set_shadow_indirect(ring.indirect);
+        Context {
+            function: self.id,
+            index,
+            vector: queue.vector,
+            guest_size: queue.size,
+            guest: [queue.desc, queue.avail, queue.used],
+            shadow_size: place.sizes.shadow,
+            shadow: [place.desc, place.avail, place.used].map(|offset| tools.pool.iova(offset)),
+            slots: tools.pool.iova(place.slots),
+            slot_size: place.sizes.slot_size,
+            slot_count: place.sizes.slots,
+            features,
+        }
+    }
+
+    /// Stops every queue, as far as that goes; the first error is returned.
+    pub(super) fn stop_all<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
+        let running = std::mem::take(&mut self.running);
+        running.iter().map(|queue| self.undo(queue, tools)).fold(Ok(()), Result::and)
+    }
+
+    /// Stops the queue of this index, if it runs.
+    pub(super) fn stop_queue<P: Port>(&mut self, index: u16, tools: &mut Tools<P>) -> Result<(), Error> {
+        let Some(at) = self.running.iter().position(|queue| queue.index == index) else { return Ok(()) };
+        let running = self.running.swap_remove(at);
+        self.undo(&running, tools)
+    }
+
+    /// Takes a queue from the poll thread, then from the back end, then from IO-Bond; its place is free after that.
+    fn undo<P: Port>(&mut self, running: &Running, tools: &mut Tools<P>) -> Result<(), Error> {
+        let polled = tools.end.remove(running.ticket);
+        let stopped = match running.work {
+            Work::BackEnd(vring) if self.alive => self.back_end.stop_vring(vring),
+            Work::BackEnd(_) | Work::Control(_) => Ok(()),
+        };
+        tools.registers.stop_queue(running.context);
+        polled.map_err(|_| Error::PollerStuck { function: self.id, queue: running.index })?;
+        Ok(stopped?)
+    }
+
+    /// The back end is gone: whatever it works is stopped, and the driver learns of it.
+    pub(super) fn lose_back_end<P: Port>(&mut self, tools: &mut Tools<P>) {
+        self.alive = false;
+        if let Err(error) = self.stop_all(tools) {
+            tracing::warn!(function = %self.id, %error, "while stopping the queues of a back end that is gone");
+        }
+        self.ask_for_reset(tools);
+    }
+
+    /// Asks the driver for a reset (virtio 1.3, 2.1.2).
+    pub(super) fn ask_for_reset<P: Port>(&mut self, tools: &Tools<P>) {
+        self.counted.needs_reset += u64::from(!self.function.status().needs_reset());
+        if let Some(vector) = self.function.ask_for_reset() {
+            tools.registers.inject_config_change(self.id, vector);
+        }
+    }
+
+    /// Looks which queues IO-Bond stopped since the last look.
+    pub(super) fn look_for_errors<P: Port>(&mut self, tools: &Tools<P>) {
+        let mut found = Vec::new();
+        for queue in self.running.iter_mut().filter(|queue| !queue.in_error) {
+            if let Some(error) = tools.registers.queue_error(queue.context) {
+                queue.in_error = true;
+                found.push((queue.index, format!("{error:?}")));
+            }
+        }
+        for (index, reason) in found {
+            self.count_error(index, reason);
+            self.ask_for_reset(tools);
+        }
+    }
+
+    fn count_error(&mut self, index: u16, reason: String) {
+        tracing::warn!(function = %self.id, queue = index, reason, "queue stopped; the driver is asked for a reset");
+        self.counted.queue_errors += 1;
+        self.counted.last_queue_error = Some((index, reason));
+    }
+
+    /// Works the control queue, if it runs.
+    pub(super) fn work_control_queue(&mut self) -> Result<(), Error> {
+        let Self { running, function, back_end, pairs, .. } = self;
+        let most = function.device().back_end_queues / 2;
+        let control = running.iter_mut().find_map(|queue| match &mut queue.work {
+            Work::Control(control) => Some(control),
+            Work::BackEnd(_) => None,
+        });
+        let Some(wanted) = control.and_then(|control| control.serve(most)) else { return Ok(()) };
+        *pairs = wanted;
+        let vrings = running.iter().filter_map(|queue| match queue.work {
+            Work::BackEnd(vring) => Some(vring),
+            Work::Control(_) => None,
+        });
+        let vrings: Vec<u16> = vrings.collect();
+        for vring in vrings {
+            back_end.enable_vring(vring, net::is_in_pairs(vring, wanted, function.negotiated()))?;
+        }
+        Ok(())
+    }
+
+    /// What was counted of the function.
+    pub(super) fn statistics(&self) -> FunctionStatistics {
+        FunctionStatistics {
+            status: self.function.status().bits(),
+            negotiated: self.function.negotiated(),
+            running_queues: self.running.len() as u16,
+            refused_accesses: self.function.refused(),
+            ..self.counted.clone()
+        }
+    }
+}
+
+/// Sets up what IO-Bond leaves alone. Used buffers are polled for, so the back end need not interrupt: by the flag, or, where
+/// interrupts go by index, by a `used_event` that stays (virtio 1.3, 2.7.7). HEAD begins at zero again, whatever the queue's former
+/// life left in the status page.
+fn prepare_shadow<P: Port>(tools: &Tools<P>, place: &Place, context: u8, ring: RingFeatures) {
+    let mapping = tools.pool.mapping();
+    if !ring.event_idx {
+        mapping.write(place.avail, &AVAIL_NO_INTERRUPT.to_le_bytes());
+    }
+    mapping.write(4 * (HEAD_WORD as u64 + u64::from(context)), &[0; 4]);
+}

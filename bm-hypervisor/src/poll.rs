@@ -1,0 +1,373 @@
+//! The poll thread's side: one bounded pass over mailbox, HEADs and used indices.
+//!
+//! A pass only reads base memory, posts TAIL writes, and kicks back ends that ask for it. It never sleeps, never allocates and
+//! never frees, and makes no system call but a needed kick: of a back end, or of the control thread when it has something for
+//! it. Whatever is slow goes to the control thread over bounded lock-free channels.
+
+pub(crate) mod channel;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU16, AtomicU32, Ordering, fence},
+};
+
+use iobond_spec::{
+    ALL_ONES, MAX_QUEUES,
+    offsets::{board, mailbox, queues},
+    register_access::decode,
+    registers::components::{board_t, mailbox_kind_e::MailboxKindE, mailbox_t},
+    ring::split::{USED_NO_NOTIFY, need_event},
+    status_page,
+};
+use vmm_sys_util::eventfd::EventFd;
+
+use self::channel::{Event, Order, PollerEnd, Request};
+use crate::{config::PollMode, pool::Mapping, port::Port};
+
+/// Word of the status page's mailbox request in the pool, in units of 32 bits.
+const MAILBOX_WORD: usize = (status_page::MAILBOX_WORD / 4) as usize;
+/// First of its error words.
+const ERROR_WORD: usize = (status_page::QUEUE_ERRORS / 4) as usize;
+/// Words of error bits.
+const ERROR_WORDS: usize = MAX_QUEUES / 32;
+/// First of its HEADs.
+pub(crate) const HEAD_WORD: usize = (status_page::HEADS / 4) as usize;
+
+/// With [`PollMode::Registers`], passes between two looks for queues in error: no board waits for that, and every look costs a
+/// PCIe read.
+const ERROR_INTERVAL: u32 = 256;
+
+/// Hears of what passes do; for measurements. Called once per queue and batch, from within the pass.
+pub trait Observer {
+    /// IO-Bond published buffers of queue context `queue`, up to this shadow available index, and the back end was kicked
+    /// if it wanted to be.
+    #[inline]
+    fn published(&mut self, queue: u8, head: u16, kicked: bool) {
+        let _ = (queue, head, kicked);
+    }
+
+    /// The back end used buffers of queue context `queue`, up to this shadow used index, and IO-Bond was told to return them.
+    #[inline]
+    fn returned(&mut self, queue: u8, tail: u16) {
+        let _ = (queue, tail);
+    }
+}
+
+/// Observes nothing.
+impl Observer for () {}
+
+/// What one pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Mailbox requests handed to the control thread.
+    pub requests: u32,
+    /// Queues whose HEAD had moved.
+    pub published: u32,
+    /// Back ends kicked.
+    pub kicked: u32,
+    /// Queues whose used buffers IO-Bond was told to return.
+    pub returned: u32,
+}
+
+impl Progress {
+    /// Whether there was nothing to do.
+    pub fn is_idle(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A queue that is polled: all that a pass needs of it, in less than a cache line.
+#[derive(Debug)]
+pub(crate) struct PolledQueue {
+    /// Where its HEAD stands in the status page, in units of 32 bits.
+    head_word: u32,
+    /// Where its used index stands in the pool, in units of 16 bits; the ring's flags are right before it.
+    used_word: u32,
+    /// Where `avail_event` stands in the pool, in units of 16 bits, if the back end suppresses kicks by index.
+    event_word: Option<u32>,
+    /// Offset of its TAIL register.
+    tail: u32,
+    /// What to kick; a back end that polls is not.
+    kick: Option<EventFd>,
+    /// Distinguishes this life of the queue from others.
+    pub(crate) ticket: u32,
+    size: u16,
+    last_head: u16,
+    last_used: u16,
+    /// Number of its context.
+    pub(crate) context: u8,
+    /// The back end broke the ring; it is left alone until the control thread takes it back.
+    broken: bool,
+}
+
+const _: () = assert!(size_of::<PolledQueue>() <= 64);
+
+/// Where a queue to be polled lies, and how its back end is notified.
+#[derive(Debug)]
+pub(crate) struct Polling {
+    /// Number of its context.
+    pub(crate) context: u8,
+    /// Which life of the queue this is.
+    pub(crate) ticket: u32,
+    /// Offset of the used ring in the pool.
+    pub(crate) used: u64,
+    /// Size of the shadow vring.
+    pub(crate) size: u16,
+    /// What to kick.
+    pub(crate) kick: Option<EventFd>,
+    /// Whether the back end suppresses kicks by index.
+    pub(crate) event_idx: bool,
+}
+
+impl PolledQueue {
+    /// A queue whose indices are zero. Rings lie at the front of the pool, so that their offsets fit in 32 bits with ease: 64 of
+    /// the largest take 60 MiB.
+    pub(crate) fn new(polling: Polling) -> Self {
+        let word16 = |offset: u64| u32::try_from(offset / 2).unwrap_or(u32::MAX);
+        let event = polling.used + iobond_spec::ring::split::avail_event_offset(polling.size);
+        Self {
+            head_word: HEAD_WORD as u32 + u32::from(polling.context),
+            used_word: word16(polling.used + iobond_spec::ring::split::IDX),
+            event_word: polling.event_idx.then(|| word16(event)),
+            tail: queues::BASE + u32::from(polling.context) * queues::STRIDE + queues::TAIL,
+            kick: polling.kick,
+            ticket: polling.ticket,
+            size: polling.size,
+            last_head: 0,
+            last_used: 0,
+            context: polling.context,
+            broken: false,
+        }
+    }
+
+    /// Whether the back end wants to be kicked now that HEAD has moved from `last_head` to `head` (virtio 1.3, 2.7.10).
+    ///
+    /// The available index was published by IO-Bond before HEAD, and HEAD was loaded with acquire ordering. The fence makes the
+    /// load below see what a back end wrote before it last found the available index unmoved, if it has a full fence between
+    /// the two itself, as 2.7.10.1 asks of drivers and 2.7.7.1 of devices: one of the two sees the other's write.
+    fn wants_kick(&self, words16: &[AtomicU16], head: u16) -> bool {
+        fence(Ordering::SeqCst);
+        let word = |index: u32| words16.get(index as usize).map_or(0, |word| word.load(Ordering::Relaxed));
+        match self.event_word {
+            Some(event) => need_event(word(event), head, self.last_head),
+            None => word(self.used_word - 1) & USED_NO_NOTIFY == 0,
+        }
+    }
+}
+
+/// Polls one board. Owned by whichever thread the embedder likes; see the [crate's introduction](crate).
+pub struct Poller<P, O = ()> {
+    memory: Arc<Mapping>,
+    mode: PollMode,
+    polled: Polled<P, O>,
+}
+
+/// All of a poller that a pass changes.
+struct Polled<P, O> {
+    port: Arc<P>,
+    queues: Vec<PolledQueue>,
+    end: PollerEnd,
+    last_request: u32,
+    last_errors: [u32; ERROR_WORDS],
+    until_errors: u32,
+    observer: O,
+}
+
+impl<P: Port> Poller<P> {
+    pub(crate) fn new(port: Arc<P>, memory: Arc<Mapping>, mode: PollMode, end: PollerEnd) -> Self {
+        let polled = Polled {
+            port,
+            // All that there can ever be, so that a pass never allocates.
+            queues: Vec::with_capacity(MAX_QUEUES),
+            end,
+            last_request: 0,
+            last_errors: [0; ERROR_WORDS],
+            until_errors: ERROR_INTERVAL,
+            observer: (),
+        };
+        Self { memory, mode, polled }
+    }
+}
+
+impl<P: Port, O: Observer> Poller<P, O> {
+    /// The same poller with another observer.
+    pub fn observed_by<N: Observer>(self, observer: N) -> Poller<P, N> {
+        let Self { memory, mode, polled } = self;
+        let Polled { port, queues, end, last_request, last_errors, until_errors, .. } = polled;
+        Poller {
+            memory,
+            mode,
+            polled: Polled { port, queues, end, last_request, last_errors, until_errors, observer },
+        }
+    }
+
+    /// The observer.
+    pub fn observer(&self) -> &O {
+        &self.polled.observer
+    }
+
+    /// Queues that are polled at present.
+    pub fn queues(&self) -> usize {
+        self.polled.queues.len()
+    }
+
+    /// One pass: takes what the control thread ordered, looks for a mailbox request and for queues in error, kicks back ends
+    /// whose queues got buffers, and has used buffers returned. Bounded by the number of queues.
+    pub fn pass(&mut self) -> Progress {
+        let Self { memory, mode, polled } = self;
+        let (words16, words32) = (memory.words16(), memory.words32());
+        let mut progress = Progress::default();
+        if polled.end.has_orders() {
+            polled.take_orders();
+        }
+        match mode {
+            PollMode::StatusPage => {
+                polled.look_at_page(words32, &mut progress);
+                let head = |_: &P, queue: &PolledQueue| {
+                    words32
+                        .get(queue.head_word as usize)
+                        .map_or(0, |head| head.load(Ordering::Acquire) as u16)
+                };
+                polled.poll_queues(words16, head, &mut progress);
+            }
+            PollMode::Registers => {
+                polled.look_at_registers(&mut progress);
+                let head = |port: &P, queue: &PolledQueue| {
+                    port.read32(queue.tail - queues::TAIL + queues::HEAD) as u16
+                };
+                polled.poll_queues(words16, head, &mut progress);
+            }
+        }
+        polled.end.count(progress);
+        progress
+    }
+}
+
+impl<P: Port, O: Observer> Polled<P, O> {
+    #[inline]
+    fn poll_queues(
+        &mut self,
+        words16: &[AtomicU16],
+        head_of: impl Fn(&P, &PolledQueue) -> u16,
+        progress: &mut Progress,
+    ) {
+        let Self { port, queues, end, observer, .. } = self;
+        for queue in queues {
+            let head = head_of(port, queue);
+            if head != queue.last_head {
+                publish(queue, head, words16, observer, progress);
+            }
+            let used = words16.get(queue.used_word as usize).map_or(0, |used| used.load(Ordering::Acquire));
+            if used != queue.last_used && !queue.broken {
+                give_back(queue, used, &**port, end, observer, progress);
+            }
+        }
+    }
+
+    /// A new word is a new request: its number differs from the last one's. The word is written after the body.
+    fn look_at_page(&mut self, words: &[AtomicU32], progress: &mut Progress) {
+        let word = |index: usize| words.get(index).map_or(0, |word| word.load(Ordering::Acquire));
+        let request = word(MAILBOX_WORD);
+        if request != self.last_request {
+            let body =
+                Request { word: request, offset: word(MAILBOX_WORD - 2), data: word(MAILBOX_WORD - 1) };
+            self.hand_over(body, progress);
+        }
+        let errors = std::array::from_fn(|index| word(ERROR_WORD + index));
+        if errors != self.last_errors && self.end.tell(Event::QueueErrors) {
+            self.last_errors = errors;
+        }
+    }
+
+    fn look_at_registers(&mut self, progress: &mut Progress) {
+        let request = self.port.read32(mailbox::BASE + mailbox::REQUEST);
+        if request != self.last_request {
+            let [offset, data] =
+                [mailbox::OFFSET, mailbox::DATA].map(|at| self.port.read32(mailbox::BASE + at));
+            self.hand_over(Request { word: request, offset, data }, progress);
+        }
+        self.until_errors -= 1;
+        if self.until_errors == 0 {
+            self.until_errors = ERROR_INTERVAL;
+            let state: board_t::state::State = decode(self.port.read32(board::BASE + board::STATE));
+            if state.queue_error() {
+                // Told again after the next interval if there is no room now, and for as long as the error stands.
+                self.end.tell(Event::QueueErrors);
+            }
+        }
+    }
+
+    /// Hands a request over, or leaves it for the next pass if there is no room.
+    fn hand_over(&mut self, request: Request, progress: &mut Progress) {
+        let word: mailbox_t::request::Request = decode(request.word);
+        if word.kind() == MailboxKindE::None {
+            self.last_request = request.word;
+            return;
+        }
+        let event = if request.word == ALL_ONES { Event::Gone } else { Event::Request(request) };
+        if self.end.tell(event) {
+            self.last_request = request.word;
+            progress.requests += 1;
+        }
+    }
+
+    #[cold]
+    fn take_orders(&mut self) {
+        while let Some(order) = self.end.next_order() {
+            match order {
+                Order::Add(queue) if self.queues.len() < self.queues.capacity() => self.queues.push(queue),
+                // There cannot be more queues than contexts; should there be, the control thread gets this one back.
+                Order::Add(queue) => self.end.give_back(queue),
+                Order::Remove { ticket } => {
+                    if let Some(index) = self.queues.iter().position(|queue| queue.ticket == ticket) {
+                        let queue = self.queues.swap_remove(index);
+                        self.end.give_back(queue);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// HEAD has moved: IO-Bond published buffers.
+fn publish(
+    queue: &mut PolledQueue,
+    head: u16,
+    words16: &[AtomicU16],
+    observer: &mut impl Observer,
+    progress: &mut Progress,
+) {
+    let kick = queue.kick.as_ref().filter(|_| !queue.broken && queue.wants_kick(words16, head));
+    if let Some(kick) = kick {
+        // Fails only when 2^64 - 2 kicks are pending, and then the back end knows.
+        let _ = kick.write(1);
+        progress.kicked += 1;
+    }
+    progress.published += 1;
+    observer.published(queue.context, head, kick.is_some());
+    queue.last_head = head;
+}
+
+/// The used index has moved: the back end used buffers. A jump of more than the ring holds is nonsense, and not passed on.
+fn give_back<P: Port>(
+    queue: &mut PolledQueue,
+    used: u16,
+    port: &P,
+    end: &PollerEnd,
+    observer: &mut impl Observer,
+    progress: &mut Progress,
+) {
+    if used.wrapping_sub(queue.last_used) > queue.size {
+        let jump =
+            Event::UsedJump { context: queue.context, ticket: queue.ticket, from: queue.last_used, to: used };
+        queue.broken = end.tell(jump);
+        return;
+    }
+    port.write32(queue.tail, used.into());
+    queue.last_used = used;
+    progress.returned += 1;
+    observer.returned(queue.context, used);
+}
+
+#[cfg(test)]
+mod tests;

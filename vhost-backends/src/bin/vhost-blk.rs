@@ -1,0 +1,25 @@
+//! Serves a raw image file as a vhost-user disk. See `vhost_backends::blk`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Serve a raw image file as a vhost-user disk
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    options: vhost_backends::blk::Options,
+}
+
+fn main() -> ExitCode {
+    let options = Arguments::parse().options;
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    match vhost_backends::blk::serve(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vhost-blk: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

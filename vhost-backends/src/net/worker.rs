@@ -1,0 +1,141 @@
+//! The thread that switches: it alone looks at the rings of all ports.
+//!
+//! One thread needs no lock between ports, keeps one polling loop busy and not one per port, and sees a reply as soon as
+//! it is written. While it looks, drivers are asked not to kick; a ring that was idle for the polling time is armed
+//! again, looked at once more, and then the thread sleeps until a kick wakes it.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::info;
+
+use super::port::{Link, Port};
+use super::switch::{Ports, Switch, Verdict};
+use super::transmit::Batch;
+
+/// What the worker is told by the threads of the front ends. Whoever sends one unparks the worker.
+pub(crate) enum Event {
+    /// A board is at the port.
+    Attach(usize, Link),
+    /// It is gone. The worker touches its rings no more when it answers.
+    Detach(usize, SyncSender<()>),
+    /// The process is about to end.
+    Quit,
+}
+
+/// The switching thread's state.
+pub(crate) struct Worker {
+    ports: Vec<Port>,
+    pairs: usize,
+    switch: Switch,
+    events: Receiver<Event>,
+    poll: Duration,
+    start: Instant,
+    batch: Batch,
+}
+
+impl Worker {
+    /// `poll` is how long to look at idle rings before sleeping.
+    pub(crate) fn new(ports: Vec<Port>, pairs: usize, poll: Duration, events: Receiver<Event>) -> Self {
+        let switch = Switch::new(ports.len());
+        Self { ports, pairs, switch, events, poll, start: Instant::now(), batch: Batch::default() }
+    }
+
+    /// Switches until told to quit.
+    pub(crate) fn run(mut self) {
+        let mut idle_since = None;
+        while self.obey() {
+            if self.pass() {
+                idle_since = None;
+            } else if idle_since.get_or_insert_with(Instant::now).elapsed() < self.poll {
+                thread::yield_now();
+            } else {
+                // Every port is armed, also when the first has something already.
+                let more = self.ports.iter_mut().fold(false, |more, port| port.arm() | more);
+                if !more {
+                    // An unpark since the last pass makes this return at once, so that no kick and no event is lost.
+                    thread::park();
+                }
+                self.ports.iter_mut().for_each(Port::disarm);
+                idle_since = None;
+            }
+        }
+    }
+
+    /// Carries out what was asked for. Returns whether to go on.
+    fn obey(&mut self) -> bool {
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                Event::Attach(port, link) => {
+                    self.ports[port].attach(link);
+                    self.ports[port].disarm();
+                    self.switch.attach(port);
+                }
+                Event::Detach(port, done) => {
+                    self.switch.detach(port);
+                    info!("port {port}: {}", self.ports[port].detach());
+                    // Nobody waits any more if this fails.
+                    let _ = done.send(());
+                }
+                Event::Quit => return false,
+            }
+        }
+        true
+    }
+
+    /// Looks at every ring once. Returns whether there was anything to do.
+    fn pass(&mut self) -> bool {
+        let mut time = None;
+        let mut worked = false;
+        for ingress in 0..self.ports.len() {
+            for pair in 0..self.pairs {
+                if self.ports[ingress].take(pair, &mut self.batch) {
+                    let time = *time.get_or_insert_with(since_unix_epoch);
+                    self.forward_batch(ingress, pair, time);
+                    worked = true;
+                }
+            }
+        }
+        for port in &mut self.ports {
+            worked |= port.deliver_backlog(time.unwrap_or_else(since_unix_epoch));
+        }
+        if worked {
+            self.ports.iter_mut().for_each(Port::tell);
+        }
+        worked
+    }
+
+    /// Sends the frames of the batch, which are from transmit queue `pair` of port `ingress`, where they belong.
+    fn forward_batch(&mut self, ingress: usize, pair: usize, time: Duration) {
+        let now = self.start.elapsed();
+        for frame in self.batch.frames() {
+            let port = &mut self.ports[ingress];
+            if let Some(capture) = &mut port.capture {
+                capture.record(time, frame.bytes);
+            }
+            let to = match self.switch.forward(ingress, frame.bytes, now) {
+                Verdict::Forward(to) => {
+                    port.counters.forwarded += 1;
+                    to
+                }
+                Verdict::Filter => {
+                    port.counters.filtered += 1;
+                    Ports::default()
+                }
+                Verdict::Invalid => {
+                    port.counters.malformed += 1;
+                    Ports::default()
+                }
+            };
+            for egress in to.iter() {
+                self.ports[egress].send(frame, pair, time);
+            }
+        }
+    }
+}
+
+/// Time stamp for captures. A clock before 1970 counts as 1970.
+fn since_unix_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,206 @@
+//! Front end after front end at each socket, until the process is told to stop.
+//!
+//! `vhost_user_backend::VhostUserDaemon` serves one connection and keeps its state for ever, so every connection gets a
+//! daemon of its own: a front end that went away, however rudely, leaves nothing to the next one.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tracing::{info, warn};
+use vhost::vhost_user::Error as ProtocolError;
+use vhost_user_backend::{Error as DaemonError, ShutdownHandle, VhostUserBackend, VhostUserDaemon};
+use vm_memory::GuestMemoryMmap;
+
+use crate::Error;
+use crate::ring::{Memory, Vring};
+use crate::socket::Socket;
+use crate::stop::{Stop, announce};
+
+/// How long to wait before a connection that failed is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How a server and its front ends find each other.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Peering {
+    /// Connect to sockets on which the front ends listen, instead of listening there
+    #[arg(long)]
+    pub connect: bool,
+    /// Exit when the first front end of each socket has gone
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// What is served.
+pub(crate) trait Device: Sync {
+    /// The device as one connection sees it.
+    type Backend: VhostUserBackend<Bitmap = (), Vring = Vring> + 'static;
+
+    /// A front end is about to come to socket number `port`; `memory` will hold its memory table.
+    fn open(&self, port: usize, memory: Memory) -> Self::Backend;
+
+    /// The front end is gone. On return nobody may touch its rings any more, except threads of the daemon, and those
+    /// must be on their way back to it.
+    fn close(&self, port: usize, backend: &Self::Backend);
+}
+
+/// Where front ends come from.
+enum Door {
+    Listen(Socket),
+    Connect(String),
+}
+
+/// One socket and whoever is talking on it.
+struct Port {
+    index: usize,
+    door: Door,
+    talking: Mutex<Option<ShutdownHandle>>,
+}
+
+/// Serves `device` at each of `paths` until the process is told to stop or, with `--once`, has served.
+pub(crate) fn serve<D: Device>(device: &D, paths: &[PathBuf], peering: &Peering) -> Result<(), Error> {
+    let stop = Stop::on_signals()?;
+    let ports = paths
+        .iter()
+        .enumerate()
+        .map(|(index, path)| {
+            Ok(Port { index, door: Door::new(path, peering.connect)?, talking: Mutex::default() })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    for port in &ports {
+        port.door.announce();
+    }
+    let open = AtomicUsize::new(ports.len());
+    thread::scope(|scope| {
+        let mut result = Ok(());
+        for port in &ports {
+            let attend = || {
+                port.attend(device, &stop, peering.once);
+                if open.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    stop.request();
+                }
+            };
+            let thread = thread::Builder::new().name(format!("port {}", port.index));
+            if let Err(source) = thread.spawn_scoped(scope, attend) {
+                result = Err(Error::Resources { action: "start a thread", source });
+                stop.request();
+            }
+        }
+        stop.wait(None, None);
+        ports.iter().for_each(Port::hang_up);
+        result
+    })
+}
+
+impl Door {
+    fn new(path: &Path, connect: bool) -> Result<Self, Error> {
+        if !connect {
+            return Ok(Self::Listen(Socket::bind(path)?));
+        }
+        let path = path.to_str().ok_or_else(|| Error::ConnectPath { path: path.into() })?;
+        Ok(Self::Connect(path.into()))
+    }
+
+    fn announce(&self) {
+        match self {
+            Self::Listen(socket) => announce(format_args!("listening on {}", socket.path().display())),
+            Self::Connect(path) => announce(format_args!("connecting to {path}")),
+        }
+    }
+}
+
+impl Port {
+    /// Serves one front end after the other.
+    fn attend<D: Device>(&self, device: &D, stop: &Stop, once: bool) {
+        loop {
+            if let Door::Listen(socket) = &self.door {
+                stop.wait(Some(socket.as_fd()), None);
+            }
+            if stop.requested() {
+                return;
+            }
+            match self.converse(device, stop) {
+                Ok(()) if once => return,
+                Ok(()) => {}
+                Err(error) => {
+                    warn!("port {}: {error}; waiting for the next front end", self.index);
+                    stop.wait(None, Some(PAUSE));
+                }
+            }
+        }
+    }
+
+    /// Serves one front end from its first message to its last.
+    fn converse<D: Device>(&self, device: &D, stop: &Stop) -> Result<(), DaemonError> {
+        let memory = Memory::new(GuestMemoryMmap::new());
+        let backend = Arc::new(device.open(self.index, memory.clone()));
+        let name = format!("control {}", self.index);
+        match VhostUserDaemon::new(name, Arc::clone(&backend), memory) {
+            Ok(mut daemon) => {
+                let result = self.meet(&mut daemon, stop).and_then(|()| self.talk(&mut daemon, stop));
+                // Before the daemon is dropped, which waits for its threads: they may be polling a ring.
+                device.close(self.index, &backend);
+                result
+            }
+            Err(error) => {
+                device.close(self.index, &backend);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns when a front end is connected or the process is to stop.
+    fn meet<B>(&self, daemon: &mut VhostUserDaemon<Arc<B>>, stop: &Stop) -> Result<(), DaemonError>
+    where
+        B: VhostUserBackend<Bitmap = (), Vring = Vring> + 'static,
+    {
+        match &self.door {
+            Door::Listen(socket) => {
+                let mut listener = socket.listener().map_err(DaemonError::StartDaemon)?;
+                daemon.start(&mut listener)
+            }
+            // The front end decides when it comes. Only a signal ends the wait for it.
+            Door::Connect(path) => loop {
+                match daemon.start_client(path) {
+                    Err(DaemonError::CreateBackendReqHandler(ProtocolError::SocketConnect(_)))
+                        if !stop.wait(None, Some(PAUSE)) => {}
+                    Err(_) if stop.requested() => return Ok(()),
+                    result => return result,
+                }
+            },
+        }
+    }
+
+    /// Returns when the front end has gone or the process is to stop.
+    fn talk<B>(&self, daemon: &mut VhostUserDaemon<Arc<B>>, stop: &Stop) -> Result<(), DaemonError>
+    where
+        B: VhostUserBackend<Bitmap = (), Vring = Vring> + 'static,
+    {
+        *self.talking.lock().unwrap_or_else(PoisonError::into_inner) = daemon.shutdown_handle();
+        if stop.requested() {
+            // Whoever hangs up on all ports may have done so before we were talking.
+            self.hang_up();
+        }
+        info!("port {}: a front end is here", self.index);
+        let result = daemon.wait();
+        self.talking.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match result {
+            Ok(())
+            | Err(DaemonError::HandleRequest(ProtocolError::Disconnected | ProtocolError::PartialMessage)) => {
+                info!("port {}: the front end is gone", self.index);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the conversation, if there is one.
+    fn hang_up(&self) {
+        if let Some(talking) = &*self.talking.lock().unwrap_or_else(PoisonError::into_inner) {
+            talking.shutdown();
+        }
+    }
+}

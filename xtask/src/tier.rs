@@ -34,7 +34,7 @@ impl Tier {
             Self::Unit => {
                 report.tests("unit tests", || self.test(checkout, "default", &["--lib", "--bins"]));
                 report.tests("documentation tests", || {
-                    watch(checkout.cargo().args(["test", "--workspace", "--doc"]))
+                    watch(checkout.cargo().args(["test", "--workspace", "--doc"]), Closing::Libtest)
                 });
             }
             // A test finds the programs of other crates beside its own; cargo builds only those of its own crate.
@@ -58,14 +58,15 @@ impl Tier {
             return (Counts::NONE, Err(anyhow!("the tier has no test: no crate has a tests/process_*.rs")));
         }
         let mut cargo = checkout.cargo();
-        if command::succeeds(checkout.cargo().args(["nextest", "--version"])) {
-            cargo.args(["nextest", "run", "--profile", profile]);
-        } else {
-            cargo.arg("test");
-        }
+        let nextest = command::succeeds(checkout.cargo().args(["nextest", "--version"]));
+        match nextest {
+            true => cargo.args(["nextest", "run", "--profile", profile]),
+            false => cargo.arg("test"),
+        };
+        let closing = if nextest { Closing::Nextest } else { Closing::Libtest };
         cargo.args(["--workspace", "--no-fail-fast"]).args(kinds);
         cargo.args(targets.iter().flat_map(|target| ["--test", target]));
-        match watch(&mut cargo) {
+        match watch(&mut cargo, closing) {
             (Counts::NONE, Ok(())) => (Counts::NONE, Err(anyhow!("`{}` ran no test", command::line(&cargo)))),
             ran => ran,
         }
@@ -88,9 +89,9 @@ fn target(path: &str) -> Option<&str> {
 }
 
 /// Runs a test runner and counts. A runner that is content though it counted a failure is an error too.
-fn watch(cargo: &mut Command) -> (Counts, Result<()>) {
+fn watch(cargo: &mut Command, closing: Closing) -> (Counts, Result<()>) {
     let mut counts = Counts::NONE;
-    let outcome = command::watch(cargo, |line| counts = counts + summary(line).unwrap_or_default());
+    let outcome = command::watch(cargo, |line| counts = counts + closing.counts(line).unwrap_or_default());
     let outcome = outcome.and_then(|()| match counts {
         Counts { failed: 1.., .. } => bail!("{counts}"),
         Counts { .. } => Ok(()),
@@ -98,20 +99,30 @@ fn watch(cargo: &mut Command) -> (Counts, Result<()>) {
     (counts, outcome)
 }
 
-/// Counts from a closing line of nextest (`Summary [ 0.1s] 3 tests run: 2 passed, 1 failed, 0 skipped`) or of libtest
-/// (`test result: ok. 3 passed; 0 failed; 0 ignored; ...`).
-fn summary(line: &str) -> Option<Counts> {
-    let line = line.trim_start();
-    let tail = line.strip_prefix("test result:").or_else(|| {
-        let (_, tail) = line.strip_prefix("Summary [")?.split_once("run:")?;
-        Some(tail)
-    })?;
-    let words: Vec<_> = tail.split([' ', ',', ';', '(']).filter(|word| !word.is_empty()).collect();
-    let count = |names: &[&str]| {
-        let pairs = words.windows(2).filter(|pair| names.contains(&pair[1]));
-        pairs.filter_map(|pair| pair[0].parse::<u32>().ok()).sum()
-    };
-    Some(Counts { passed: count(&["passed"]), failed: count(&["failed", "timed", "exec"]) })
+/// The line with which a runner closes. Nextest also shows libtest's line for each test that failed, so one must know
+/// which to count.
+#[derive(Clone, Copy, Debug)]
+enum Closing {
+    /// `Summary [ 0.1s] 3 tests run: 2 passed, 1 failed, 0 skipped`
+    Nextest,
+    /// `test result: ok. 3 passed; 0 failed; 0 ignored; ...`
+    Libtest,
+}
+
+impl Closing {
+    fn counts(self, line: &str) -> Option<Counts> {
+        let line = line.trim_start();
+        let tail = match self {
+            Self::Nextest => line.strip_prefix("Summary [")?.split_once("run:")?.1,
+            Self::Libtest => line.strip_prefix("test result:")?,
+        };
+        let words: Vec<_> = tail.split([' ', ',', ';', '(']).filter(|word| !word.is_empty()).collect();
+        let count = |names: &[&str]| {
+            let pairs = words.windows(2).filter(|pair| names.contains(&pair[1]));
+            pairs.filter_map(|pair| pair[0].parse::<u32>().ok()).sum()
+        };
+        Some(Counts { passed: count(&["passed"]), failed: count(&["failed", "timed", "exec"]) })
+    }
 }
 
 #[cfg(test)]
@@ -138,23 +149,19 @@ mod tests {
 
     #[test]
     fn closing_lines_of_both_runners_are_counted() {
-        let counted = |line| summary(line).map(|Counts { passed, failed }| (passed, failed));
+        let count =
+            |closing: Closing, line| closing.counts(line).map(|Counts { passed, failed }| (passed, failed));
+        let nextest = |line| count(Closing::Nextest, line);
         assert_eq!(
-            counted("     Summary [   0.015s] 12 tests run: 12 passed (1 slow), 0 skipped"),
+            nextest("     Summary [   0.015s] 12 tests run: 12 passed (1 slow), 0 skipped"),
             Some((12, 0))
         );
-        assert_eq!(
-            counted(
-                "     Summary [  60.1s] 9/12 tests run: 5 passed, 2 failed, 1 timed out, 1 exec failed, 0 skipped"
-            ),
-            Some((5, 4))
-        );
-        assert_eq!(
-            counted(
-                "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.1s"
-            ),
-            Some((3, 1))
-        );
-        assert_eq!(counted("        PASS [   0.01s] a test about 3 passed frames"), None);
+        let failures =
+            "Summary [  60.1s] 9/12 tests run: 5 passed, 2 failed, 1 timed out, 1 exec failed, 0 skipped";
+        assert_eq!(nextest(failures), Some((5, 4)));
+        let libtest = "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.1s";
+        assert_eq!(count(Closing::Libtest, libtest), Some((3, 1)));
+        assert_eq!(nextest(libtest), None);
+        assert_eq!(nextest("        PASS [   0.01s] a test about 3 passed frames"), None);
     }
 }

@@ -38,6 +38,17 @@ pub struct Access {
     pub width: u8,
 }
 
+impl Access {
+    /// The bits that an access of this width carries.
+    const fn data_mask(&self) -> u32 {
+        match self.width {
+            1 => 0xFF,
+            2 => 0xFFFF,
+            _ => u32::MAX,
+        }
+    }
+}
+
 /// A request as it stands in the mailbox registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -165,18 +176,17 @@ impl Mailbox {
     pub fn write(&mut self, now: u64, access: Access, data: u32) -> bool {
         let room = self.fifo.len() < CAPACITY;
         if room {
-            self.submit(now, Kind::Write, access, data);
+            self.submit(now, Kind::Write, access, data & access.data_mask());
         }
         room
     }
 
-    /// Tells the base that `function` was reset. One that waits already stands for both.
+    /// Tells the base that `function` was reset. A reset that is the last to wait of the function stands for both; the one at
+    /// the head may be under way at the base, so it does not count.
     pub fn reset(&mut self, now: u64, function: FunctionId) {
-        let same = |waiting: &Waiting| {
-            waiting.request.kind == Kind::Reset && waiting.request.access.function == function
-        };
-        // The one that stands may be under way at the base, so it does not count.
-        if !self.fifo.iter().skip(1).any(same) {
+        let mut waiting = self.fifo.iter().skip(1).map(|waiting| &waiting.request);
+        let last = waiting.rfind(|request| request.access.function == function);
+        if last.is_none_or(|request| request.kind != Kind::Reset) {
             self.submit(now, Kind::Reset, Access { function, offset: 0, width: 0 }, 0);
         }
     }
@@ -195,6 +205,7 @@ impl Mailbox {
         match self.fifo.front() {
             Some(waiting) if waiting.request.sequence == sequence => {
                 let (action, ticket) = (action(waiting.request.kind, Event::Answer), waiting.ticket);
+                let data = data & waiting.request.access.data_mask();
                 self.fifo.pop_front();
                 self.perform(action, ticket, data);
             }
@@ -281,6 +292,18 @@ mod tests {
         mailbox.answer(1, 0);
         mailbox.answer(2, 5);
         assert_eq!(mailbox.collect(ticket), Some(5));
+    }
+
+    #[test]
+    fn a_reset_is_not_swallowed_by_one_before_a_later_write() {
+        let (mut mailbox, function) = (Mailbox::new(100), FunctionId::new(0).unwrap());
+        mailbox.write(0, access(0), 1);
+        mailbox.reset(0, function);
+        mailbox.write(0, access(0), 2);
+        mailbox.reset(0, function);
+        mailbox.reset(0, function);
+        let kinds: Vec<_> = mailbox.fifo.iter().map(|waiting| waiting.request.kind).collect();
+        assert_eq!(kinds, [Kind::Write, Kind::Reset, Kind::Write, Kind::Reset]);
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Device {
     ) -> Outcome {
         let Some(present) = self.function(function) else { return Outcome::Done(ALL_ONES) };
         if offset == ACCESS_DATA
+            && matches!(width, 1 | 2 | 4)
             && let Some((at, access_width)) = self.pci_access(function)
         {
             return self.bar_read(now, function, at, access_width, effects);
@@ -66,10 +67,14 @@ impl Device {
         let mut messages = Vec::new();
         let event = present.write_config(offset, width, value, &mut messages);
         effects.extend(messages.into_iter().map(Effect::Message));
+        if event.intx_asserted {
+            effects.push(Effect::Intx(function));
+        }
         if event.reset {
             self.reset_function(now, function, effects);
         }
         if offset == ACCESS_DATA
+            && matches!(width, 1 | 2 | 4)
             && let Some((at, access_width)) = self.pci_access(function)
         {
             return self.bar_write(now, function, at, access_width, value, effects);

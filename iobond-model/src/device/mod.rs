@@ -57,7 +57,7 @@ pub enum Effect {
     Mailbox,
     /// Queues entered or left the error state: mirror [`Device::queue_errors`] in the status page.
     QueueErrors,
-    /// The status page was switched on: write it whole.
+    /// The status page was switched on or off: write it whole where [`Device::status_page`] says, if anywhere.
     StatusPage,
     /// DMA windows changed.
     Windows,
@@ -143,10 +143,11 @@ impl Device {
         &self.windows
     }
 
-    /// Where the status page is, while it is on and granted.
+    /// Where the status page is, while it is on, aligned and granted.
     pub fn status_page(&self) -> Option<BaseAddr> {
         let at = BaseAddr(self.status_page.address);
-        (self.status_page.on && self.windows.grants(at, status_page::SIZE)).then_some(at)
+        let usable = at.is_aligned(status_page::SIZE) && self.windows.grants(at, status_page::SIZE);
+        (self.status_page.on && usable).then_some(at)
     }
 
     /// Whether `function` may master the bus.

@@ -6,7 +6,7 @@ use iobond_spec::{
     registers::components::{
         queue_error_e::QueueErrorE,
         queue_state_e::QueueStateE,
-        queue_t::{control::Control, state::State},
+        queue_t::{control::Control, features::Features, slot_count::SlotCount, state::State},
     },
 };
 
@@ -108,7 +108,7 @@ impl QueueFile {
             offset::STATE | offset::HEAD.. => Written::Refused,
             _ if self.control().enable() => Written::Refused,
             _ => {
-                self.set(at, value);
+                self.set(at, value & defined_bits(at));
                 Written::Stored
             }
         }
@@ -157,6 +157,21 @@ impl QueueFile {
 
     fn set(&mut self, at: u32, value: u32) {
         self.words[(at / 4) as usize] = value;
+    }
+}
+
+/// The bits of the context register at `at` that mean something; the others read as zero.
+const fn defined_bits(at: u32) -> u32 {
+    match at {
+        offset::FEATURES => {
+            Features::INDIRECT_MASK << Features::INDIRECT_OFFSET
+                | Features::EVENT_IDX_MASK << Features::EVENT_IDX_OFFSET
+                | Features::NOTIFICATION_DATA_MASK << Features::NOTIFICATION_DATA_OFFSET
+                | Features::SHADOW_INDIRECT_MASK << Features::SHADOW_INDIRECT_OFFSET
+                | Features::COPY_ALL_MASK << Features::COPY_ALL_OFFSET
+        }
+        offset::SLOT_COUNT => SlotCount::COUNT_MASK,
+        _ => u32::MAX,
     }
 }
 

@@ -202,7 +202,7 @@ impl Device {
         let was_on = self.status_page.on;
         let accepted =
             at <= status_page::CONTROL && write_range(&mut self.status_page, at, status_page::CONTROL, value);
-        if !was_on && self.status_page.on {
+        if was_on != self.status_page.on {
             effects.push(Effect::StatusPage);
         }
         accepted

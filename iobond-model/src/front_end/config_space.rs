@@ -35,6 +35,8 @@ pub struct ConfigEvent {
     pub reset: bool,
     /// MSI-X was enabled or the function unmasked: pending messages may go.
     pub msix_opened: bool,
+    /// INTx became asserted: an interrupt that was pending while it was disabled (PCIe 5.0, 7.5.1.1.3).
+    pub intx_asserted: bool,
 }
 
 /// Configuration space of one function.

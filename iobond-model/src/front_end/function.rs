@@ -63,13 +63,13 @@ impl Function {
         value: u32,
         messages: &mut Vec<Message>,
     ) -> ConfigEvent {
-        let event = self.config.write(offset, width, value);
+        let mut event = self.config.write(offset, width, value);
         if event.msix_opened {
             let before = messages.len();
             messages.extend(self.msix.open());
             self.count(messages.len() - before);
         }
-        self.update_intx();
+        event.intx_asserted = self.update_intx();
         event
     }
 
@@ -84,13 +84,7 @@ impl Function {
             return message.map_or(Raised::Nothing, Raised::Message);
         }
         self.isr |= if configuration { ISR_CONFIGURATION } else { ISR_QUEUE };
-        let was = self.intx;
-        self.update_intx();
-        if was || !self.intx {
-            return Raised::Nothing;
-        }
-        self.count(1);
-        Raised::Intx
+        if self.update_intx() { Raised::Intx } else { Raised::Nothing }
     }
 
     /// Reads and clears the ISR, which deasserts INTx (virtio 1.3, 4.1.4.5.1).
@@ -117,9 +111,14 @@ impl Function {
         message
     }
 
-    fn update_intx(&mut self) {
+    /// Lets INTx and its status bit follow the ISR; whether INTx became asserted.
+    fn update_intx(&mut self) -> bool {
+        let was = self.intx;
         self.config.set_intx_status(self.isr != 0);
         self.intx = self.isr != 0 && self.config.intx_allowed();
+        let asserted = self.intx && !was;
+        self.count(usize::from(asserted));
+        asserted
     }
 
     fn count(&mut self, sent: usize) {

@@ -42,6 +42,14 @@ pub trait BoardInterrupts: Send + Sync {
     fn intx(&self, function: FunctionId);
 }
 
+/// Hears what a pass did; for measurements. Called from within the pass, once for every queue and batch.
+pub trait Observer: Send + Sync {
+    /// Chains of queue context `queue` were published in its shadow vring.
+    fn published(&self, queue: usize);
+    /// Chains of queue context `queue` were returned to the guest.
+    fn returned(&self, queue: usize);
+}
+
 /// Marks that [`Bond::doorbell_data`] holds an index.
 const HAS_DATA: u32 = 1 << 16;
 /// "The mailbox has no deadline."
@@ -54,6 +62,7 @@ pub struct Bond {
     queues: [Mutex<Option<Queue>>; MAX_QUEUES],
     board: GuestMemoryMmap,
     interrupts: Arc<dyn BoardInterrupts>,
+    observer: Option<Arc<dyn Observer>>,
     started: Instant,
     /// One bit for every queue whose doorbell was rung.
     doorbells: AtomicU64,
@@ -75,6 +84,7 @@ impl Bond {
             queues: std::array::from_fn(|_| Mutex::new(None)),
             board,
             interrupts,
+            observer: None,
             started: Instant::now(),
             doorbells: AtomicU64::new(0),
             doorbell_data: std::array::from_fn(|_| AtomicU32::new(0)),
@@ -83,6 +93,13 @@ impl Bond {
             bus_masters: AtomicU8::new(0),
             deadline: AtomicU64::new(NEVER),
         }
+    }
+
+    /// Tells `observer` what passes do.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// The board's memory.
@@ -197,6 +214,7 @@ impl Bond {
             if progress.more {
                 self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
             }
+            self.observe(progress, |observer| observer.published(number));
             Ok(progress)
         });
     }
@@ -211,8 +229,15 @@ impl Bond {
             if queue.is_stalled() {
                 self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
             }
+            self.observe(progress, |observer| observer.returned(number));
             Ok(progress)
         });
+    }
+
+    fn observe(&self, progress: Progress, tell: impl FnOnce(&dyn Observer)) {
+        if let Some(observer) = self.observer.as_deref().filter(|_| progress.chains > 0) {
+            tell(observer);
+        }
     }
 
     /// Lets `work` at a queue, if it is enabled, and sees to what came of it once the queue is released.
@@ -237,7 +262,12 @@ impl Bond {
             work(running, &fabric, &base)
         };
         if let Err(error) = result {
-            self.with_device(|device, _, effects| device.fail_queue(number, &error, effects));
+            self.with_device(|device, _, effects| {
+                // The base may have replaced the queue since; its successor has done nothing wrong.
+                if lock(&self.queues[number]).as_ref().is_some_and(Queue::has_failed) {
+                    device.fail_queue(number, &error, effects);
+                }
+            });
         }
         if let Some((function, vector)) = interrupt.0.take() {
             self.with_device(|device, _, effects| effects.extend(device.raise(function, vector, false)));

@@ -5,5 +5,5 @@ mod bond;
 mod memory;
 
 pub use base_memory::{MapError, Mapping};
-pub use bond::{BoardInterrupts, Bond};
+pub use bond::{BoardInterrupts, Bond, Observer};
 pub use memory::{Interrupts, Memory, ready};

@@ -124,6 +124,11 @@ impl Queue {
         self.stalled
     }
 
+    /// Whether [`Queue::forward`] or [`Queue::retire`] has returned an error.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Chains published and not yet returned.
     pub fn in_flight(&self) -> u32 {
         self.chains.in_flight()

@@ -1,0 +1,319 @@
+//! From a document to a scenario: every limit, and what belongs to which kind.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    BackEnd, Backing, Blk, BlkWorkload, Board, Device, Extent, Fault, Function, MAX_BOARDS, Net, NetWorkload,
+    Scenario, Workload,
+    document::{self, Document, Kind},
+    error::suggest,
+    locate::KeyPath,
+};
+
+/// A value that breaks a limit.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub path: KeyPath,
+    pub found: String,
+    pub expected: String,
+}
+
+impl Problem {
+    fn new(path: KeyPath, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self { path, found: found.into(), expected: expected.into() }
+    }
+}
+
+type Checked<T> = Result<T, Problem>;
+
+/// Longest board name: it becomes part of a socket's path, of which Linux takes 107 bytes.
+const NAME_LENGTH: usize = 32;
+/// Longest serial, VIRTIO_BLK_ID_BYTES (virtio 1.3, 5.2.6).
+const SERIAL_LENGTH: usize = 20;
+/// Most queues of a disk and queue pairs of a network card: what the back ends of this workspace serve.
+const MAX_QUEUES: u16 = 16;
+const MAX_QUEUE_PAIRS: u16 = 8;
+/// Ports of the switch.
+const MAX_PORTS: usize = 16;
+
+pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document) -> Checked<Scenario> {
+    let Document { server, switch, boards, workload, faults } = document;
+    let name = KeyPath::root("server").key("name");
+    within(&name, server.name.chars().count(), 1, 80, "characters")?;
+    within(&KeyPath::root("board"), boards.len(), 1, MAX_BOARDS, "boards")?;
+    let boards = boards
+        .into_iter()
+        .enumerate()
+        .map(|(index, board)| check_board(board, directory, &KeyPath::root("board").index(index)))
+        .collect::<Checked<Vec<_>>>()?;
+    let functions = boards.iter().flat_map(|board| &board.functions);
+    let ports = functions.filter(|function| matches!(function.device, Device::Net(_))).count();
+    within(&KeyPath::root("board"), ports, 0, MAX_PORTS, "net functions, the ports of the switch")?;
+    check_unique(&boards)?;
+    let workload = check_workload(workload, directory)?;
+    let names = back_ends(&boards);
+    let faults = faults
+        .into_iter()
+        .enumerate()
+        .map(|(index, fault)| check_fault(&fault, &names, &KeyPath::root("fault").index(index)))
+        .collect::<Checked<Vec<_>>>()?;
+    Ok(Scenario {
+        file: file.to_owned(),
+        text: text.to_owned(),
+        name: server.name,
+        execution: server.execution,
+        capture: switch.capture,
+        boards,
+        workload,
+        faults,
+    })
+}
+
+pub(super) fn back_ends(boards: &[Board]) -> Vec<(String, BackEnd)> {
+    let mut names = Vec::new();
+    let mut switch = false;
+    for (board_index, board) in boards.iter().enumerate() {
+        for (function_index, function) in board.functions.iter().enumerate() {
+            match function.device {
+                Device::Net(_) => switch = true,
+                Device::Blk(_) => names.push((
+                    format!("{}.{function_index}", board.name),
+                    BackEnd::Disk { board: board_index, function: function_index },
+                )),
+            }
+        }
+    }
+    if switch {
+        names.push(("switch".to_owned(), BackEnd::Switch));
+    }
+    names
+}
+
+fn check_board(board: document::Board, directory: &Path, path: &KeyPath) -> Checked<Board> {
+    let fits = board.name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+    if !fits || board.name.is_empty() || board.name.len() > NAME_LENGTH {
+        return Err(Problem::new(
+            path.key("name"),
+            format!("found {:?}", board.name),
+            format!("expected 1 to {NAME_LENGTH} lower case letters, digits or '-'"),
+        ));
+    }
+    // Above lies the hole in which a 32-bit root complex puts BARs; below 16 MiB the queues of all functions do not fit.
+    within(&path.key("memory_mib"), board.memory_mib, 16, 2048, "MiB")?;
+    let functions_path = path.key("function");
+    within(&functions_path, board.functions.len(), 1, iobond_spec::MAX_FUNCTIONS, "functions")?;
+    let functions = board
+        .functions
+        .into_iter()
+        .enumerate()
+        .map(|(index, function)| check_function(function, directory, &functions_path.index(index)))
+        .collect::<Checked<Vec<_>>>()?;
+    let queues: usize = functions.iter().map(|function| usize::from(function.queues())).sum();
+    within(
+        &functions_path,
+        queues,
+        1,
+        iobond_spec::MAX_QUEUES,
+        "queues on the board, control queues counted",
+    )?;
+    Ok(Board { name: board.name, memory_bytes: u64::from(board.memory_mib) << 20, functions })
+}
+
+fn check_function(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Function> {
+    power_of_two(&path.key("queue_size"), function.queue_size.into(), 2, iobond_spec::MAX_RING.into())?;
+    power_of_two(&path.key("slot_size"), function.slot_size, 64, 65536)?;
+    within(&path.key("slots"), function.slots, 16, u16::MAX, "slots")?;
+    let (notify, queue_size) = (function.notify, function.queue_size);
+    let (slot_size, slots) = (function.slot_size, function.slots);
+    let device = match function.kind {
+        Kind::Blk => Device::Blk(check_blk(function, directory, path)?),
+        Kind::Net => Device::Net(check_net(&function, path)?),
+    };
+    Ok(Function { device, notify, queue_size, slot_size, slots })
+}
+
+fn check_blk(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Blk> {
+    let foreign = [("mac", function.mac.is_some()), ("queue_pairs", function.queue_pairs.is_some())];
+    belongs(path, "net", "blk", &foreign)?;
+    let queues = function.queues.unwrap_or(1);
+    within(&path.key("queues"), queues, 1, MAX_QUEUES, "queues")?;
+    let serial = function.serial.unwrap_or_default();
+    if serial.len() > SERIAL_LENGTH || !serial.is_ascii() {
+        let expected = format!("expected at most {SERIAL_LENGTH} ASCII characters");
+        return Err(Problem::new(path.key("serial"), format!("found {serial:?}"), expected));
+    }
+    let backing = match (function.image, function.size_mib) {
+        (Some(image), None) => Backing::Image(existing(directory, &image, &path.key("image"))?),
+        (None, Some(mib)) => {
+            within(&path.key("size_mib"), mib, 1, 1 << 20, "MiB")?;
+            Backing::Scratch(u64::from(mib) << 20)
+        }
+        (Some(_), Some(_)) => return Err(both(path, "image", "size_mib")),
+        (None, None) => return Err(neither(path, "image", "size_mib")),
+    };
+    Ok(Blk { backing, serial, read_only: function.read_only.unwrap_or(false), queues })
+}
+
+fn check_net(function: &document::Function, path: &KeyPath) -> Checked<Net> {
+    let foreign = [
+        ("image", function.image.is_some()),
+        ("size_mib", function.size_mib.is_some()),
+        ("serial", function.serial.is_some()),
+        ("read_only", function.read_only.is_some()),
+        ("queues", function.queues.is_some()),
+    ];
+    belongs(path, "blk", "net", &foreign)?;
+    let queue_pairs = function.queue_pairs.unwrap_or(1);
+    within(&path.key("queue_pairs"), queue_pairs, 1, MAX_QUEUE_PAIRS, "queue pairs")?;
+    let Some(mac) = function.mac else {
+        let expected = "expected `mac` in this table, as a net function has one";
+        return Err(Problem::new(path.clone(), "key `mac` is missing", expected));
+    };
+    Ok(Net { mac, queue_pairs })
+}
+
+/// Board names and MAC addresses are unique, and no image that anyone writes has two users.
+fn check_unique(boards: &[Board]) -> Checked<()> {
+    let mut names = HashMap::new();
+    let mut macs = HashMap::new();
+    let mut images: HashMap<&Path, (KeyPath, bool)> = HashMap::new();
+    let taken = |path: KeyPath, value: &dyn std::fmt::Display, by: &KeyPath, what: &str| {
+        Problem::new(path, format!("{value} is {by} already"), format!("expected {what}"))
+    };
+    for (board_index, board) in boards.iter().enumerate() {
+        let board_path = KeyPath::root("board").index(board_index);
+        let path = board_path.key("name");
+        if let Some(by) = names.insert(&board.name, path.clone()) {
+            return Err(taken(path, &board.name, &by, "a name of its own"));
+        }
+        for (index, function) in board.functions.iter().enumerate() {
+            let path = board_path.key("function").index(index);
+            match &function.device {
+                Device::Net(net) => {
+                    let path = path.key("mac");
+                    if let Some(by) = macs.insert(net.mac, path.clone()) {
+                        return Err(taken(path, &net.mac, &by, "an address of its own"));
+                    }
+                }
+                Device::Blk(Blk { backing: Backing::Image(image), read_only, .. }) => {
+                    let path = path.key("image");
+                    match images.insert(image, (path.clone(), *read_only)) {
+                        Some((by, true)) if *read_only => drop(by),
+                        Some((by, _)) => {
+                            let expected = "an image of its own, or `read_only = true` for all of its users";
+                            return Err(taken(path, &image.display(), &by, expected));
+                        }
+                        None => {}
+                    }
+                }
+                Device::Blk(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_workload(workload: document::Workload, directory: &Path) -> Checked<Workload> {
+    let path = KeyPath::root("workload");
+    let file = workload.file.map(|file| existing(directory, &file, &path.key("file"))).transpose()?;
+    let blk = workload.blk.map(|blk| check_blk_workload(blk, &path.key("blk"))).transpose()?;
+    let net = workload.net.map(|net| check_net_workload(&net, &path.key("net"))).transpose()?;
+    Ok(Workload { file, blk, net })
+}
+
+fn check_blk_workload(blk: document::BlkWorkload, path: &KeyPath) -> Checked<BlkWorkload> {
+    let depths_path = path.key("queue_depths");
+    within(&depths_path, blk.queue_depths.len(), 1, 8, "queue depths")?;
+    for (index, depth) in blk.queue_depths.iter().enumerate() {
+        within(&depths_path.index(index), *depth, 1, 256, "requests in flight")?;
+    }
+    Ok(BlkWorkload { extent: extent(path, "reads", blk.reads, blk.seconds)?, queue_depths: blk.queue_depths })
+}
+
+fn check_net_workload(net: &document::NetWorkload, path: &KeyPath) -> Checked<NetWorkload> {
+    Ok(NetWorkload { extent: extent(path, "round_trips", net.round_trips, net.seconds)? })
+}
+
+fn extent(path: &KeyPath, count_key: &str, count: Option<u64>, seconds: Option<f64>) -> Checked<Extent> {
+    match (count, seconds) {
+        (Some(count), None) => {
+            within(&path.key(count_key), count, 1, 1_000_000_000, count_key.replace('_', " ").as_str())?;
+            Ok(Extent::Count(count))
+        }
+        (None, Some(seconds)) => {
+            within(&path.key("seconds"), seconds, 0.05, 600.0, "seconds")?;
+            Ok(Extent::Time(Duration::from_secs_f64(seconds)))
+        }
+        (Some(_), Some(_)) => Err(both(path, count_key, "seconds")),
+        (None, None) => Err(neither(path, count_key, "seconds")),
+    }
+}
+
+fn check_fault(fault: &document::Fault, names: &[(String, BackEnd)], path: &KeyPath) -> Checked<Fault> {
+    let after = path.key("after_ms");
+    within(&after, fault.after_ms, 0, 600_000, "milliseconds")?;
+    let Some((_, kill)) = names.iter().find(|(name, _)| *name == fault.kill) else {
+        let known: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+        let expected = suggest(&fault.kill, &known, &format!("one of {}", known.join(", ")));
+        return Err(Problem::new(
+            path.key("kill"),
+            format!("no back end is called {:?}", fault.kill),
+            expected,
+        ));
+    };
+    Ok(Fault { kill: *kill, after: Duration::from_millis(fault.after_ms) })
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    path: &KeyPath,
+    value: T,
+    low: T,
+    high: T,
+    unit: &str,
+) -> Checked<()> {
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    Err(Problem::new(path.clone(), format!("found {value}"), format!("expected {low} to {high} {unit}")))
+}
+
+fn power_of_two(path: &KeyPath, value: u32, low: u32, high: u32) -> Checked<()> {
+    if value.is_power_of_two() && (low..=high).contains(&value) {
+        return Ok(());
+    }
+    let expected = format!("expected a power of two from {low} to {high}");
+    Err(Problem::new(path.clone(), format!("found {value}"), expected))
+}
+
+fn belongs(path: &KeyPath, owner: &str, here: &str, keys: &[(&str, bool)]) -> Checked<()> {
+    keys.iter().find(|(_, present)| *present).map_or(Ok(()), |(key, _)| {
+        let found = format!("`{key}` is a key of {owner} functions");
+        Err(Problem::new(path.key(key), found, format!("expected only keys of a {here} function")))
+    })
+}
+
+fn both(path: &KeyPath, one: &str, other: &str) -> Problem {
+    Problem::new(path.key(other), format!("found `{one}` and `{other}`"), "expected one of the two")
+}
+
+fn neither(path: &KeyPath, one: &str, other: &str) -> Problem {
+    let found = format!("`{one}` and `{other}` are both missing");
+    Problem::new(path.clone(), found, "expected one of the two in this table")
+}
+
+/// The path of a regular file, taken from `directory` unless it is absolute.
+fn existing(directory: &Path, file: &Path, path: &KeyPath) -> Checked<PathBuf> {
+    let full = directory.join(file);
+    let expected = "expected a regular file, named relative to the scenario";
+    match std::fs::metadata(&full) {
+        Ok(metadata) if metadata.is_file() => Ok(full),
+        Ok(_) => Err(Problem::new(path.clone(), format!("{} is not a file", full.display()), expected)),
+        Err(error) => {
+            Err(Problem::new(path.clone(), format!("cannot use {}: {error}", full.display()), expected))
+        }
+    }
+}

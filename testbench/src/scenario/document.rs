@@ -1,0 +1,145 @@
+//! The TOML as it is typed: shapes and defaults only. Limits, and what belongs to which kind, are [`super::check`]'s.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::Mac;
+
+/// How boards and hypervisors are given processor time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Execution {
+    /// Each board, its IO-Bond and its hypervisor run on threads of their own, as on real hardware.
+    #[default]
+    Threads,
+    /// Everything but the back ends runs in turns on one thread, which is repeatable.
+    Inline,
+}
+
+/// How a back end learns of new buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotifyMode {
+    /// An eventfd is written unless the back end has set VIRTQ_USED_F_NO_NOTIFY or its event index says otherwise.
+    #[default]
+    Kick,
+    /// The back end polls the ring; VHOST_USER_VRING_NOFD where the back end knows it.
+    Poll,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    pub server: Server,
+    #[serde(default)]
+    pub switch: Switch,
+    #[serde(default, rename = "board")]
+    pub boards: Vec<Board>,
+    #[serde(default)]
+    pub workload: Workload,
+    #[serde(default, rename = "fault")]
+    pub faults: Vec<Fault>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub name: String,
+    #[serde(default)]
+    pub execution: Execution,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Switch {
+    #[serde(default)]
+    pub capture: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Board {
+    pub name: String,
+    pub memory_mib: u32,
+    #[serde(default, rename = "function")]
+    pub functions: Vec<Function>,
+}
+
+/// Flat, with the keys of both kinds: an error inside a tagged enum would lose the place it happened at.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Function {
+    pub kind: Kind,
+    pub image: Option<PathBuf>,
+    pub size_mib: Option<u32>,
+    pub serial: Option<String>,
+    pub read_only: Option<bool>,
+    pub queues: Option<u16>,
+    pub mac: Option<Mac>,
+    pub queue_pairs: Option<u16>,
+    #[serde(default)]
+    pub notify: NotifyMode,
+    #[serde(default = "default_queue_size")]
+    pub queue_size: u16,
+    #[serde(default = "default_slot_size")]
+    pub slot_size: u32,
+    #[serde(default = "default_slots")]
+    pub slots: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Blk,
+    Net,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Workload {
+    pub file: Option<PathBuf>,
+    pub blk: Option<BlkWorkload>,
+    pub net: Option<NetWorkload>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BlkWorkload {
+    pub reads: Option<u64>,
+    pub seconds: Option<f64>,
+    pub queue_depths: Vec<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NetWorkload {
+    pub round_trips: Option<u64>,
+    pub seconds: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fault {
+    pub kill: String,
+    pub after_ms: u64,
+}
+
+/// The ring size that QEMU and most virtio devices offer.
+const fn default_queue_size() -> u16 {
+    256
+}
+
+/// A page: one slot for the usual block request, two thirds left over by a full Ethernet frame.
+const fn default_slot_size() -> u32 {
+    4096
+}
+
+/// Room for a full default ring of four-page buffers.
+const fn default_slots() -> u16 {
+    1024
+}
+
+pub(super) fn parse(text: &str) -> Result<Document, toml::de::Error> {
+    toml::from_str(text)
+}

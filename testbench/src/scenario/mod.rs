@@ -1,0 +1,269 @@
+//! A scenario: which boards a server holds, what functions they see, what is done with them and what breaks. One TOML file.
+//!
+//! ```toml
+//! [server]
+//! name = "two boards"            # free text, 1 to 80 characters
+//! execution = "threads"          # "threads" (default): each board and its hypervisor on their own; "inline": all on one
+//!
+//! [switch]                       # optional; connects every net function
+//! capture = false                # write one pcap file per port
+//!
+//! [[board]]                      # 1 to 16
+//! name = "board0"                # lower case letters, digits, '-'; unique
+//! memory_mib = 128               # 16 to 2048
+//!
+//! [[board.function]]             # 1 to 8 per board, in the order of their PCI device numbers
+//! kind = "blk"
+//! image = "disk.img"             # a raw image, relative to this file; or
+//! size_mib = 256                 # an empty scratch disk of that size, 1 to 1048576
+//! serial = "disk-0"              # up to 20 ASCII characters
+//! read_only = false
+//! queues = 1                     # 1 to 16
+//!
+//! [[board.function]]
+//! kind = "net"
+//! mac = "52:54:00:10:0b:00"      # unicast, unique
+//! queue_pairs = 1                # 1 to 8; at most 16 net functions in all
+//! # and for either kind:
+//! notify = "kick"                # how its back end learns of work: "kick" (default) or "poll"
+//! queue_size = 256               # largest ring offered, a power of two, 2 to 32768
+//! slot_size = 4096               # bytes in a slot, a power of two, 64 to 65536
+//! slots = 1024                   # slots per queue, 16 to 65535
+//!
+//! [workload]                     # optional, as is each of its parts
+//! file = "payload.bin"           # what is written, read back and sent; default: the running executable
+//! [workload.blk]
+//! seconds = 2.0                  # per queue depth, 0.05 to 600; or `reads = 20000`
+//! queue_depths = [1, 32]         # each 1 to 256
+//! [workload.net]
+//! round_trips = 20000            # of 64-byte frames; or `seconds = 2.0`
+//!
+//! [[fault]]                      # optional
+//! kill = "switch"                # a back end: "switch", or "BOARD.N" for the disk behind function N of that board
+//! after_ms = 500                 # from the start of the workload
+//! ```
+//!
+//! A file that deviates is refused with file, line, column, key and what was expected. Left out: what the file's devices do;
+//! that is the world's part.
+
+mod check;
+mod document;
+mod error;
+mod locate;
+mod mac;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use document::{Execution, NotifyMode};
+pub use error::{Invalid, ScenarioError};
+pub use mac::Mac;
+
+/// Boards that one base server holds at most (BM-Hive, ASPLOS 2020, section 3.2).
+pub const MAX_BOARDS: usize = 16;
+
+/// What the demonstration runs when nobody names a file.
+const DEMONSTRATION: &str = include_str!("../../scenarios/demo.toml");
+
+/// One scenario, checked: every limit in the [module's description](self) holds.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The file it came from, or a name for a text that has none.
+    pub file: String,
+    /// The TOML as given.
+    pub text: String,
+    /// What it calls itself.
+    pub name: String,
+    /// How boards and hypervisors are given processor time.
+    pub execution: Execution,
+    /// Whether the switch writes one pcap file per port.
+    pub capture: bool,
+    /// The compute boards, 1 to [`MAX_BOARDS`].
+    pub boards: Vec<Board>,
+    /// What is done with them.
+    pub workload: Workload,
+    /// What breaks meanwhile.
+    pub faults: Vec<Fault>,
+}
+
+/// One compute board.
+#[derive(Clone, Debug)]
+pub struct Board {
+    /// Unique in the scenario; fit for a file name.
+    pub name: String,
+    /// Bytes of memory, a multiple of 1 MiB.
+    pub memory_bytes: u64,
+    /// Its PCI functions in the order of their device numbers, 1 to 8.
+    pub functions: Vec<Function>,
+}
+
+/// One virtio PCI function.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// What it is.
+    pub device: Device,
+    /// How its back end learns of work.
+    pub notify: NotifyMode,
+    /// Largest ring that it offers, a power of two.
+    pub queue_size: u16,
+    /// Bytes in a slot, a power of two.
+    pub slot_size: u32,
+    /// Slots of each queue.
+    pub slots: u16,
+}
+
+impl Function {
+    /// Virtqueues of this function. A net function with more than one pair has a control queue besides
+    /// (virtio 1.3, 5.1.2 and 5.1.3.1: VIRTIO_NET_F_MQ requires VIRTIO_NET_F_CTRL_VQ).
+    #[must_use]
+    pub const fn queues(&self) -> u16 {
+        match &self.device {
+            Device::Blk(blk) => blk.queues,
+            Device::Net(Net { queue_pairs: 1, .. }) => 2,
+            Device::Net(net) => 2 * net.queue_pairs + 1,
+        }
+    }
+}
+
+/// The device behind a function.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// A disk (virtio 1.3, 5.2).
+    Blk(Blk),
+    /// A network card (virtio 1.3, 5.1), connected to the switch.
+    Net(Net),
+}
+
+/// A disk.
+#[derive(Clone, Debug)]
+pub struct Blk {
+    /// What holds its sectors.
+    pub backing: Backing,
+    /// What GET_ID answers, at most 20 ASCII characters (virtio 1.3, 5.2.6).
+    pub serial: String,
+    /// Whether VIRTIO_BLK_F_RO is offered.
+    pub read_only: bool,
+    /// Request queues, 1 to 16.
+    pub queues: u16,
+}
+
+/// What holds a disk's sectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// A raw image that exists.
+    Image(PathBuf),
+    /// An empty file of this many bytes that lives as long as the run.
+    Scratch(u64),
+}
+
+/// A network card.
+#[derive(Clone, Debug)]
+pub struct Net {
+    /// Its address, unicast and unique in the scenario.
+    pub mac: Mac,
+    /// Receive and transmit queue pairs, 1 to 8.
+    pub queue_pairs: u16,
+}
+
+/// What is done with the boards.
+#[derive(Clone, Debug, Default)]
+pub struct Workload {
+    /// The file that is written, read back and sent, if not the running executable.
+    pub file: Option<PathBuf>,
+    /// 4 KiB random reads.
+    pub blk: Option<BlkWorkload>,
+    /// 64-byte ping-pong.
+    pub net: Option<NetWorkload>,
+}
+
+/// 4 KiB random reads of a disk.
+#[derive(Clone, Debug)]
+pub struct BlkWorkload {
+    /// How long at each depth.
+    pub extent: Extent,
+    /// Requests in flight, one measurement each.
+    pub queue_depths: Vec<u16>,
+}
+
+/// A 64-byte ping-pong between two boards.
+#[derive(Clone, Debug)]
+pub struct NetWorkload {
+    /// How long.
+    pub extent: Extent,
+}
+
+/// How long a measurement goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// So many requests.
+    Count(u64),
+    /// So long.
+    Time(Duration),
+}
+
+/// Something that breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The back end whose process is killed.
+    pub kill: BackEnd,
+    /// When, counted from the start of the workload.
+    pub after: Duration,
+}
+
+/// A back end process of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackEnd {
+    /// The switch, `switch`.
+    Switch,
+    /// The disk behind a function, `BOARD.FUNCTION`.
+    Disk {
+        /// Index of the board.
+        board: usize,
+        /// Index of the function on that board.
+        function: usize,
+    },
+}
+
+impl Scenario {
+    /// Reads and checks the file at `path`. Images and the workload's file are found relative to it.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Read`] when the file cannot be read, [`ScenarioError::Invalid`] with the place and what was expected
+    /// there when its contents are not a scenario.
+    pub fn load(path: &Path) -> Result<Self, ScenarioError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
+        Self::parse(&path.display().to_string(), &text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Checks a text. `file` is what errors call it; other files are found relative to `directory`.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Invalid`] with the place and what was expected there.
+    pub fn parse(file: &str, text: &str, directory: &Path) -> Result<Self, ScenarioError> {
+        let document = document::parse(text).map_err(|error| Invalid::from_toml(file, text, &error))?;
+        let scenario = check::check(file, text, directory, document)
+            .map_err(|problem| Invalid::from_problem(file, text, problem))?;
+        Ok(scenario)
+    }
+
+    /// The demonstration: two boards with a disk and a network card each.
+    ///
+    /// # Errors
+    /// None for the text that is built in, which a test checks.
+    pub fn demonstration() -> Result<Self, ScenarioError> {
+        Self::parse("demo.toml (built in)", DEMONSTRATION, Path::new(""))
+    }
+
+    /// The back end processes that this scenario needs, with the names that `[[fault]]` uses: each disk, and the switch
+    /// when there is a net function.
+    #[must_use]
+    pub fn back_ends(&self) -> Vec<(String, BackEnd)> {
+        check::back_ends(&self.boards)
+    }
+}
+
+#[cfg(test)]
+mod tests;

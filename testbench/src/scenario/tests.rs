@@ -1,0 +1,176 @@
+use std::path::Path;
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A scenario without a fault, which each typo below spoils in one place.
+const GOOD: &str = r#"[server]
+name = "two boards"
+
+[[board]]
+name = "left"
+memory_mib = 64
+
+[[board.function]]
+kind = "blk"
+size_mib = 8
+
+[[board.function]]
+kind = "net"
+mac = "52:54:00:00:00:01"
+
+[[board]]
+name = "right"
+memory_mib = 64
+
+[[board.function]]
+kind = "net"
+mac = "52:54:00:00:00:02"
+queue_pairs = 2
+
+[workload.blk]
+reads = 100
+queue_depths = [1, 32]
+
+[[fault]]
+kill = "left.0"
+after_ms = 10
+"#;
+
+fn refuse(text: &str) -> ScenarioError {
+    Scenario::parse("scenario.toml", text, Path::new("")).expect_err("a scenario with a typo was accepted")
+}
+
+fn spoil(good: &str, bad: &str) -> String {
+    assert!(GOOD.contains(good), "{good:?} is not in the scenario");
+    GOOD.replacen(good, bad, 1)
+}
+
+#[test]
+fn a_scenario_is_what_its_text_says() {
+    let scenario = Scenario::parse("scenario.toml", GOOD, Path::new("")).unwrap();
+    let [left, right] = scenario.boards.as_slice() else { panic!("{scenario:?}") };
+    assert_eq!((left.name.as_str(), left.memory_bytes), ("left", 64 << 20));
+    assert!(
+        matches!(&left.functions[0].device, Device::Blk(blk) if blk.backing == Backing::Scratch(8 << 20))
+    );
+    assert!(
+        matches!(&left.functions[1].device, Device::Net(net) if net.mac.octets() == [0x52, 0x54, 0, 0, 0, 1])
+    );
+    assert_eq!(left.functions[1].queues(), 2);
+    assert_eq!(right.functions[0].queues(), 5, "two pairs and the control queue");
+    assert_eq!(scenario.workload.blk.as_ref().map(|blk| blk.extent), Some(Extent::Count(100)));
+    assert_eq!(
+        scenario.back_ends(),
+        [
+            ("left.0".to_owned(), BackEnd::Disk { board: 0, function: 0 }),
+            ("switch".to_owned(), BackEnd::Switch)
+        ]
+    );
+    let after = Duration::from_millis(10);
+    assert_eq!(scenario.faults, [Fault { kill: BackEnd::Disk { board: 0, function: 0 }, after }]);
+}
+
+#[test]
+fn the_demonstration_is_a_scenario() {
+    let scenario = Scenario::demonstration().unwrap();
+    assert_eq!(scenario.boards.len(), 2);
+    for board in &scenario.boards {
+        assert!(matches!(board.functions[0].device, Device::Blk(_)));
+        assert!(matches!(board.functions[1].device, Device::Net(_)));
+    }
+}
+
+/// One line per typo, as the command prints it, then one in full, with its place in the text.
+#[test]
+fn typos_are_answered_with_place_key_and_expectation() {
+    let seventeen = format!(
+        "[server]\nname = \"many\"\n{}",
+        (0..17)
+            .map(|n| format!("[[board]]\nname = \"b{n}\"\nmemory_mib = 16\n[[board.function]]\nkind = \"blk\"\nsize_mib = 1\n"))
+            .collect::<String>()
+    );
+    let typos = [
+        ("unknown key", spoil("memory_mib", "memroy_mib")),
+        ("unknown key of a function", spoil("size_mib", "siz_mib")),
+        ("unknown key that resembles none", spoil("size_mib", "colour")),
+        ("wrong type", spoil("memory_mib = 64", "memory_mib = \"64\"")),
+        ("negative number", spoil("memory_mib = 64", "memory_mib = -64")),
+        ("out of range", spoil("memory_mib = 64", "memory_mib = 65536")),
+        ("unknown kind", spoil("kind = \"blk\"", "kind = \"bkl\"")),
+        ("missing key", spoil("memory_mib = 64\n", "")),
+        ("missing MAC", spoil("mac = \"52:54:00:00:00:01\"\n", "")),
+        ("malformed MAC", spoil("52:54:00:00:00:01", "52:54:00:00:01")),
+        ("group MAC", spoil("52:54:00:00:00:01", "53:54:00:00:00:01")),
+        ("duplicate MAC", spoil("52:54:00:00:00:02", "52:54:00:00:00:01")),
+        ("duplicate name", spoil("\"right\"", "\"left\"")),
+        ("key of the other kind", spoil("queue_pairs = 2", "read_only = true")),
+        ("no disk", spoil("size_mib = 8\n", "")),
+        ("missing file", spoil("size_mib = 8", "image = \"no-such.img\"")),
+        ("not a power of two", spoil("size_mib = 8", "size_mib = 8\nslot_size = 3000")),
+        ("no board", "[server]\nname = \"none\"\n".to_owned()),
+        ("too many boards", seventeen),
+        ("two extents", spoil("reads = 100", "reads = 100\nseconds = 1.0")),
+        ("not a number of seconds", spoil("reads = 100", "seconds = nan")),
+        ("back end that is not there", spoil("left.0", "left.1")),
+        ("not TOML", spoil("[workload.blk]", "[workload.blk")),
+        ("defined twice", spoil("memory_mib = 64", "memory_mib = 64\nmemory_mib = 65")),
+    ];
+    let mut catalogue = String::new();
+    for (title, text) in &typos {
+        catalogue.push_str(&format!("{title}\n    {}\n", refuse(text)));
+    }
+    let mut graphical = String::new();
+    GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+        .with_width(160)
+        .render_report(&mut graphical, &refuse(&typos[1].1))
+        .unwrap();
+    insta::assert_snapshot!(format!("{catalogue}\n{graphical}"));
+}
+
+#[test]
+fn a_scenario_that_is_not_there_is_named() {
+    let error = Scenario::load(Path::new("/no/such/scenario.toml")).unwrap_err();
+    assert!(error.to_string().contains("/no/such/scenario.toml"), "{error}");
+}
+
+#[test]
+fn an_image_has_one_user_unless_all_only_read() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("disk.img"), [0; 512]).unwrap();
+    let two = |first: &str, second: &str| {
+        let disk = |rest: &str| format!("[[board.function]]\nkind = \"blk\"\nimage = \"disk.img\"\n{rest}\n");
+        let text = format!(
+            "[server]\nname = \"x\"\n[[board]]\nname = \"b\"\nmemory_mib = 64\n{}{}",
+            disk(first),
+            disk(second)
+        );
+        Scenario::parse("x.toml", &text, directory.path())
+    };
+    two("read_only = true", "read_only = true").unwrap();
+    let error = two("read_only = true", "").unwrap_err().to_string();
+    assert!(error.contains("board[0].function[1].image") && error.contains("read_only"), "{error}");
+}
+
+proptest! {
+    /// Whatever is cut out of or put into a scenario, the answer is a scenario or a place inside the text; never a panic.
+    #[test]
+    fn no_text_panics(at in 0..GOOD.len(), cut in 0usize..20, put in "\\PC{0,12}") {
+        let end = (at + cut).min(GOOD.len());
+        let text = format!("{}{put}{}", &GOOD[..at], &GOOD[end..]);
+        if let Err(ScenarioError::Invalid(invalid)) = Scenario::parse("x.toml", &text, Path::new("")) {
+            prop_assert!(invalid.line <= text.lines().count() + 1, "line {} of {text:?}", invalid.line);
+        }
+    }
+
+    #[test]
+    fn mac_round_trip(octets in any::<[u8; 6]>()) {
+        let text = octets.map(|octet| format!("{octet:02X}")).join(":");
+        match text.parse::<Mac>() {
+            Ok(mac) => prop_assert_eq!(mac.to_string(), text.to_lowercase()),
+            Err(_) => prop_assert!(octets[0] & 1 == 1 || octets == [0; 6]),
+        }
+    }
+}

@@ -1,3 +1,18 @@
-//! Scenarios, boards, worlds, measurements and the `bmhive` command line.
+//! The workbench around an IO-Bond: what is run, on what, what is measured, and the `bmhive` command line.
+//!
+//! * [`scenario`] is what to run: boards, functions, workload and faults, as one TOML file;
+//! * [`board`] is who sits on a compute board;
+//! * [`measure`] takes latencies, processor shares, stages of a request;
+//! * [`result`] is what a run found, in one schema for every world;
+//! * [`report`] shows a result on the terminal, as a page, and beside another one;
+//! * [`command`] is `bmhive`.
+//!
+//! Left out: IO-Bond itself (crate `iobond-model`), its base side (`bm-hypervisor`) and the devices' back ends
+//! (`vhost-backends`), which this crate puts together.
 
 pub mod board;
+pub mod command;
+pub mod measure;
+pub mod report;
+pub mod result;
+pub mod scenario;

@@ -1,3 +1,7 @@
 //! The `bmhive` command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    testbench::command::main()
+}

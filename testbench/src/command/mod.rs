@@ -1,0 +1,65 @@
+//! The `bmhive` command line. Each subcommand is a file; `miette` is for here only, the rest of the crate has its own errors.
+//!
+//! Exit status: 0, 1 for anything that went wrong or came out different, 2 for a command line that makes no sense.
+
+mod backend;
+mod check;
+mod compare;
+mod console;
+
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+pub use console::Console;
+
+/// IO-Bond: bare-metal virtio for a server full of compute boards
+#[derive(Debug, Parser)]
+#[command(name = "bmhive", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more: -v what is done, -vv every step. RUST_LOG, where set, decides instead
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Arguments),
+    Compare(compare::Arguments),
+    #[command(hide = true, subcommand)]
+    Backend(backend::Arguments),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    let console = Console::new(line.quiet, line.verbose);
+    console.start_log();
+    let outcome = match line.command {
+        Command::Check(arguments) => check::run(&arguments, &console),
+        Command::Compare(arguments) => compare::run(&arguments, &console),
+        Command::Backend(arguments) => backend::run(arguments),
+    };
+    outcome.unwrap_or_else(|report| {
+        console.complain(&report);
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+}

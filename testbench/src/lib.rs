@@ -5,6 +5,7 @@
 //! * [`measure`] takes latencies, processor shares, stages of a request;
 //! * [`result`] is what a run found, in one schema for every world;
 //! * [`report`] shows a result on the terminal, as a page, and beside another one;
+//! * [`world`] is what carries a scenario, [`workload`] what is done in it;
 //! * [`command`] is `bmhive`.
 //!
 //! Left out: IO-Bond itself (crate `iobond-model`), its base side (`bm-hypervisor`) and the devices' back ends
@@ -16,3 +17,5 @@ pub mod measure;
 pub mod report;
 pub mod result;
 pub mod scenario;
+pub mod workload;
+pub mod world;

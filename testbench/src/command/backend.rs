@@ -14,6 +14,7 @@ pub(super) enum Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
+    crate::world::end_with_parent();
     match arguments {
         Arguments::Blk(options) => vhost_backends::blk::serve(options),
         Arguments::Net(options) => vhost_backends::net::serve(options),

@@ -6,6 +6,8 @@ mod backend;
 mod check;
 mod compare;
 mod console;
+mod demo;
+mod run;
 
 use std::process::ExitCode;
 
@@ -18,7 +20,7 @@ pub use console::Console;
 #[command(name = "bmhive", version)]
 struct CommandLine {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
     /// Say more: -v what is done, -vv every step. RUST_LOG, where set, decides instead
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
@@ -29,6 +31,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
+    Run(run::Arguments),
     Check(check::Arguments),
     Compare(compare::Arguments),
     #[command(hide = true, subcommand)]
@@ -41,7 +45,9 @@ pub fn main() -> ExitCode {
     let line = CommandLine::parse();
     let console = Console::new(line.quiet, line.verbose);
     console.start_log();
-    let outcome = match line.command {
+    let outcome = match line.command.unwrap_or_else(|| Command::Demo(demo::Arguments::default())) {
+        Command::Demo(arguments) => demo::run(&arguments, &console),
+        Command::Run(arguments) => run::run(&arguments, &console),
         Command::Check(arguments) => check::run(&arguments, &console),
         Command::Compare(arguments) => compare::run(&arguments, &console),
         Command::Backend(arguments) => backend::run(arguments),

@@ -1,6 +1,14 @@
 //! `virtio_drivers::transport::Transport` by vhost-user messages.
 
-use std::{cell::RefCell, io::ErrorKind, os::unix::net::UnixStream, time::Duration};
+use std::{
+    cell::RefCell,
+    io::ErrorKind,
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
 
 use vhost::{
     VhostBackend, VhostUserMemoryRegionInfo, VringConfigData,
@@ -22,8 +30,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{BackEnd, DeviceConfig};
 use crate::board::transport::{BoardTransport, TransportError};
 
-/// How long one message may take to be sent or answered.
+/// How long one exchange may take.
 const MESSAGE_TIME: Duration = Duration::from_secs(2);
+/// Bytes of `struct virtio_blk_config` up to and including those of WRITE_ZEROES (virtio 1.3, 5.2.4).
+const BLK_CONFIG: usize = 60;
 /// `VHOST_F_LOG_ALL`: for migration, and none of a driver's business.
 const LOG_ALL: u64 = 1 << 26;
 
@@ -41,6 +51,8 @@ struct Ring {
 #[allow(missing_debug_implementations, reason = "Frontend has none")]
 pub struct DirectTransport<R> {
     front_end: Frontend,
+    /// The connection, to end a wait on it.
+    stream: UnixStream,
     back_end: BackEnd,
     memory: GuestMemoryMmap,
     offered: u64,
@@ -66,14 +78,12 @@ impl<R: Fn()> DirectTransport<R> {
         };
         let stream =
             UnixStream::connect(&back_end.socket).map_err(|error| failed("connect", error.to_string()))?;
-        let timeouts = stream
-            .set_read_timeout(Some(MESSAGE_TIME))
-            .and_then(|()| stream.set_write_timeout(Some(MESSAGE_TIME)));
-        timeouts.map_err(|error| failed("setting time-outs", error.to_string()))?;
+        let watched = stream.try_clone().map_err(|error| failed("connect", error.to_string()))?;
         let front_end = Frontend::from_stream(stream, u64::from(back_end.queues));
         let rings = (0..back_end.queues).map(|_| Ring::default()).collect();
         let mut transport = Self {
             front_end,
+            stream: watched,
             memory: memory.clone(),
             offered: 0,
             accepted: 0,
@@ -89,34 +99,51 @@ impl<R: Fn()> DirectTransport<R> {
     }
 
     fn introduce(&mut self) -> Result<(), TransportError> {
-        self.said("SET_OWNER", self.front_end.set_owner())?;
-        self.offered = self.said("GET_FEATURES", self.front_end.get_features())?;
+        self.ask("SET_OWNER", |front_end| front_end.set_owner())?;
+        self.offered = self.ask("GET_FEATURES", |front_end| front_end.get_features())?;
         let wanted = VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::REPLY_ACK;
-        let offered = self.front_end.get_protocol_features();
-        let offered = self.said("GET_PROTOCOL_FEATURES", offered)?;
-        let set = self.front_end.set_protocol_features(offered & wanted);
-        self.said("SET_PROTOCOL_FEATURES", set)?;
+        let offered = self.ask("GET_PROTOCOL_FEATURES", |front_end| front_end.get_protocol_features())?;
+        self.ask("SET_PROTOCOL_FEATURES", |front_end| front_end.set_protocol_features(offered & wanted))?;
         if offered.contains(VhostUserProtocolFeatures::REPLY_ACK) {
             self.front_end.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         }
         self.config = match &self.back_end.config {
             DeviceConfig::Given(bytes) => bytes.clone(),
             DeviceConfig::BackEnd => {
-                // 60 bytes: `struct virtio_blk_config` up to and including WRITE_ZEROES (virtio 1.3, 5.2.4).
-                let blank = [0; 60];
-                let got =
-                    self.front_end.get_config(0, blank.len() as u32, VhostUserConfigFlags::empty(), &blank);
-                self.said("GET_CONFIG", got)?.1
+                let blank = [0; BLK_CONFIG];
+                let flags = VhostUserConfigFlags::empty();
+                let get =
+                    |front_end: &mut Frontend| front_end.get_config(0, BLK_CONFIG as u32, flags, &blank);
+                self.ask("GET_CONFIG", get)?.1
             }
         };
         Ok(())
     }
 
-    /// Names the message in an error.
-    fn said<V>(&self, message: &'static str, result: vhost::Result<V>) -> Result<V, TransportError> {
-        result.map_err(|error| self.failed(message, error.to_string()))
+    /// One exchange, in bounded time. Crate `vhost` takes a wait up again when a socket time-out ends it, so the bound comes
+    /// from outside: an exchange that is overdue loses its connection.
+    fn ask<V>(
+        &self,
+        message: &'static str,
+        exchange: impl FnOnce(&mut Frontend) -> vhost::Result<V>,
+    ) -> Result<V, TransportError> {
+        let (done, overdue) = mpsc::channel::<()>();
+        let (mut front_end, stream) = (self.front_end.clone(), &self.stream);
+        let (answer, late) = thread::scope(|scope| {
+            let watch = scope.spawn(move || {
+                let late = overdue.recv_timeout(MESSAGE_TIME) == Err(RecvTimeoutError::Timeout);
+                late && stream.shutdown(Shutdown::Both).is_ok()
+            });
+            let answer = exchange(&mut front_end);
+            drop(done);
+            (answer, watch.join().unwrap_or(false))
+        });
+        answer.map_err(|error| match late {
+            true => self.failed(message, format!("no answer within {MESSAGE_TIME:?}")),
+            false => self.failed(message, error.to_string()),
+        })
     }
 
     fn failed(&self, message: &'static str, reason: String) -> TransportError {
@@ -132,18 +159,17 @@ impl<R: Fn()> DirectTransport<R> {
     fn set_features(&self) -> Result<(), TransportError> {
         let own = self.accepted & self.offered;
         let features = own | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
-        self.said("SET_FEATURES", self.front_end.set_features(features))
+        self.ask("SET_FEATURES", |front_end| front_end.set_features(features))
     }
 
     /// Hands memory and every ring that the driver has set up to the back end.
     fn start(&mut self) -> Result<(), TransportError> {
         let mut regions = Vec::new();
         for region in self.memory.iter() {
-            regions
-                .push(self.said("describing memory", VhostUserMemoryRegionInfo::from_guest_region(region))?);
+            let described = VhostUserMemoryRegionInfo::from_guest_region(region);
+            regions.push(described.map_err(|error| self.failed("describing memory", error.to_string()))?);
         }
-        let set = self.front_end.set_mem_table(&regions);
-        self.said("SET_MEM_TABLE", set)?;
+        self.ask("SET_MEM_TABLE", |front_end| front_end.set_mem_table(&regions))?;
         for queue in 0..self.rings.len() {
             self.start_ring(queue)?;
         }
@@ -170,13 +196,12 @@ impl<R: Fn()> DirectTransport<R> {
         let event = || EventFd::new(EFD_NONBLOCK).map_err(|error| self.failed("eventfd", error.to_string()));
         // Nobody reads the call eventfd, as the driver polls; the back end holds it from here on.
         let (kick, call) = (event()?, event()?);
-        self.said("SET_VRING_NUM", self.front_end.set_vring_num(queue, size))?;
-        self.said("SET_VRING_BASE", self.front_end.set_vring_base(queue, 0))?;
-        self.said("SET_VRING_ADDR", self.front_end.set_vring_addr(queue, &config))?;
-        self.said("SET_VRING_CALL", self.front_end.set_vring_call(queue, &call))?;
-        self.said("SET_VRING_KICK", self.front_end.set_vring_kick(queue, &kick))?;
-        let enabled = self.front_end.set_vring_enable(queue, true);
-        self.said("SET_VRING_ENABLE", enabled)?;
+        self.ask("SET_VRING_NUM", |front_end| front_end.set_vring_num(queue, size))?;
+        self.ask("SET_VRING_BASE", |front_end| front_end.set_vring_base(queue, 0))?;
+        self.ask("SET_VRING_ADDR", |front_end| front_end.set_vring_addr(queue, &config))?;
+        self.ask("SET_VRING_CALL", |front_end| front_end.set_vring_call(queue, &call))?;
+        self.ask("SET_VRING_KICK", |front_end| front_end.set_vring_kick(queue, &kick))?;
+        self.ask("SET_VRING_ENABLE", |front_end| front_end.set_vring_enable(queue, true))?;
         self.rings[queue] = Ring { size, areas: Some(areas), kick: Some(kick), running: true };
         Ok(())
     }
@@ -187,9 +212,8 @@ impl<R: Fn()> DirectTransport<R> {
         if !std::mem::take(ring).running {
             return Ok(());
         }
-        let disabled = self.front_end.set_vring_enable(queue, false);
-        self.said("SET_VRING_ENABLE", disabled)?;
-        self.said("GET_VRING_BASE", self.front_end.get_vring_base(queue)).map(drop)
+        self.ask("SET_VRING_ENABLE", |front_end| front_end.set_vring_enable(queue, false))?;
+        self.ask("GET_VRING_BASE", |front_end| front_end.get_vring_base(queue)).map(drop)
     }
 }
 

@@ -1,0 +1,131 @@
+//! What is done with a server and its boards: a file to a disk and back, the same file from board to board, and measurements.
+//!
+//! [`demonstration`] is the flow that `bmhive demo` and `bmhive run` carry out; [`disk`] and [`link`] are its parts, generic over
+//! the driver's transport so that a bench can run them with and without an IO-Bond.
+
+pub mod demonstration;
+pub mod disk;
+pub mod file;
+pub mod link;
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    board::{
+        blk::BlkError, memory::MemoryError, net::NetError, pci::PciError, tcp::TcpError,
+        transport::TransportError,
+    },
+    scenario::Extent,
+    world::LiveError,
+};
+
+/// Work that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkloadError {
+    /// The world broke; most other errors follow from such a failure.
+    #[error(transparent)]
+    World(#[from] LiveError),
+    /// A board's functions could not be found.
+    #[error(transparent)]
+    Pci(#[from] PciError),
+    /// A function could not be driven.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A board's memory is used up.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A disk failed.
+    #[error(transparent)]
+    Blk(#[from] BlkError),
+    /// A network card failed.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A connection failed.
+    #[error(transparent)]
+    Tcp(#[from] TcpError),
+    /// Nothing came back in time.
+    #[error("{what}: nothing happened for {waited:?}")]
+    Stuck {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        waited: Duration,
+    },
+    /// The file does not fit on the disk.
+    #[error(
+        "a file of {bytes} bytes does not fit on {device}, which has {capacity}; give the disk a larger size_mib, or name a smaller --file"
+    )]
+    TooLarge {
+        /// The disk.
+        device: String,
+        /// Length of the file.
+        bytes: u64,
+        /// Bytes of the disk.
+        capacity: u64,
+    },
+    /// A file of the host's could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A process's share of the processors could not be read.
+    #[error("cannot read processor times: {0}")]
+    Meter(std::io::Error),
+    /// The scenario has not what the workload needs.
+    #[error("the workload needs {0}")]
+    Needs(&'static str),
+}
+
+/// How long nothing may happen before work counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Fruitless looks between two questions whether the world still stands.
+const LOOKS: u32 = 1024;
+
+/// Bounds a wait: notices when nothing has happened for too long, and asks now and then whether the world still stands.
+pub struct Watch<'a> {
+    what: &'static str,
+    healthy: &'a dyn Fn() -> Result<(), WorkloadError>,
+    last: Instant,
+    looks: u32,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches over `what`; `healthy` says whether the world still stands.
+    pub fn new(what: &'static str, healthy: &'a dyn Fn() -> Result<(), WorkloadError>) -> Self {
+        Self { what, healthy, last: Instant::now(), looks: 0 }
+    }
+
+    /// Something happened, or nothing did.
+    ///
+    /// # Errors
+    /// What `healthy` says, or [`WorkloadError::Stuck`].
+    pub fn look(&mut self, happened: bool) -> Result<(), WorkloadError> {
+        if happened {
+            self.looks = 0;
+            return Ok(());
+        }
+        self.looks += 1;
+        if self.looks == 1 {
+            self.last = Instant::now();
+        }
+        if self.looks.is_multiple_of(LOOKS) {
+            (self.healthy)()?;
+            let waited = self.last.elapsed();
+            if waited > PATIENCE {
+                return Err(WorkloadError::Stuck { what: self.what, waited });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a measurement of `extent` is over after `done` requests and `elapsed`.
+fn is_over(extent: Extent, done: u64, elapsed: Duration) -> bool {
+    match extent {
+        Extent::Count(count) => done >= count,
+        Extent::Time(time) => elapsed >= time,
+    }
+}

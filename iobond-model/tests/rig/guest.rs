@@ -99,7 +99,8 @@ impl<'a> Guest<'a> {
     pub fn offer(&mut self, plan: &Plan) -> Option<u16> {
         let wanted = plan.direct_descriptors();
         let first = self.free.len().checked_sub(wanted)?;
-        let taken: Vec<u16> = self.free.split_off(first);
+        let mut taken = self.free.split_off(first);
+        taken.reverse();
         let head = taken[0];
         self.write_chain(plan, &taken);
         self.taken[usize::from(head)] = taken;

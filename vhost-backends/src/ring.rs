@@ -35,16 +35,14 @@ pub(crate) fn pop<'m>(
     queue: &mut Queue,
     memory: &'m GuestMemoryMmap,
 ) -> Result<Option<DescriptorChain<&'m GuestMemoryMmap>>, RingError> {
+    if queue.avail_idx(memory, Ordering::Acquire)?.0 == queue.next_avail() {
+        return Ok(None);
+    }
     match queue.iter(memory)?.next() {
-        Some(chain) if chain.head_index() >= queue.size() => {
-            Err(RingError::Head { head: chain.head_index(), size: queue.size() })
-        }
-        Some(chain) => Ok(Some(chain)),
+        Some(chain) if chain.head_index() < queue.size() => Ok(Some(chain)),
+        Some(chain) => Err(RingError::Head { head: chain.head_index(), size: queue.size() }),
         // The iterator also ends at an entry that it cannot read: that must not look like an idle ring for ever.
-        None if queue.avail_idx(memory, Ordering::Acquire)?.0 != queue.next_avail() => {
-            Err(RingError::Entry(queue.next_avail()))
-        }
-        None => Ok(None),
+        None => Err(RingError::Entry(queue.next_avail())),
     }
 }
 
@@ -87,6 +85,18 @@ pub(crate) fn wants_interrupt(
         let flags: u16 = memory.load(GuestAddress(queue.avail_ring()), Ordering::Relaxed).map_err(access)?;
         Ok(after != before && u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
     }
+}
+
+/// Asks the driver to kick when it makes more available than it has by now, taken or not. The caller looks at the available
+/// index once more afterwards (virtio 1.3, 2.7.10.2).
+pub(crate) fn kick_for_more(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<(), RingError> {
+    // The queue would ask for a kick at the first chain that was not taken, which the driver has gone past.
+    let next = queue.next_avail();
+    queue.set_next_avail(queue.avail_idx(memory, Ordering::Acquire)?.0);
+    let result = queue.enable_notification(memory);
+    queue.set_next_avail(next);
+    result?;
+    Ok(())
 }
 
 fn access(source: vm_memory::GuestMemoryError) -> RingError {
@@ -136,6 +146,33 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_that_adds_while_the_device_looks_is_no_fault() {
+        let memory = memory();
+        let mock = MockSplitQueue::new(&memory, SIZE);
+        let mut queue: Queue = mock.create_queue().unwrap();
+        let index = GuestAddress(mock.avail_addr().0 + 2);
+        const TURNS: u16 = 20_000;
+        std::thread::scope(|scope| {
+            // Never more than one chain ahead: the driver waits for the device to take it.
+            let (taken, wait) = std::sync::mpsc::channel();
+            let memory = &memory;
+            scope.spawn(move || {
+                for turn in 1..=TURNS {
+                    memory.store(turn.to_le(), index, Ordering::Release).unwrap();
+                    wait.recv().unwrap();
+                }
+            });
+            for _ in 0..TURNS {
+                while pop(&mut queue, memory).unwrap().is_none() {
+                    std::hint::spin_loop();
+                }
+                taken.send(()).unwrap();
+            }
+        });
+        assert_eq!(queue.next_avail(), TURNS);
+    }
+
+    #[test]
     fn a_batch_wraps_around_the_ring_and_moves_the_index_once() {
         let memory = memory();
         let mock = MockSplitQueue::new(&memory, SIZE);
@@ -162,6 +199,18 @@ mod tests {
             memory.write_obj(event.to_le(), GuestAddress(at)).unwrap();
             assert_eq!(wants_interrupt(&queue, &memory, 0).unwrap(), due, "used_event {event}");
         }
+    }
+
+    #[test]
+    fn a_kick_is_asked_for_beyond_what_is_there() {
+        let memory = memory();
+        let mock = MockSplitQueue::new(&memory, SIZE);
+        let mut queue: Queue = mock.create_queue().unwrap();
+        queue.set_event_idx(true);
+        mock.avail().idx().store(u16::to_le(5));
+        kick_for_more(&mut queue, &memory).unwrap();
+        let event: u16 = memory.read_obj(GuestAddress(mock.used_addr().0 + 4 + 8 * u64::from(SIZE))).unwrap();
+        assert_eq!((u16::from_le(event), queue.next_avail()), (5, 0));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Serve a raw image file as a vhost-user disk
 #[derive(Parser)]
@@ -14,7 +16,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let options = Arguments::parse().options;
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match vhost_backends::blk::serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

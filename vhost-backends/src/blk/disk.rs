@@ -116,7 +116,7 @@ impl Disk {
     }
 }
 
-const _: () = assert!(MAX_PAYLOAD < u32::MAX as usize && MAX_PAYLOAD as u64 % SECTOR == 0);
+const _: () = assert!(MAX_PAYLOAD < u32::MAX as usize && (MAX_PAYLOAD as u64).is_multiple_of(SECTOR));
 
 #[cfg(test)]
 mod tests {

@@ -88,7 +88,7 @@ impl Image {
     }
 
     fn write_zeroes_out(&self, extent: Extent) -> io::Result<()> {
-        const ZEROES: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
         let mut done = 0;
         while done < extent.len {
             let count = ZEROES.len().min((extent.len - done) as usize);

@@ -20,8 +20,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::info;
-
 use self::backend::Connection;
 use self::config::Shape;
 use self::disk::{Disk, SERIAL};
@@ -67,7 +65,6 @@ pub struct Options {
 pub fn serve(options: Options) -> Result<(), Error> {
     let image = Image::open(&options.image, options.read_only)?;
     let disk = Disk::new(image, &options.serial);
-    info!("serving {}, {} sectors", options.image.display(), disk.sectors());
     let server = Server {
         shape: Shape {
             sectors: disk.sectors(),

@@ -70,6 +70,7 @@ pub(crate) struct Connection {
     line: Line,
     memory: Memory,
     features: Arc<AtomicU64>,
+    kicked: Arc<AtomicBool>,
     attached: AtomicBool,
     exits: ExitEvents,
 }
@@ -82,6 +83,7 @@ impl Connection {
             line,
             memory,
             features: Arc::default(),
+            kicked: Arc::default(),
             attached: AtomicBool::new(false),
             exits: ExitEvents::default(),
         }
@@ -146,9 +148,11 @@ impl VhostUserBackend for Connection {
                 vrings: vrings.to_vec(),
                 memory: self.memory.clone(),
                 features: Arc::clone(&self.features),
+                kicked: Arc::clone(&self.kicked),
             };
             self.line.send(Event::Attach(self.port, link));
         }
+        self.kicked.store(true, Ordering::Relaxed);
         self.line.worker.unpark();
         Ok(())
     }

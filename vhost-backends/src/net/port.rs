@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::{debug, warn};
@@ -32,6 +32,8 @@ pub(crate) struct Link {
     pub(crate) memory: Memory,
     /// Accepted features. The control socket writes them.
     pub(crate) features: Arc<AtomicU64>,
+    /// Set at each kick, and when a ring is enabled.
+    pub(crate) kicked: Arc<AtomicBool>,
 }
 
 /// Frames that a receive queue had no buffers for, in order.
@@ -166,6 +168,16 @@ impl Port {
         }
     }
 
+    /// Asks the driver again not to kick, if it did although somebody is looking: a ring was started since.
+    pub(crate) fn disarm_if_kicked(&mut self) {
+        if let Some(link) = &self.link
+            && link.kicked.load(Ordering::Relaxed)
+        {
+            link.kicked.store(false, Ordering::Relaxed);
+            self.disarm();
+        }
+    }
+
     /// Asks the driver not to kick: somebody is looking.
     pub(crate) fn disarm(&mut self) {
         for ring in 0..2 * self.backlogs.len() {
@@ -179,7 +191,7 @@ impl Port {
         let mut more = false;
         for pair in 0..self.backlogs.len() {
             if !self.backlogs[pair].frames.is_empty() {
-                let _ = self.on_queue(2 * pair, |queue, memory| queue.enable_notification(memory));
+                let _ = self.on_queue(2 * pair, ring::kick_for_more);
                 more |= self.has_new_buffers(pair);
             }
             let frames = self.on_queue(2 * pair + 1, |queue, memory| queue.enable_notification(memory));
@@ -222,9 +234,10 @@ impl Port {
     fn deliver(&mut self, queue: usize, frame: Frame<'_>, time: Duration) -> Result<Outcome, Stopped> {
         let to = self.negotiated();
         let (outcome, before, indices) = self.on_queue(2 * queue, |ring, memory| {
-            let before = ring.next_used();
+            // Read before, so that a buffer that comes while we try is new afterwards.
+            let (indices, before) = (indices(ring, memory)?, ring.next_used());
             let outcome = receive::deliver(ring, memory, to, frame)?;
-            Ok::<_, receive::ReceiveError>((outcome, before, indices(ring, memory)?))
+            Ok::<_, receive::ReceiveError>((outcome, before, indices))
         })?;
         let backlog = &mut self.backlogs[queue];
         backlog.starved_at = (outcome == Outcome::NoBuffers).then_some(indices);

@@ -188,10 +188,10 @@ mod tests {
                 let count: u16 = memory.read_obj(GuestAddress(DATA + 10)).unwrap();
                 prop_assert_eq!(count, mock.used().idx().load());
                 let mut joined = Vec::new();
-                for slot in 0..usize::from(count) {
+                for (slot, &length) in lengths.iter().enumerate().take(count.into()) {
                     let element = mock.used().ring().ref_at(slot).unwrap().load();
                     prop_assert_eq!(element.id(), slot as u32);
-                    prop_assert!(element.len() <= lengths[slot]);
+                    prop_assert!(element.len() <= length);
                     let mut part = vec![0; element.len() as usize];
                     memory.read_slice(&mut part, GuestAddress(DATA + slot as u64 * STRIDE)).unwrap();
                     joined.extend(part);

@@ -69,7 +69,6 @@ impl Worker {
             match event {
                 Event::Attach(port, link) => {
                     self.ports[port].attach(link);
-                    self.ports[port].disarm();
                     self.switch.attach(port);
                 }
                 Event::Detach(port, done) => {
@@ -89,6 +88,7 @@ impl Worker {
         let mut time = None;
         let mut worked = false;
         for ingress in 0..self.ports.len() {
+            self.ports[ingress].disarm_if_kicked();
             for pair in 0..self.pairs {
                 if self.ports[ingress].take(pair, &mut self.batch) {
                     let time = *time.get_or_insert_with(since_unix_epoch);

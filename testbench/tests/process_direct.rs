@@ -118,7 +118,7 @@ fn with_disk(options: RingOptions, work: impl FnOnce(&mut Blk<Transport>, &mut V
         poll_us: 50,
         peering: ONCE,
     };
-    let served = Served::new(move || blk::serve(serving), &[socket.clone()]);
+    let served = Served::new(move || blk::serve(serving), std::slice::from_ref(&socket));
 
     let (transport, memory) = transport(disk_at(&socket)).unwrap();
     let mut disk = Blk::new(transport, &memory, options).unwrap();

@@ -111,6 +111,8 @@ pub struct Blk<T: BoardTransport, const SIZE: usize = 128> {
     capacity: u64,
     patience: Duration,
     in_flight: Vec<Option<Request>>,
+    /// What finished while a blocking call waited for something else.
+    finished: Vec<Completion>,
     /// Header and status buffers to use again.
     spare: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -154,6 +156,7 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
             capacity,
             patience: Duration::from_secs(10),
             in_flight,
+            finished: Vec::new(),
             spare: Vec::new(),
         })
     }
@@ -220,7 +223,8 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
     /// # Errors
     /// [`BlkError::Queue`] when the device used something that it does not have.
     pub fn poll_completions(&mut self, mut done: impl FnMut(Completion)) -> Result<usize, BlkError> {
-        let mut count = 0;
+        let mut count = self.finished.len();
+        self.finished.drain(..).for_each(&mut done);
         while let Some(used) = self.pop()? {
             done(self.complete(used));
             count += 1;
@@ -371,7 +375,7 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
         Completion { token: used.token, buffer: if data.is_empty() { readable } else { data }, outcome }
     }
 
-    /// Waits for `token`, which must be the only request in flight.
+    /// Waits for `token`; what finishes before it is kept for [`Blk::poll_completions`].
     fn wait(&mut self, token: u16) -> Result<Vec<u8>, BlkError> {
         self.kick();
         let start = Instant::now();
@@ -381,6 +385,7 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
                 if completion.token == token {
                     return completion.outcome.map(|()| completion.buffer);
                 }
+                self.finished.push(completion);
             }
             if start.elapsed() > self.patience {
                 return Err(self.timeout(token, start.elapsed()));

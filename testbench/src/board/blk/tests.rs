@@ -162,6 +162,16 @@ fn a_full_queue_refuses_and_goes_on() {
 }
 
 #[test]
+fn a_blocking_call_keeps_what_finishes_meanwhile() {
+    let (mut disk, _) = disk(Misdeed::None, RING, RingOptions::default());
+    let token = disk.submit_read(3, vec![0; SECTOR]).unwrap();
+    disk.read(4, &mut [0; SECTOR]).unwrap();
+    let mut finished = Vec::new();
+    assert_eq!(disk.poll_completions(|completion| finished.push(completion)), Ok(1));
+    assert_eq!(finished, [Completion { token, buffer: vec![3; SECTOR], outcome: Ok(()) }]);
+}
+
+#[test]
 fn dropping_the_driver_gives_all_memory_back() {
     let bus = TestBus::with(TestFunction::new(2, 0x0100, RING, vec![0; 60]));
     let function = enumerate(&*bus).unwrap().remove(0);

@@ -26,7 +26,7 @@ use crate::board::{
 };
 
 /// `struct virtio_pci_common_cfg` (virtio 1.3, 4.1.4.3): offsets.
-mod common {
+mod field {
     pub const DEVICE_FEATURE_SELECT: u64 = 0;
     pub const DEVICE_FEATURE: u64 = 4;
     pub const DRIVER_FEATURE_SELECT: u64 = 8;
@@ -90,7 +90,7 @@ impl<B: Deref<Target: Bus>> PciTransport<B> {
         let (common, _) = function.virtio(VirtioStructure::Common)?;
         let (notify, multiplier) = function.virtio(VirtioStructure::Notify)?;
         let (isr, _) = function.virtio(VirtioStructure::Isr)?;
-        if common.length < common::LEAST_SIZE {
+        if common.length < field::LEAST_SIZE {
             return Err(
                 PciError::Missing { function: function.id, what: "a whole common configuration" }.into()
             );
@@ -115,7 +115,7 @@ impl<B: Deref<Target: Bus>> PciTransport<B> {
             fault: RefCell::new(None),
             function,
         };
-        let queues = transport.read(common::NUM_QUEUES, 2) as u16;
+        let queues = transport.read(field::NUM_QUEUES, 2) as u16;
         transport.vectors = msix::enable(&*transport.bus, &mut transport.function, queues.saturating_add(1))?;
         Ok(transport)
     }
@@ -146,7 +146,7 @@ impl<B: Deref<Target: Bus>> PciTransport<B> {
     }
 
     fn read(&self, field: u64, width: u8) -> u32 {
-        self.bus.mmio_read(self.common.address.wrapping_add(field), width)
+        self.bus.mmio_read(self.common.address.wrapping_add(field), width) & all_ones(width)
     }
 
     fn write(&self, field: u64, width: u8, value: u32) {
@@ -164,7 +164,7 @@ impl<B: Deref<Target: Bus>> PciTransport<B> {
     }
 
     fn select(&self, queue: u16) {
-        self.write(common::QUEUE_SELECT, 2, u32::from(queue));
+        self.write(field::QUEUE_SELECT, 2, u32::from(queue));
     }
 
     /// Writes a vector field and reads it back: NO_VECTOR there means that the device had no resources for it
@@ -187,7 +187,7 @@ impl<B: Deref<Target: Bus>> PciTransport<B> {
             if value == 0 {
                 return true;
             }
-            if value == u32::MAX >> (32 - 8 * u32::from(width)) {
+            if value == all_ones(width) {
                 self.keep(TransportError::Gone { device: self.name(), what: "a field that a reset clears" });
                 return false;
             }
@@ -200,13 +200,18 @@ impl<B: Deref<Target: Bus>> PciTransport<B> {
 
     /// Where queue `queue`, which is selected, is notified (virtio 1.3, 4.1.4.4).
     fn doorbell(&self, queue: u16) -> Result<BoardAddr, TransportError> {
-        let offset = u64::from(self.read(common::QUEUE_NOTIFY_OFF, 2) & 0xFFFF) * u64::from(self.multiplier);
+        let offset = u64::from(self.read(field::QUEUE_NOTIFY_OFF, 2)) * u64::from(self.multiplier);
         let width = if self.features & 1 << VIRTIO_F_NOTIFICATION_DATA != 0 { 4 } else { 2 };
         if offset + width > self.notify.length {
             return Err(TransportError::DoorbellOutside { device: self.name(), queue, offset });
         }
         Ok(self.notify.address.wrapping_add(offset))
     }
+}
+
+/// What a register of `width` bytes reads as when nobody answers.
+fn all_ones(width: u8) -> u32 {
+    u32::MAX >> (32 - 8 * u32::from(width))
 }
 
 /// The virtio device type from the PCI device id (virtio 1.3, 4.1.2.1).
@@ -228,29 +233,29 @@ impl<B: Deref<Target: Bus>> Transport for PciTransport<B> {
     }
 
     fn read_device_features(&mut self) -> u64 {
-        self.write(common::DEVICE_FEATURE_SELECT, 4, 0);
-        let low = self.read(common::DEVICE_FEATURE, 4);
-        self.write(common::DEVICE_FEATURE_SELECT, 4, 1);
-        let high = self.read(common::DEVICE_FEATURE, 4);
+        self.write(field::DEVICE_FEATURE_SELECT, 4, 0);
+        let low = self.read(field::DEVICE_FEATURE, 4);
+        self.write(field::DEVICE_FEATURE_SELECT, 4, 1);
+        let high = self.read(field::DEVICE_FEATURE, 4);
         u64::from(high) << 32 | u64::from(low)
     }
 
     fn write_driver_features(&mut self, features: u64) {
         self.features = features;
-        self.write(common::DRIVER_FEATURE_SELECT, 4, 0);
-        self.write(common::DRIVER_FEATURE, 4, features as u32);
-        self.write(common::DRIVER_FEATURE_SELECT, 4, 1);
-        self.write(common::DRIVER_FEATURE, 4, (features >> 32) as u32);
+        self.write(field::DRIVER_FEATURE_SELECT, 4, 0);
+        self.write(field::DRIVER_FEATURE, 4, features as u32);
+        self.write(field::DRIVER_FEATURE_SELECT, 4, 1);
+        self.write(field::DRIVER_FEATURE, 4, (features >> 32) as u32);
     }
 
     fn max_queue_size(&mut self, queue: u16) -> u32 {
-        let found = self.read(common::NUM_QUEUES, 2) as u16;
+        let found = self.read(field::NUM_QUEUES, 2) as u16;
         if queue >= found {
             self.keep(TransportError::NoQueue { device: self.name(), queue, found });
             return 0;
         }
         self.select(queue);
-        self.read(common::QUEUE_SIZE, 2) & 0xFFFF
+        self.read(field::QUEUE_SIZE, 2)
     }
 
     fn notify(&mut self, queue: u16) {
@@ -270,25 +275,25 @@ impl<B: Deref<Target: Bus>> Transport for PciTransport<B> {
     }
 
     fn get_status(&self) -> DeviceStatus {
-        let status = self.read(common::DEVICE_STATUS, 1) & 0xFF;
-        if status == 0xFF {
+        let status = self.read(field::DEVICE_STATUS, 1);
+        if status == all_ones(1) {
             self.keep(TransportError::Gone { device: self.name(), what: "the device status" });
         }
         DeviceStatus::from_bits_retain(status)
     }
 
     fn set_status(&mut self, status: DeviceStatus) {
-        self.write(common::DEVICE_STATUS, 1, status.bits());
+        self.write(field::DEVICE_STATUS, 1, status.bits());
         if status.is_empty() {
             self.fault.replace(None);
             self.queues.clear();
             self.features = 0;
             // The driver waits until the device says that it is reset (virtio 1.3, 4.1.4.3.2).
-            if !self.await_zero(common::DEVICE_STATUS, 1) {
+            if !self.await_zero(field::DEVICE_STATUS, 1) {
                 self.keep(TransportError::ResetStuck { device: self.name(), status: self.get_status() });
             }
         } else if status == DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER {
-            self.set_vector(common::CONFIG_MSIX_VECTOR, CONFIG_VECTOR, || "configuration changes".into());
+            self.set_vector(field::CONFIG_MSIX_VECTOR, CONFIG_VECTOR, || "configuration changes".into());
         }
     }
 
@@ -309,17 +314,17 @@ impl<B: Deref<Target: Bus>> Transport for PciTransport<B> {
         device_area: PhysAddr,
     ) {
         self.select(queue);
-        self.write(common::QUEUE_SIZE, 2, size);
-        self.write_u64(common::QUEUE_DESC, desc);
-        self.write_u64(common::QUEUE_DRIVER, driver_area);
-        self.write_u64(common::QUEUE_DEVICE, device_area);
-        self.set_vector(common::QUEUE_MSIX_VECTOR, self.queue_vector(queue), || format!("queue {queue}"));
+        self.write(field::QUEUE_SIZE, 2, size);
+        self.write_u64(field::QUEUE_DESC, desc);
+        self.write_u64(field::QUEUE_DRIVER, driver_area);
+        self.write_u64(field::QUEUE_DEVICE, device_area);
+        self.set_vector(field::QUEUE_MSIX_VECTOR, self.queue_vector(queue), || format!("queue {queue}"));
         let doorbell = match self.doorbell(queue) {
             Ok(doorbell) => doorbell,
             Err(fault) => return self.keep(fault),
         };
-        self.write(common::QUEUE_ENABLE, 2, 1);
-        if self.read(common::QUEUE_ENABLE, 2) & 0xFFFF != 1 {
+        self.write(field::QUEUE_ENABLE, 2, 1);
+        if self.read(field::QUEUE_ENABLE, 2) != 1 {
             return self.keep(TransportError::QueueRefused { device: self.name(), queue });
         }
         if self.queues.len() <= usize::from(queue) {
@@ -334,8 +339,8 @@ impl<B: Deref<Target: Bus>> Transport for PciTransport<B> {
             return;
         }
         self.select(queue);
-        self.write(common::QUEUE_RESET, 2, 1);
-        if !self.await_zero(common::QUEUE_RESET, 2) {
+        self.write(field::QUEUE_RESET, 2, 1);
+        if !self.await_zero(field::QUEUE_RESET, 2) {
             return self.keep(TransportError::QueueResetStuck { device: self.name(), queue });
         }
         if let Some(state) = self.queues.get_mut(usize::from(queue)) {
@@ -345,7 +350,7 @@ impl<B: Deref<Target: Bus>> Transport for PciTransport<B> {
 
     fn queue_used(&mut self, queue: u16) -> bool {
         self.select(queue);
-        self.read(common::QUEUE_ENABLE, 2) & 0xFFFF == 1
+        self.read(field::QUEUE_ENABLE, 2) == 1
     }
 
     fn ack_interrupt(&mut self) -> InterruptStatus {
@@ -354,7 +359,7 @@ impl<B: Deref<Target: Bus>> Transport for PciTransport<B> {
     }
 
     fn read_config_generation(&self) -> u32 {
-        self.read(common::CONFIG_GENERATION, 1) & 0xFF
+        self.read(field::CONFIG_GENERATION, 1)
     }
 
     fn read_config_space<T: FromBytes + IntoBytes>(&self, offset: usize) -> virtio_drivers::Result<T> {

@@ -64,6 +64,12 @@ impl Place {
         (self.used + used_bytes(self.sizes.shadow)).next_multiple_of(LINE)
     }
 
+    /// Whether `length` bytes, at least one, from offset `at` lie in the slots.
+    pub fn has_slots(&self, at: u64, length: u32) -> bool {
+        let end = at.checked_add(length.into());
+        length > 0 && at >= self.slots && end.is_some_and(|end| end <= self.slots_end())
+    }
+
     /// The first byte after the slots, a multiple of [`PAGE`].
     fn slots_end(&self) -> u64 {
         (self.slots + u64::from(self.sizes.slots) * u64::from(self.sizes.slot_size)).next_multiple_of(PAGE)

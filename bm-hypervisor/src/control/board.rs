@@ -165,13 +165,13 @@ impl<P: Port> Board<P> {
         }
     }
 
-    /// Looks why the connection of function `index` woke the thread; whether its back end is lost.
-    pub(super) fn look_at_back_end(&mut self, index: usize) -> bool {
-        let Some(served) = self.functions.get(index) else { return true };
-        if let Some(error) = served.back_end.look().filter(|_| served.alive) {
+    /// Looks why the connection of function `index` woke the thread.
+    pub(super) fn look_at_back_end(&mut self, index: usize) {
+        let looked =
+            self.functions.get(index).filter(|served| served.alive).and_then(|served| served.back_end.look());
+        if let Some(error) = looked {
             self.with(index, |_, _| Err(error.into()));
         }
-        self.functions.get(index).is_none_or(|served| !served.alive)
     }
 
     /// Answers one forwarded access, after carrying out what it asks for: a read never passes a write.

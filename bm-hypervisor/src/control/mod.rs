@@ -58,13 +58,14 @@ pub fn start<P: Port + 'static>(config: BoardConfig, port: Arc<P>) -> Result<(Po
     Ok((poller, Control { shared, wake, thread: Some(thread) }))
 }
 
-/// Has `epoll` report the wake-up event, and every connection that ends or speaks unasked.
+/// Has `epoll` report the wake-up event, and every connection that ends or speaks unasked: once each, since neither goes away.
 fn watch<P: Port>(epoll: &Epoll, board: &Board<P>) -> io::Result<()> {
-    let add = |fd: i32, name| {
-        epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN | EventSet::READ_HANG_UP, name))
-    };
-    add(board.end().wake().as_raw_fd(), WAKE)?;
-    board.connected().try_for_each(|(index, back_end)| add(back_end.connection().as_raw_fd(), index as u64))
+    let add = |fd: i32, events, name| epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, name));
+    add(board.end().wake().as_raw_fd(), EventSet::IN, WAKE)?;
+    let events = EventSet::IN | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
+    board
+        .connected()
+        .try_for_each(|(index, back_end)| add(back_end.connection().as_raw_fd(), events, index as u64))
 }
 
 /// The control thread.
@@ -75,10 +76,7 @@ fn run<P: Port>(mut board: Board<P>, epoll: &Epoll, shared: &Shared) {
         let ready = epoll.wait(TICK, &mut events).unwrap_or(0);
         board.take_events();
         for event in events.iter().take(ready).filter(|event| event.data() != WAKE) {
-            if board.look_at_back_end(event.data() as usize) {
-                // It would wake the thread for ever. Fails only if it is not watched any more.
-                let _ = epoll.ctl(ControlOperation::Delete, event.fd(), EpollEvent::default());
-            }
+            board.look_at_back_end(event.data() as usize);
         }
         if ready == 0 {
             board.check_device();

@@ -142,21 +142,23 @@ impl Served {
         let context = self.first_context + index as u8;
         let place = tools.pool.take(context.into());
         let place = place.ok_or_else(|| Refusal::Driver("is not there".into()))?;
-        let (work, kick, ring) = match role {
+        let ring = match role {
+            Role::Control => RingFeatures::default(),
+            Role::BackEnd(_) => self.back_end.ring_features(),
+        };
+        prepare_shadow(tools, &place, context, ring);
+        let (work, kick) = match role {
             Role::Control => {
-                let ring = RingFeatures::default();
                 let queue = ControlQueue::new(tools.pool.mapping().clone(), &place);
-                (Work::Control(queue), Some(tools.end.wake().try_clone()?), ring)
+                (Work::Control(queue), Some(tools.end.wake().try_clone()?))
             }
             Role::BackEnd(vring) => {
                 let kick = self.back_end.start_vring(vring, &place, tools.pool)?;
-                let enable = net::is_in_pairs(vring, self.pairs, negotiated)
-                    || self.function.device().kind != Kind::Net;
-                self.back_end.enable_vring(vring, enable)?;
-                (Work::BackEnd(vring), kick, self.back_end.ring_features())
+                let all = self.function.device().kind != Kind::Net;
+                self.back_end.enable_vring(vring, all || net::is_in_pairs(vring, self.pairs, negotiated))?;
+                (Work::BackEnd(vring), kick)
             }
         };
-        prepare_shadow(tools, &place, context, ring);
         let running = Running { index, context, ticket: tools.next_ticket(), work, in_error: false };
         match self.run(&running, &place, kick, ring, tools) {
             Ok(()) => Ok(running),

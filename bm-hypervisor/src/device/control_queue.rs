@@ -30,7 +30,7 @@ pub(crate) struct ControlQueue {
     taken: u16,
 }
 
-/// What a chain holds: the first bytes to read, and where to answer.
+/// What a chain holds: the first bytes to read, and where in the pool to answer.
 struct Chain {
     command: [u8; COMMAND_SIZE],
     length: usize,
@@ -81,11 +81,12 @@ impl ControlQueue {
         for _ in 0..self.place.sizes.shadow {
             let Some(descriptor) = self.descriptor(next) else { break };
             let flags = descriptor.flags.get();
-            let offset = descriptor.addr.get().wrapping_sub(IOVA.0);
-            match (flags & DESC_WRITE != 0, descriptor.len.get()) {
-                (_, 0) => {}
-                (true, _) => chain.answer = chain.answer.or(Some(offset)),
-                (false, length) => self.append(&mut chain, offset, length),
+            let (at, length) = (descriptor.addr.get().wrapping_sub(IOVA.0), descriptor.len.get());
+            match self.place.has_slots(at, length) {
+                true if flags & DESC_WRITE != 0 => chain.answer = chain.answer.or(Some(at)),
+                true => self.append(&mut chain, at, length),
+                // Not IO-Bond's doing: somebody else wrote into the ring. Without an answer the command is none.
+                false => {}
             }
             if flags & (DESC_NEXT | DESC_INDIRECT) != DESC_NEXT {
                 break;
@@ -95,10 +96,10 @@ impl ControlQueue {
         chain
     }
 
-    fn append(&self, chain: &mut Chain, offset: u64, length: u32) {
+    fn append(&self, chain: &mut Chain, at: u64, length: u32) {
         let room = chain.command.get_mut(chain.length..).unwrap_or_default();
         let take = room.len().min(length as usize);
-        if self.mapping.read(offset, &mut room[..take]) {
+        if self.mapping.read(at, &mut room[..take]) {
             chain.length += take;
         }
     }

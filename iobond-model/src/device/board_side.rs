@@ -96,6 +96,17 @@ impl Device {
         }
     }
 
+    /// The queue whose doorbell a memory write rings, and the available index that came with it: the one access that a driver
+    /// makes for every batch. It needs neither the time nor anything done afterwards. `None` for every other write, which has
+    /// then had no effect.
+    pub fn doorbell(&mut self, address: BoardAddr, width: u8, value: u32) -> Option<(usize, Option<u16>)> {
+        let (function, offset) = self.claim(address)?;
+        match decode(offset, width) {
+            Target::Doorbell(index) => self.ring(function, index, width, value),
+            _ => None,
+        }
+    }
+
     /// The board writes `width` bytes of memory space.
     pub fn memory_write(
         &mut self,
@@ -176,7 +187,10 @@ impl Device {
         effects: &mut Vec<Effect>,
     ) -> Outcome {
         match decode(offset, width) {
-            Target::Doorbell(index) => self.ring(function, index, width, value),
+            Target::Doorbell(index) => match self.ring(function, index, width, value) {
+                Some((queue, data)) => Outcome::Doorbell { queue, data },
+                None => Outcome::Done(0),
+            },
             Target::Forwarded => {
                 let access = Access { function, offset, width };
                 let accepted = self.with_mailbox(effects, |mailbox| {
@@ -198,12 +212,17 @@ impl Device {
     }
 
     /// Virtqueue `index` of `function` has something available. A doorbell of a queue that is not enabled means nothing.
-    fn ring(&mut self, function: FunctionId, index: u16, width: u8, value: u32) -> Outcome {
+    fn ring(
+        &mut self,
+        function: FunctionId,
+        index: u16,
+        width: u8,
+        value: u32,
+    ) -> Option<(usize, Option<u16>)> {
         let known = self.doorbells[function.index()].get(usize::from(index)).copied().flatten();
-        let Some(queue) = known.map(usize::from) else { return Outcome::Done(0) };
+        let queue = usize::from(known?);
         let carries_data = self.queues[queue].ring();
-        let data = (carries_data && width == 4).then_some((value >> 16) as u16);
-        Outcome::Doorbell { queue, data }
+        Some((queue, (carries_data && width == 4).then_some((value >> 16) as u16)))
     }
 
     /// An unsupported request: a read completes with all ones, a write with nothing (PCIe 5.0, 2.3.1).

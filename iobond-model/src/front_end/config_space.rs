@@ -94,6 +94,11 @@ impl ConfigSpace {
         self.now[usize::from(at)]
     }
 
+    fn word(&self, at: u16) -> u32 {
+        let at = usize::from(at);
+        u32::from_le_bytes([self.now[at], self.now[at + 1], self.now[at + 2], self.now[at + 3]])
+    }
+
     /// Sets or clears Interrupt Status, which mirrors the ISR (PCIe 5.0, 7.5.1.1.4).
     pub fn set_intx_status(&mut self, asserted: bool) {
         let status = &mut self.now[usize::from(STATUS)];
@@ -128,7 +133,7 @@ impl ConfigSpace {
 
     /// Offset in the BAR of board address `address`, if the function decodes it.
     pub fn decode_bar(&self, address: u64) -> Option<u32> {
-        let start = u64::from(self.read(BAR1, 4)) << 32 | u64::from(self.read(BAR0, 4) & !0xF);
+        let start = u64::from(self.word(BAR1)) << 32 | u64::from(self.word(BAR0) & !0xF);
         let offset = address.checked_sub(start)?;
         (self.memory_enable() && offset < u64::from(BAR_SIZE)).then_some(offset as u32)
     }

@@ -155,6 +155,10 @@ impl Bond {
 
     /// The board writes memory space. `relax` is called while the mailbox is full.
     pub fn memory_write(&self, address: BoardAddr, width: u8, value: u32, relax: &mut dyn FnMut()) {
+        let doorbell = lock(&self.device).doorbell(address, width, value);
+        if let Some((queue, data)) = doorbell {
+            return self.ring(queue, data);
+        }
         self.access(relax, |device, now, effects| device.memory_write(now, address, width, value, effects));
     }
 

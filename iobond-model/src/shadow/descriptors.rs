@@ -9,9 +9,10 @@ use zerocopy::IntoBytes;
 use super::QueueError;
 use crate::fabric::Fabric;
 
-/// Descriptors that are read in one burst: 256 bytes, which is one completion at the read completion boundary of 64 bytes
-/// times four, and a common maximum payload.
+/// Descriptors that are read or written in one burst at most: 256 bytes, a common maximum payload.
 const DEPTH: usize = 16;
+/// Descriptors that are read in one burst at least: 64 bytes, the read completion boundary (PCIe 5.0, 2.3.1.1).
+const LEAST_DEPTH: u32 = 4;
 
 /// A descriptor table that is read a burst at a time.
 ///
@@ -21,16 +22,18 @@ const DEPTH: usize = 16;
 pub(super) struct Prefetch {
     table: Address,
     size: u32,
+    depth: u32,
     first: u32,
     len: u32,
     entries: [Descriptor; DEPTH],
 }
 
 impl Prefetch {
-    /// Nothing read yet of the table of `size` descriptors at `table`.
+    /// Nothing read yet of the table of `size` descriptors at `table`, of which about `wanted` will be asked for.
     #[inline]
-    pub(super) fn new(table: Address, size: u32) -> Self {
-        Self { table, size, first: 0, len: 0, entries: [Descriptor::default(); DEPTH] }
+    pub(super) fn new(table: Address, size: u32, wanted: u32) -> Self {
+        let depth = wanted.clamp(LEAST_DEPTH, DEPTH as u32);
+        Self { table, size, depth, first: 0, len: 0, entries: [Descriptor::default(); DEPTH] }
     }
 
     /// Descriptor `index`, which is below the table's size.
@@ -40,7 +43,7 @@ impl Prefetch {
         if ahead < self.len {
             return Ok(self.entries[ahead as usize]);
         }
-        let len = (self.size - index).min(DEPTH as u32);
+        let len = (self.size - index).min(self.depth);
         let at = self.table.wrapping_add(u64::from(index) * DESC_SIZE);
         fabric.read(at, self.entries[..len as usize].as_mut_bytes()).await?;
         (self.first, self.len) = (index, len);

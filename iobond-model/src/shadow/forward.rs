@@ -127,8 +127,8 @@ impl Queue {
         let heads = &mut heads[..usize::from(pending).min(BURST)];
         self.read_avail(fabric, heads).await?;
 
-        let mut guest_table =
-            Prefetch::new(self.context.guest.desc.into(), u32::from(self.context.guest.size));
+        let guest = &self.context.guest;
+        let mut guest_table = Prefetch::new(guest.desc.into(), guest.size.into(), heads.len() as u32);
         let mut run = Run::new(self.context.shadow.desc);
         let mut done = 0;
         for entry in heads.iter_mut() {

@@ -99,7 +99,7 @@ impl Gather {
         if !context.features.indirect || flags & DESC_NEXT != 0 || !whole {
             return Err(QueueError::BadIndirect { head, len, flags });
         }
-        let mut table = Prefetch::new(BoardAddr(outer.addr.get()).into(), size);
+        let mut table = Prefetch::new(BoardAddr(outer.addr.get()).into(), size, size);
         let mut index = 0;
         for _ in 0..size {
             let descriptor = table.get(fabric, index).await?;

@@ -3,6 +3,7 @@
 //! Exit status: 0, 1 for anything that went wrong or came out different, 2 for a command line that makes no sense.
 
 mod backend;
+mod bench;
 mod check;
 mod compare;
 mod console;
@@ -33,6 +34,7 @@ struct CommandLine {
 enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
+    Bench(bench::Arguments),
     Check(check::Arguments),
     Compare(compare::Arguments),
     #[command(hide = true, subcommand)]
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
     let outcome = match line.command.unwrap_or_else(|| Command::Demo(demo::Arguments::default())) {
         Command::Demo(arguments) => demo::run(&arguments, &console),
         Command::Run(arguments) => run::run(&arguments, &console),
+        Command::Bench(arguments) => bench::run(&arguments, &console),
         Command::Check(arguments) => check::run(&arguments, &console),
         Command::Compare(arguments) => compare::run(&arguments, &console),
         Command::Backend(arguments) => backend::run(arguments),

@@ -23,6 +23,10 @@ use crate::{
 const EXPERIMENTAL: [u8; 2] = [0x88, 0xB5];
 /// Where the payload of a frame begins.
 const PAYLOAD: usize = 14;
+/// Shortest frame without its check sequence (IEEE 802.3, 3.2.7).
+const SHORTEST: usize = 60;
+/// Number of the frames that are sent before counting.
+const GREETING: u64 = u64::MAX;
 /// Round trips between two words to the progress bar.
 const STRIDE: u64 = 64;
 /// Where the receiving board listens.
@@ -45,6 +49,8 @@ pub fn ping_pong<T: BoardTransport>(
     watch: &mut Watch<'_>,
     mut progress: impl FnMut(u64, Duration),
 ) -> Result<Measured, WorkloadError> {
+    acquaint(a, b, watch)?;
+    acquaint(b, a, watch)?;
     let mut latency = LatencyRecorder::new();
     let start = Instant::now();
     let mut done = 0u64;
@@ -61,6 +67,33 @@ pub fn ping_pong<T: BoardTransport>(
         }
     }
     Ok(Measured { latency, elapsed: start.elapsed() })
+}
+
+/// Sends frames from `a` to `b` until one arrives: a switch drops what comes for a port that it has only just been told of.
+fn acquaint<T: BoardTransport>(
+    a: &mut Net<T>,
+    b: &mut Net<T>,
+    watch: &mut Watch<'_>,
+) -> Result<(), WorkloadError> {
+    /// How long a frame may take before the next one is sent.
+    const AGAIN: Duration = Duration::from_millis(20);
+    loop {
+        send(a, b.mac(), SHORTEST, GREETING)?;
+        let sent = Instant::now();
+        while sent.elapsed() < AGAIN {
+            let Some(frame) = b.receive()? else {
+                watch.look(false)?;
+                b.relax();
+                continue;
+            };
+            let arrived = frame_number(frame.bytes(), a.mac()) == Some(GREETING);
+            b.recycle(frame)?;
+            b.kick();
+            if arrived {
+                return watch.look(true);
+            }
+        }
+    }
 }
 
 /// Sends frame `number` to `to`.
@@ -137,6 +170,8 @@ pub fn stream<T: BoardTransport>(
 ) -> Result<Streamed, WorkloadError> {
     /// Frames under way at most; half of the receiving ring.
     const WINDOW: u64 = 128;
+    acquaint(a, b, watch)?;
+    acquaint(b, a, watch)?;
     let start = Instant::now();
     let (mut sent, mut arrived, mut over) = (0u64, 0u64, false);
     let (to, from) = (b.mac(), a.mac());
@@ -151,7 +186,8 @@ pub fn stream<T: BoardTransport>(
         a.kick();
         let before = arrived;
         while let Some(frame) = b.receive()? {
-            arrived += u64::from(frame_number(frame.bytes(), from).is_some());
+            // A late greeting is none of the stream.
+            arrived += u64::from(frame_number(frame.bytes(), from).is_some_and(|number| number != GREETING));
             b.recycle(frame)?;
         }
         if arrived > before {

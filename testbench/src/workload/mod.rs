@@ -74,6 +74,12 @@ pub enum WorkloadError {
     /// A process's share of the processors could not be read.
     #[error("cannot read processor times: {0}")]
     Meter(std::io::Error),
+    /// The queue engine met an error in a bench.
+    #[error("the queue engine stopped: {0}")]
+    Engine(String),
+    /// A scenario that is built in is none.
+    #[error("{0}")]
+    Scenario(String),
     /// The scenario has not what the workload needs.
     #[error("the workload needs {0}")]
     Needs(&'static str),
@@ -123,7 +129,7 @@ impl<'a> Watch<'a> {
 }
 
 /// Whether a measurement of `extent` is over after `done` requests and `elapsed`.
-fn is_over(extent: Extent, done: u64, elapsed: Duration) -> bool {
+pub(crate) fn is_over(extent: Extent, done: u64, elapsed: Duration) -> bool {
     match extent {
         Extent::Count(count) => done >= count,
         Extent::Time(time) => elapsed >= time,

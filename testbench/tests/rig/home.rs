@@ -1,0 +1,98 @@
+//! A directory of a test's own. Whatever runs on its behalf names the directory on its command line, so that it is found
+//! whoever its parent is.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// How long a process that was told to end, or lost its parent, may take until it is gone.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub struct Home(TempDir);
+
+impl Home {
+    pub fn new() -> Self {
+        let home = Self(tempfile::Builder::new().prefix("process-test-").tempdir().unwrap());
+        fs::create_dir(home.temporary()).unwrap();
+        home
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Where the programs under test are told to make their temporary files.
+    pub fn temporary(&self) -> PathBuf {
+        self.path("tmp")
+    }
+
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    /// Bytes that look like nothing else, from a seed.
+    pub fn random_file(&self, name: &str, bytes: usize, seed: u64) -> Vec<u8> {
+        let contents = random_bytes(bytes, seed);
+        self.write(name, &contents);
+        contents
+    }
+
+    /// What the programs under test left of their temporary files.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        self.temporary().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// The processes that run on behalf of this test, with their command lines. Zombies have none and are not among them.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        let ours = self.0.path().to_str().unwrap();
+        let mine = std::process::id().cast_signed();
+        let pids = Path::new("/proc").read_dir().unwrap().filter_map(|entry| {
+            entry.ok()?.file_name().to_str()?.parse::<i32>().ok().filter(|pid| *pid != mine)
+        });
+        let line = |pid: i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            Some((pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+        };
+        pids.filter_map(line).filter(|(_, line)| line.contains(ours)).collect()
+    }
+
+    /// The back ends among [`Home::processes`].
+    pub fn back_ends(&self) -> Vec<i32> {
+        let back_end = |(pid, line): (i32, String)| line.contains(" backend ").then_some(pid);
+        self.processes().into_iter().filter_map(back_end).collect()
+    }
+
+    /// Waits until nothing runs on behalf of this test any more.
+    pub fn await_quiet(&self) {
+        let start = Instant::now();
+        while !self.processes().is_empty() {
+            let left = self.processes();
+            assert!(start.elapsed() < GRACE, "still running after {GRACE:?}: {left:#?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Home {
+    /// Ends what a failed test left behind.
+    fn drop(&mut self) {
+        for (pid, _) in self.processes() {
+            if let Some(pid) = Pid::from_raw(pid) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+pub fn random_bytes(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut contents = vec![0; bytes];
+    fastrand::Rng::with_seed(seed).fill(&mut contents);
+    contents
+}

@@ -1,0 +1,10 @@
+//! The rig of the process tests: a home directory that every process of a test can be told by, `bmhive` as a child process,
+//! and the seat of a software board in a live world.
+
+#![allow(dead_code)] // each test file uses its own part of the rig
+#![allow(clippy::unwrap_used)] // a rig that cannot be set up is a failed test
+
+pub mod bmhive;
+pub mod by_hand;
+pub mod home;
+pub mod seat;

@@ -3,7 +3,11 @@
 //! Serving a board takes a port to its IO-Bond. Ports to hardware are later work; until then boards are served by programs that
 //! embed the library.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use bm_hypervisor::{
     config::{BoardConfig, ConfigError},
@@ -49,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(path: &PathBuf) -> Result<(), Report> {
+fn check(path: &Path) -> Result<(), Report> {
     let text = fs::read_to_string(path)
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot read {}", path.display()))?;
@@ -62,7 +66,7 @@ fn check(path: &PathBuf) -> Result<(), Report> {
 }
 
 /// Shows the place in the file that an error is about.
-fn explain(error: &ConfigError, path: &PathBuf, text: &str) -> Report {
+fn explain(error: &ConfigError, path: &Path, text: &str) -> Report {
     let message = match error {
         ConfigError::Toml(error) => error.message().to_owned(),
         ConfigError::Value { .. } => error.to_string(),

@@ -92,7 +92,7 @@ impl VhostUserBackendMut for Mirror {
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        let mut space = vec![0; 60];
+        let mut space = [0; 60];
         space[..8].copy_from_slice(&2048u64.to_le_bytes());
         space[offset as usize..(offset + size) as usize].to_vec()
     }

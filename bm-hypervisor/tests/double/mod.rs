@@ -1,7 +1,7 @@
 //! What stands around a hypervisor in these tests: an IO-Bond that is no more than a register file and a view of base memory,
 //! moved by hand; and a driver that reaches functions through its mailbox.
 
-#![allow(dead_code)] // each test program uses a part
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // each test program uses a part; what fails here fails a test
 
 pub mod back_end;
 

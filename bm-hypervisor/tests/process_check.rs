@@ -1,0 +1,70 @@
+//! `bm-hypervisor check`, as its user sees it.
+
+mod double;
+
+use std::{fs, process::Command};
+
+use bm_hypervisor::config::Role;
+use double::back_end::{FEATURES, Mirror, PROTOCOL, Server, Sockets};
+
+/// Runs `check` on `config`; whether it succeeded, standard output, standard error.
+#[allow(clippy::unwrap_used)] // a helper of tests
+fn check(sockets: &Sockets, config: &str) -> (bool, String, String) {
+    let path = sockets.path("board.toml");
+    fs::write(&path, config).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_bm-hypervisor")).arg("check").arg(&path).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+fn disk(sockets: &Sockets) -> String {
+    let socket = sockets.path("disk");
+    format!(
+        "name = \"board0\"\n[[functions]]\n[functions.blk]\nbackend = {{ socket = {socket:?}, timeout_ms = 250 }}\n"
+    )
+}
+
+#[test]
+fn it_says_what_is_offered() {
+    let sockets = Sockets::new();
+    // RO and FLUSH.
+    let server = Server::start(
+        Mirror::new(FEATURES | 1 << 5 | 1 << 9, PROTOCOL),
+        &sockets.path("disk"),
+        Role::Connect,
+    );
+    let (good, out, err) = check(&sockets, &disk(&sockets));
+    assert!(good, "{err}");
+    for line in [
+        "board board0: 1 functions",
+        "function 0: blk, PCI ID 1af4:1042",
+        "  back end features:  RO FLUSH INDIRECT_DESC PROTOCOL_FEATURES VERSION_1",
+        "  protocol features:  MQ REPLY_ACK CONFIG CONFIGURE_MEM_SLOTS",
+        "  back end queues:    4",
+        "  capacity:           2048 sectors of 512 bytes (1 MiB)",
+        "  a board is offered: SIZE_MAX SEG_MAX RO FLUSH INDIRECT_DESC EVENT_IDX VERSION_1 NOTIFICATION_DATA RING_RESET",
+        "  queues:             1 of at most 256 descriptors",
+    ] {
+        assert!(out.lines().any(|found| found == line), "no line `{line}` in\n{out}");
+    }
+    drop(server);
+}
+
+#[test]
+fn it_fails_clearly() {
+    let sockets = Sockets::new();
+    let (good, _, err) = check(&sockets, &disk(&sockets));
+    assert!(!good && err.contains("cannot connect within 250ms"), "{err}");
+
+    let (good, _, err) = check(&sockets, &disk(&sockets).replace("timeout_ms", "time_out"));
+    for part in ["board.toml:4:", "unknown field `time_out`, expected one of", "`timeout_ms`"] {
+        assert!(!good && err.contains(part), "no `{part}` in\n{err}");
+    }
+
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_bm-hypervisor")).args(["check", "/nowhere.toml"]).output().unwrap();
+    assert!(
+        !output.status.success()
+            && String::from_utf8_lossy(&output.stderr).contains("cannot read /nowhere.toml")
+    );
+}

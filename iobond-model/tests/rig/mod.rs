@@ -12,6 +12,7 @@
 pub mod back_end;
 pub mod guest;
 pub mod oracle;
+pub mod registers;
 pub mod scene;
 
 use std::{cell::RefCell, ops::Range, sync::LazyLock};

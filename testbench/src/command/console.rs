@@ -84,8 +84,10 @@ impl Console {
 }
 
 fn explain(report: &Report, colour: bool) -> String {
-    let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
-    let line = format!("error: {}", causes.join(": "));
+    // Some errors end with their cause already.
+    let line = report.chain().map(ToString::to_string).fold("error".to_owned(), |line, cause| {
+        if line.ends_with(&cause) { line } else { format!("{line}: {cause}") }
+    });
     if report.source_code().is_none() {
         return line;
     }

@@ -87,6 +87,12 @@ impl BaseMemory {
         let &Mapping { file, file_offset, length, iova } = mapping;
         let system = |source| MapError::System { iova, source };
         let file = File::from(file.try_clone_to_owned().map_err(system)?);
+        let held = file.metadata().map_err(system)?.len();
+        // Touching a page that the file does not have would end the whole process (SIGBUS, mmap(2)).
+        if file_offset.checked_add(length as u64).is_none_or(|end| end > held) {
+            let short = std::io::Error::other(format!("its file has {held:#x} bytes, which is too few"));
+            return Err(system(short));
+        }
         let region = MmapRegion::from_file(FileOffset::new(file, file_offset), length)
             .map_err(|error| system(std::io::Error::other(error)))?;
         let overlap = || MapError::Overlap { iova, length };

@@ -13,9 +13,9 @@
 //! # let done = || true;
 //! while !done() {
 //!     poller.pass();                                          // on any one thread, as often as it likes
-//!     if let Some(failure) = control.failure() {
-//!         return Err(failure.into());
-//!     }
+//! }
+//! if let Some(failure) = control.failure() {                  // now and then, from any thread
+//!     eprintln!("{failure}");
 //! }
 //! drop(poller);                                               // or keep passing on another thread
 //! let statistics = control.stop()?;

@@ -4,7 +4,7 @@ use iobond_spec::{address::FunctionId, registers::components::ident_t};
 
 use crate::{
     config::{BoardConfig, FunctionConfig},
-    control::board::offered_device,
+    control::offer::offered_device,
     device::{Device, Kind, blk, features::names},
     vhost_user::{BackEnd, BackEndError, Offer, Socket},
     virtio_pci::transport_features,

@@ -3,26 +3,25 @@
 use std::sync::Arc;
 
 use iobond_spec::{
-    address::FunctionId,
     register_access::decode,
     registers::components::{mailbox_kind_e::MailboxKindE, mailbox_t},
 };
 
 use super::{
+    offer::{check_identity, connect},
     registers::{Identity, Registers},
     served::Served,
     statistics::{MailboxStatistics, Statistics},
 };
 use crate::{
     Error,
-    config::{BoardConfig, FunctionConfig},
-    device::{Device, blk, net},
+    config::BoardConfig,
     lifecycle::{BoardState, Happening},
     poll::channel::{ControlEnd, Event, Request},
     pool::{IOVA, Pool},
     port::{Port, Region},
-    vhost_user::{BackEnd, BackEndError, Problem, Socket},
-    virtio_pci::{Function, config_image::ConfigImage, transport_features},
+    vhost_user::{BackEnd, Problem},
+    virtio_pci::config_image::ConfigImage,
 };
 
 /// What serving a function takes.
@@ -311,71 +310,4 @@ fn low_bytes(width: u8) -> u32 {
         2 => 0xFFFF,
         _ => u32::MAX,
     }
-}
-
-/// Whether IO-Bond has what the board takes.
-fn check_identity(config: &BoardConfig, identity: &Identity) -> Result<(), Error> {
-    let features = &identity.features;
-    let needed = [
-        (features.split(), "split rings (ident.features.split)"),
-        (
-            features.status_page() || config.poll == crate::config::PollMode::Registers,
-            "status page (ident.features.status_page)",
-        ),
-    ];
-    if let Some((_, what)) = needed.into_iter().find(|(there, _)| !there) {
-        return Err(Error::Missing(what));
-    }
-    let queues = config.functions.iter().map(|function| usize::from(function.queues())).sum();
-    let longest =
-        config.functions.iter().map(|function| usize::from(function.ring_sizes().shadow)).max().unwrap_or(0);
-    let counts = [
-        ("functions", config.functions.len(), usize::from(identity.sizes.functions())),
-        ("queue contexts", queues, usize::from(identity.sizes.queues())),
-        ("DMA windows", 1, usize::from(identity.sizes.windows())),
-        ("descriptors in a ring", longest, 1 << identity.sizes.ring_log2().min(15)),
-    ];
-    match counts.into_iter().find(|(_, wanted, there)| wanted > there) {
-        Some((what, wanted, there)) => Err(Error::TooFew { what, wanted, there }),
-        None => Ok(()),
-    }
-}
-
-/// Connects every back end and works out its function. All listeners listen before the first connection is waited for.
-fn connect(config: &BoardConfig, identity: &Identity) -> Result<Vec<Served>, Error> {
-    let sockets: Vec<_> = config
-        .functions
-        .iter()
-        .map(|function| Socket::new(function.backend()))
-        .collect::<Result<_, BackEndError>>()?;
-    let mut first_context = 0;
-    let mut functions = Vec::with_capacity(sockets.len());
-    for ((function, socket), id) in config.functions.iter().zip(sockets).zip(FunctionId::all()) {
-        let mut back_end = BackEnd::open(socket, function.backend())?;
-        let device = offered_device(function, &mut back_end)?;
-        let queues = device.queues();
-        let function = Function::new(device, transport_features(&identity.features));
-        functions.push(Served::new(id, function, back_end, first_context));
-        first_context += queues as u8;
-    }
-    Ok(functions)
-}
-
-/// The device that a configuration and its back end make.
-///
-/// # Errors
-/// When the back end fails, or cannot serve such a device.
-pub(crate) fn offered_device(
-    function: &FunctionConfig,
-    back_end: &mut BackEnd,
-) -> Result<Device, BackEndError> {
-    let device = match function {
-        FunctionConfig::Net(config) => net::device(config, back_end.offer()),
-        FunctionConfig::Blk(config) => {
-            let space = back_end.config_space(blk::CONFIG_SIZE)?;
-            let space = space.ok_or(crate::device::Lacks::Config);
-            space.and_then(|space| blk::device(config, back_end.offer(), space))
-        }
-    };
-    device.map_err(|lacks| back_end.error(lacks.into()))
 }

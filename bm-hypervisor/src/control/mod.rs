@@ -3,7 +3,8 @@
 //! It answers forwarded accesses, talks to back ends, starts and stops queues, and watches for back ends and devices that go
 //! away. It sleeps until the poll thread or a connection wakes it.
 
-pub(crate) mod board;
+mod board;
+pub(crate) mod offer;
 mod registers;
 mod served;
 pub mod statistics;

@@ -21,7 +21,7 @@ use crate::{
     pool::Place,
     port::Port,
     vhost_user::{BackEnd, RingFeatures},
-    virtio_pci::{Effect, Function},
+    virtio_pci::{Effect, Function, Queue},
 };
 
 /// A function that is served.
@@ -196,7 +196,7 @@ impl Served {
 
     fn context<P: Port>(&self, index: u16, place: &Place, ring: RingFeatures, tools: &Tools<P>) -> Context {
         let negotiated = self.function.negotiated();
-        let queue = self.function.queues()[usize::from(index)];
+        let queue = self.function.queues().get(usize::from(index)).copied().unwrap_or_else(|| Queue::new(0));
         let mut features: queue_t::features::Features = decode(0);
         features.set_indirect(has(negotiated, VIRTIO_RING_F_INDIRECT_DESC));
         features.set_event_idx(has(negotiated, VIRTIO_RING_F_EVENT_IDX));

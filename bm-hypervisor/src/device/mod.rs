@@ -4,7 +4,7 @@
 //! driver from it. Feature bits and field layouts are those of crate `virtio-bindings`.
 
 pub mod blk;
-pub mod control_queue;
+pub(crate) mod control_queue;
 pub mod features;
 pub mod net;
 

@@ -2,8 +2,9 @@
 
 use std::sync::Mutex;
 
-use iobond_spec::{address::BaseAddr, register_access::RegisterIo};
+use iobond_spec::{address::BaseAddr, register_access::RegisterIo, ring::split::USED_NO_NOTIFY};
 use proptest::prelude::*;
+use vmm_sys_util::eventfd::EventFd;
 
 use super::{channel::ControlEnd, *};
 use crate::{

@@ -32,14 +32,7 @@ impl Mapping {
     pub(super) fn new(file: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing; it is undone in `drop`.
         let base = unsafe {
-            mmap(
-                ptr::null_mut(),
-                length,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED | MapFlags::NORESERVE,
-                file,
-                0,
-            )?
+            mmap(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?
         };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, length })

@@ -58,7 +58,7 @@ fn check(path: &Path) -> Result<(), Report> {
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot read {}", path.display()))?;
     let config = BoardConfig::from_toml(&text).map_err(|error| explain(&error, path, &text))?;
-    println!("board {}: {} functions", config.name, config.functions.len());
+    println!("board {}, functions: {}", config.name, config.functions.len());
     for probed in probe(&config).into_diagnostic()? {
         probed.describe().iter().for_each(|line| println!("{line}"));
     }

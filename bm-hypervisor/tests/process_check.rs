@@ -36,7 +36,7 @@ fn it_says_what_is_offered() {
     let (good, out, err) = check(&sockets, &disk(&sockets));
     assert!(good, "{err}");
     for line in [
-        "board board0: 1 functions",
+        "board board0, functions: 1",
         "function 0: blk, PCI ID 1af4:1042",
         "  back end features:  RO FLUSH INDIRECT_DESC PROTOCOL_FEATURES VERSION_1",
         "  protocol features:  MQ REPLY_ACK CONFIG CONFIGURE_MEM_SLOTS",

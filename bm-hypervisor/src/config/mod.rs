@@ -40,7 +40,8 @@ pub struct BoardConfig {
     #[serde(default)]
     pub poll: PollMode,
     /// Microseconds that a forwarded board access may take before IO-Bond completes it without an answer
-    /// (`mailbox.deadline`); 1 000 to 60 000 000. Default 50 000, the register's own reset value.
+    /// (`mailbox.deadline`); 1 000 to 60 000 000. Default 50 000, the register's own reset value. An access that waits behind a
+    /// queue being started or stopped waits for the back end, so a slow one may want more.
     #[serde(default = "default_mailbox_deadline")]
     pub mailbox_deadline_us: u32,
     /// Whether base memory comes from 2 MiB huge pages, which must have been reserved.

@@ -33,8 +33,11 @@ pub fn close(mut features: u64, dependencies: &[Dependency]) -> u64 {
     features
 }
 
-/// Transport features that bm-hypervisor knows: what IO-Bond can do of them is in `ident.features`.
+/// Names of transport features. Which of them a board is offered depends on `ident.features`.
 const TRANSPORT: &[(u32, &str)] = &[
+    (VIRTIO_F_NOTIFY_ON_EMPTY, "NOTIFY_ON_EMPTY"),
+    // Dirty logging, of vhost and not of virtio (vhost-user protocol, "Migration").
+    (26, "LOG_ALL"),
     (VIRTIO_RING_F_INDIRECT_DESC, "INDIRECT_DESC"),
     (VIRTIO_RING_F_EVENT_IDX, "EVENT_IDX"),
     // In the range of the transport, but vhost-user's own (vhost-user protocol, "Feature negotiation").

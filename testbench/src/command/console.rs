@@ -31,9 +31,10 @@ impl Console {
 
     /// Logs of this crate and the libraries, on standard error.
     pub(super) fn start_log(self) {
+        // What ends a run is told by `complain`; the library's own word of it would be a repetition.
         let level = match (self.quiet, self.verbose) {
-            (true, _) => "error",
-            (_, 0) => "warn",
+            (true, _) => "off",
+            (_, 0) => "warn,bm_hypervisor::control::board=off",
             (_, 1) => "info",
             (_, 2) => "debug",
             _ => "trace",

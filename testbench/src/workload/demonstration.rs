@@ -70,7 +70,7 @@ pub fn run(plan: &Plan<'_>) -> Result<RunResult, WorkloadError> {
     let faults = Faults::plan(plan.scenario, &live);
     let mut result = RunResult::new(&plan.scenario.name, Some(plan.scenario), this_machine());
     let stage = Stage { plan, live: &live, clock };
-    let outcome = stage.play(&mut result);
+    let outcome = stage.play(&mut result).and_then(|()| stage.healthy());
     drop(faults);
     match outcome {
         Ok(()) => Ok(result),

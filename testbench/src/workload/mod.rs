@@ -87,42 +87,41 @@ pub enum WorkloadError {
 
 /// How long nothing may happen before work counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Fruitless looks between two questions whether the world still stands.
+/// Looks between two questions whether the world still stands.
 const LOOKS: u32 = 1024;
 
 /// Bounds a wait: notices when nothing has happened for too long, and asks now and then whether the world still stands.
 pub struct Watch<'a> {
     what: &'static str,
     healthy: &'a dyn Fn() -> Result<(), WorkloadError>,
-    last: Instant,
     looks: u32,
+    idle_since: Option<Instant>,
 }
 
 impl<'a> Watch<'a> {
     /// Watches over `what`; `healthy` says whether the world still stands.
     pub fn new(what: &'static str, healthy: &'a dyn Fn() -> Result<(), WorkloadError>) -> Self {
-        Self { what, healthy, last: Instant::now(), looks: 0 }
+        Self { what, healthy, looks: 0, idle_since: None }
     }
 
-    /// Something happened, or nothing did.
+    /// Something happened, or nothing did. A part of the world that this work does not need may break, too: so the question
+    /// is asked while all goes well as well.
     ///
     /// # Errors
     /// What `healthy` says, or [`WorkloadError::Stuck`].
     pub fn look(&mut self, happened: bool) -> Result<(), WorkloadError> {
+        self.looks = self.looks.wrapping_add(1);
+        let closely = self.looks.is_multiple_of(LOOKS);
+        if closely {
+            (self.healthy)()?;
+        }
         if happened {
-            self.looks = 0;
+            self.idle_since = None;
             return Ok(());
         }
-        self.looks += 1;
-        if self.looks == 1 {
-            self.last = Instant::now();
-        }
-        if self.looks.is_multiple_of(LOOKS) {
-            (self.healthy)()?;
-            let waited = self.last.elapsed();
-            if waited > PATIENCE {
-                return Err(WorkloadError::Stuck { what: self.what, waited });
-            }
+        let since = *self.idle_since.get_or_insert_with(Instant::now);
+        if closely && since.elapsed() > PATIENCE {
+            return Err(WorkloadError::Stuck { what: self.what, waited: since.elapsed() });
         }
         Ok(())
     }

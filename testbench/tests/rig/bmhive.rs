@@ -96,7 +96,11 @@ impl Bmhive<'_> {
             if status.is_some() {
                 return self.ended(status);
             }
-            assert!(self.started.elapsed() < DEADLINE, "did not end within {DEADLINE:?}: {:?}", self.ended(None));
+            assert!(
+                self.started.elapsed() < DEADLINE,
+                "did not end within {DEADLINE:?}: {:?}",
+                self.ended(None)
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }

@@ -8,3 +8,4 @@ pub mod bmhive;
 pub mod by_hand;
 pub mod home;
 pub mod seat;
+pub mod toml;

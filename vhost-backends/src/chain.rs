@@ -1,7 +1,7 @@
 //! A descriptor chain as two runs of bytes: what the device may read, then what it may write.
 //!
-//! virtio 1.3, 2.7.4: a device must not care where one descriptor ends and the next begins, so nobody above this
-//! module sees a descriptor.
+//! virtio 1.3, 2.7.4: a device must not care where one descriptor ends and the next begins, so nobody above
+//! this module sees a descriptor.
 
 use virtio_queue::DescriptorChain;
 use vm_memory::{GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
@@ -9,7 +9,8 @@ use vm_memory::{GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
 /// Why a chain is not a message. The device hands such a chain back unused and counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
-    /// No descriptor, a loop, an indirect table in an indirect table, a table outside of memory, more than 4 GiB.
+    /// No descriptor, a loop, an indirect table in an indirect table, a table outside of memory, more than 4
+    /// GiB.
     #[error("its descriptors do not form a chain that ends")]
     Unterminated,
     /// More descriptors than the device is ready to look at.
@@ -92,7 +93,8 @@ impl<'m> Segments<'m> {
     }
 }
 
-/// Both runs of a chain. One value serves many chains: [`Buffers::collect`] starts over and keeps the allocation.
+/// Both runs of a chain. One value serves many chains: [`Buffers::collect`] starts over and keeps the
+/// allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers<'m> {
     /// Device-readable bytes.
@@ -111,7 +113,18 @@ impl<'m> Buffers<'m> {
     ) -> Result<(), Malformed> {
         self.readable.clear();
         self.writable.clear();
-        // The walker ends silently at whatever it cannot follow; the last descriptor it gave then still has NEXT.
+        self.append(chain, memory, limit)
+    }
+
+    /// Reads one more chain, whose bytes follow those that are here.
+    pub(crate) fn append(
+        &mut self,
+        chain: DescriptorChain<&'m GuestMemoryMmap>,
+        memory: &'m GuestMemoryMmap,
+        limit: usize,
+    ) -> Result<(), Malformed> {
+        // The walker ends silently at whatever it cannot follow; the last descriptor it gave then still has
+        // NEXT.
         let mut ended = false;
         for (seen, descriptor) in chain.enumerate() {
             if seen == limit {

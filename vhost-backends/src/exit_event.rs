@@ -11,7 +11,8 @@ use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_con
 /// `vhost-user-backend` 0.24 turns each consumer into a raw descriptor for its epoll set and never closes it
 /// (`VringEpollHandler::new`). A server that front ends come back to would run out of descriptors.
 ///
-/// It is part of a backend, which the daemon drops only after the threads that wait on the events were joined.
+/// It is part of a backend, which the daemon drops only after the threads that wait on the events were
+/// joined.
 #[derive(Debug, Default)]
 pub(crate) struct ExitEvents(Mutex<Vec<RawFd>>);
 
@@ -27,8 +28,8 @@ impl ExitEvents {
 impl Drop for ExitEvents {
     fn drop(&mut self) {
         for &fd in self.0.get_mut().unwrap_or_else(PoisonError::into_inner).iter() {
-            // SAFETY: the number was that of a consumer we made, whose ownership the daemon gave up without closing
-            // it. Daemon and threads are gone (see above), so that nobody else uses or closes it.
+            // SAFETY: the number was that of a consumer we made, whose ownership the daemon gave up without
+            // closing it. Daemon and threads are gone (see above), so that nobody else uses or closes it.
             drop(unsafe { OwnedFd::from_raw_fd(fd) });
         }
     }

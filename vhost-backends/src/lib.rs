@@ -3,16 +3,16 @@
 //! * [`blk`]: a disk. It serves a raw image file as a virtio-blk device.
 //! * [`net`]: a learning Ethernet switch. Each port is a virtio-net device at a socket of its own.
 //!
-//! Each is a library call ([`blk::serve`], [`net::serve`]) and a thin binary (`vhost-blk`, `vhost-net`). In each, what a
-//! request or a frame means is pure logic (no sockets, no threads, no clock) beside the adapter that moves it.
-//! The vhost-user protocol is that of the crates `vhost` and `vhost-user-backend`.
+//! Each is a library call ([`blk::serve`], [`net::serve`]) and a thin binary (`vhost-blk`, `vhost-net`). In
+//! each, what a request or a frame means is pure logic (no sockets, no threads, no clock) beside the adapter
+//! that moves it. The vhost-user protocol is that of the crates `vhost` and `vhost-user-backend`.
 //!
-//! A server prints `listening on PATH` to stdout for each socket that a front end may connect to. It serves front ends
-//! one after the other at each socket, and ends on SIGTERM or SIGINT, when it removes its sockets. Logs go through
-//! `tracing`.
+//! A server prints `listening on PATH` to stdout for each socket that a front end may connect to. It serves
+//! front ends one after the other at each socket, and ends on SIGTERM or SIGINT, when it removes its sockets.
+//! Logs go through `tracing`.
 //!
-//! What a driver puts into a ring is hostile: it ends in a refused request, a dropped frame or a ring that stops until it
-//! is set up anew, within bounded work and memory, and nobody else notices.
+//! What a driver puts into a ring is hostile: it ends in a refused request, a dropped frame or a ring that
+//! stops until it is set up anew, within bounded work and memory, and nobody else notices.
 //!
 //! # Left out
 //!
@@ -25,6 +25,7 @@ pub mod blk;
 mod chain;
 mod error;
 mod exit_event;
+mod idle;
 pub mod net;
 mod ring;
 mod server;
@@ -34,6 +35,7 @@ mod stop;
 pub use error::Error;
 pub use server::Peering;
 
-/// Bit 30 of the feature word says that the vhost-user protocol features can be negotiated; it is no virtio feature.
+/// Bit 30 of the feature word says that the vhost-user protocol features can be negotiated; it is no virtio
+/// feature.
 const VHOST_USER_F_PROTOCOL_FEATURES: u64 =
     vhost::vhost_user::message::VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();

@@ -1,8 +1,8 @@
 //! The device's side of a split virtqueue, where `virtio_queue::Queue` is too coarse for a server.
 //!
-//! [`Queue`] keeps the indices and walks the chains. Added here: an empty ring is told from a broken one, several
-//! used buffers become visible at once (a frame in merged buffers must), and the driver's wish not to be
-//! interrupted is heeded in both of its forms.
+//! [`Queue`] keeps the indices and walks the chains. Added here: an empty ring is told from a broken one,
+//! several used buffers become visible at once (a frame in merged buffers must), and the driver's wish not to
+//! be interrupted is heeded in both of its forms.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -41,14 +41,15 @@ pub(crate) fn pop<'m>(
     match queue.iter(memory)?.next() {
         Some(chain) if chain.head_index() < queue.size() => Ok(Some(chain)),
         Some(chain) => Err(RingError::Head { head: chain.head_index(), size: queue.size() }),
-        // The iterator also ends at an entry that it cannot read: that must not look like an idle ring for ever.
+        // The iterator also ends at an entry that it cannot read: that must not look like an idle ring for
+        // ever.
         None => Err(RingError::Entry(queue.next_avail())),
     }
 }
 
-/// Hands `used` chains, each a head and the bytes written to it, back to the driver, all at once: the used index
-/// moves after every element is in place (virtio 1.3, 2.7.13.3), and for buffers that carry one frame only once
-/// (5.1.6.4).
+/// Hands `used` chains, each a head and the bytes written to it, back to the driver, all at once: the used
+/// index moves after every element is in place (virtio 1.3, 2.7.13.3), and for buffers that carry one frame
+/// only once (5.1.6.4).
 pub(crate) fn publish(
     queue: &mut Queue,
     memory: &GuestMemoryMmap,
@@ -87,8 +88,8 @@ pub(crate) fn wants_interrupt(
     }
 }
 
-/// Asks the driver to kick when it makes more available than it has by now, taken or not. The caller looks at the available
-/// index once more afterwards (virtio 1.3, 2.7.10.2).
+/// Asks the driver to kick when it makes more available than it has by now, taken or not. The caller looks at
+/// the available index once more afterwards (virtio 1.3, 2.7.10.2).
 pub(crate) fn kick_for_more(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<(), RingError> {
     // The queue would ask for a kick at the first chain that was not taken, which the driver has gone past.
     let next = queue.next_avail();

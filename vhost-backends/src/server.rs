@@ -1,7 +1,8 @@
 //! Front end after front end at each socket, until the process is told to stop.
 //!
-//! `vhost_user_backend::VhostUserDaemon` serves one connection and keeps its state for ever, so every connection gets a
-//! daemon of its own: a front end that went away, however rudely, leaves nothing to the next one.
+//! `vhost_user_backend::VhostUserDaemon` serves one connection and keeps its state for ever, so every
+//! connection gets a daemon of its own: a front end that went away, however rudely, leaves nothing to the
+//! next one.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 use vhost::vhost_user::Error as ProtocolError;
 use vhost_user_backend::{Error as DaemonError, ShutdownHandle, VhostUserBackend, VhostUserDaemon};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::Error;
 use crate::ring::{Memory, Vring};
@@ -29,7 +30,7 @@ pub struct Peering {
     /// Connect to sockets on which the front ends listen, instead of listening there
     #[arg(long)]
     pub connect: bool,
-    /// Exit when the first front end of each socket has gone
+    /// Exit when the first front end of each socket that shared its memory has gone
     #[arg(long)]
     pub once: bool,
 }
@@ -42,8 +43,8 @@ pub(crate) trait Device: Sync {
     /// A front end is about to come to socket number `port`; `memory` will hold its memory table.
     fn open(&self, port: usize, memory: Memory) -> Self::Backend;
 
-    /// The front end is gone. On return nobody may touch its rings any more, except threads of the daemon, and those
-    /// must be on their way back to it.
+    /// The front end is gone. On return nobody may touch its rings any more, except threads of the daemon,
+    /// and those must be on their way back to it.
     fn close(&self, port: usize, backend: &Self::Backend);
 }
 
@@ -123,8 +124,8 @@ impl Port {
                 return;
             }
             match self.converse(device, stop) {
-                Ok(()) if once => return,
-                Ok(()) => {}
+                Ok(was_served) if once && was_served => return,
+                Ok(_) => {}
                 Err(error) => {
                     warn!("port {}: {error}; waiting for the next front end", self.index);
                     stop.wait(None, Some(PAUSE));
@@ -133,17 +134,18 @@ impl Port {
         }
     }
 
-    /// Serves one front end from its first message to its last.
-    fn converse<D: Device>(&self, device: &D, stop: &Stop) -> Result<(), DaemonError> {
+    /// Serves one front end from its first message to its last. Returns whether it shared its memory;
+    /// somebody who only tries whether the socket is alive does not.
+    fn converse<D: Device>(&self, device: &D, stop: &Stop) -> Result<bool, DaemonError> {
         let memory = Memory::new(GuestMemoryMmap::new());
         let backend = Arc::new(device.open(self.index, memory.clone()));
         let name = format!("control {}", self.index);
-        match VhostUserDaemon::new(name, Arc::clone(&backend), memory) {
+        match VhostUserDaemon::new(name, Arc::clone(&backend), memory.clone()) {
             Ok(mut daemon) => {
                 let result = self.meet(&mut daemon, stop).and_then(|()| self.talk(&mut daemon, stop));
                 // Before the daemon is dropped, which waits for its threads: they may be polling a ring.
                 device.close(self.index, &backend);
-                result
+                result.map(|()| memory.memory().num_regions() > 0)
             }
             Err(error) => {
                 device.close(self.index, &backend);

@@ -13,7 +13,8 @@ use signal_hook::low_level::{pipe, unregister};
 
 use crate::Error;
 
-/// A pipe that is readable from the first request to stop on. Nobody reads it, so every thread that polls it wakes.
+/// A pipe that is readable from the first request to stop on. Nobody reads it, so every thread that polls it
+/// wakes.
 #[derive(Debug)]
 pub(crate) struct Stop {
     told: UnixStream,
@@ -46,7 +47,8 @@ impl Stop {
         self.wait(None, Some(Duration::ZERO))
     }
 
-    /// Sleeps until a stop is requested, `other` is readable or `timeout` is over. Returns whether a stop was requested.
+    /// Sleeps until a stop is requested, `other` is readable or `timeout` is over. Returns whether a stop was
+    /// requested.
     pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, timeout: Option<Duration>) -> bool {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         loop {
@@ -72,8 +74,8 @@ impl Drop for Stop {
     }
 }
 
-/// Tells whoever started the server, on stdout, that `what` is so. It waits for the line, so that it is flushed; if it
-/// closed the pipe it does not want to know.
+/// Tells whoever started the server, on stdout, that `what` is so. It waits for the line, so that it is
+/// flushed; if it closed the pipe it does not want to know.
 pub(crate) fn announce(what: std::fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{what}").and_then(|()| out.flush());

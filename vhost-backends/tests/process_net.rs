@@ -5,9 +5,11 @@
 mod front_end;
 
 use std::fs::{self, File};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use front_end::{DATA, EVENT_IDX, FrontEnd, Part, Place, Server, Setup, VERSION_1, eventually};
+use front_end::{
+    DATA, EVENT_IDX, FrontEnd, Part, Place, Server, Setup, VERSION_1, eventually, on_the_other_core,
+};
 use pcap_file::pcap::PcapReader;
 use pcap_file::{DataLink, TsResolution};
 use rustix::process::Signal;
@@ -105,9 +107,15 @@ impl Rig {
         station
     }
 
-    /// A station with `pairs` of queues and no receive buffers, nor does it provide again what it has received.
+    /// A station with `pairs` of queues and no receive buffers, nor does it provide again what it has
+    /// received.
     fn silent_station(&self, port: usize, features: u64, pairs: usize) -> Station {
-        let setup = Setup { rings: 2 * pairs, features: VERSION_1 | features, ..Setup::default() };
+        self.station_with(port, features, pairs, true)
+    }
+
+    /// Such a station, with call descriptors or without.
+    fn station_with(&self, port: usize, features: u64, pairs: usize, call: bool) -> Station {
+        let setup = Setup { rings: 2 * pairs, features: VERSION_1 | features, call, ..Setup::default() };
         let front_end = FrontEnd::connect(&self.place.path(&format!("port{port}")), &setup);
         let buffers = vec![[0; 256]; 2 * pairs];
         let mut station = Station { front_end, buffers, provided: 0, size: 0, refills: false };
@@ -489,4 +497,53 @@ fn what_is_wrong_at_the_start_is_one_clear_line() {
     let many: Vec<String> = (0..17).map(|port| place.text(&format!("{port}"))).collect();
     let many: Vec<&str> = many.iter().flat_map(|path| ["--port", path]).collect();
     assert!(refused(&many).contains("at most 16 ports"));
+}
+
+/// Figures, not a test: `cargo nextest run --release -p vhost-backends --run-ignored only --no-capture
+/// figures`.
+#[test]
+#[ignore = "prints figures"]
+fn figures() {
+    let rig = on_the_other_core(|| Rig::new(2, &[]));
+    // Both poll: neither wants to be interrupted.
+    let [mut a, mut b] = [0, 1].map(|port| rig.station_with(port, EVENT_IDX, 1, false));
+    for station in [&mut a, &mut b] {
+        (0..32).for_each(|_| station.provide(0, 2048));
+        station.refills = true;
+    }
+    let (ping, pong) = (frame(mac(2), mac(1), 60), frame(mac(1), mac(2), 60));
+    let mut times: Vec<Duration> = (0..20_000)
+        .map(|_| {
+            let start = Instant::now();
+            a.send(&ping);
+            b.receive();
+            b.send(&pong);
+            a.receive();
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("there and back, 60 B: p50 {:?}, p99 {:?}", times[10_000], times[19_800]);
+
+    for len in [60, 1514] {
+        a.front_end.memory.write_slice(&PLAIN, GuestAddress(DATA)).unwrap();
+        a.front_end.memory.write_slice(&frame(mac(2), mac(1), len), GuestAddress(DATA + 12)).unwrap();
+        let (mut sent, mut received, mut outstanding) = (0u64, 0u64, 0);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(1) {
+            while outstanding < 24 {
+                a.front_end.rings[1].add(&[Part::readable(DATA, len as u32 + 12)]);
+                a.front_end.rings[1].notify(1);
+                (sent, outstanding) = (sent + 1, outstanding + 1);
+            }
+            while a.front_end.rings[1].take_used().is_some() {
+                outstanding -= 1;
+            }
+            while b.front_end.rings[0].take_used().is_some() {
+                received += 1;
+                b.provide(0, 2048);
+            }
+        }
+        println!("one way, {len} B: {received} frames/s received of {sent} sent");
+    }
 }

@@ -4,8 +4,7 @@ use std::io;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{debug, warn};
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
@@ -19,6 +18,7 @@ use super::config::{Negotiated, Shape};
 use super::disk::Disk;
 use crate::chain::Buffers;
 use crate::exit_event::ExitEvents;
+use crate::idle::Idle;
 use crate::ring::{self, Memory, RingError, Vring};
 
 /// Most descriptors in a chain: what an indirect table can hold.
@@ -71,18 +71,16 @@ impl Connection {
 
     /// Serves `vring` until it has been idle for the polling time or stops.
     ///
-    /// The driver is asked not to kick meanwhile. Before sleeping it is asked to again, and the ring is looked at
-    /// once more, since a buffer may have become available in between (virtio 1.3, 2.7.10.2).
+    /// The driver is asked not to kick meanwhile. Before sleeping it is asked to again, and the ring is
+    /// looked at once more, since a buffer may have become available in between (virtio 1.3, 2.7.10.2).
     fn serve(&self, vring: &Vring) -> Result<(), RingError> {
-        let mut idle_since = None;
+        let mut idle = Idle::new(self.poll);
         self.on_queue(vring, |queue, memory| Ok(queue.disable_notification(memory)?))?;
         loop {
             match self.pass(vring)? {
                 Pass::Stopped => return Ok(()),
-                Pass::Worked => idle_since = None,
-                Pass::Idle if idle_since.get_or_insert_with(Instant::now).elapsed() < self.poll => {
-                    thread::yield_now();
-                }
+                Pass::Worked => idle.interrupted(),
+                Pass::Idle if idle.look_again() => {}
                 Pass::Idle => {
                     let more =
                         self.on_queue(vring, |queue, memory| Ok(queue.enable_notification(memory)?))?;
@@ -95,8 +93,8 @@ impl Connection {
         }
     }
 
-    /// Answers what is available, up to a batch. The ring is locked to take and to return a chain, not while the
-    /// image is at work: the control socket wants the lock as well.
+    /// Answers what is available, up to a batch. The ring is locked to take and to return a chain, not while
+    /// the image is at work: the control socket wants the lock as well.
     fn pass(&self, vring: &Vring) -> Result<Pass, RingError> {
         let memory = self.memory.memory();
         let mut buffers = Buffers::default();
@@ -154,7 +152,8 @@ impl Connection {
         action(state.get_queue_mut(), &self.memory.memory()).map(Some)
     }
 
-    /// Nothing can be said to the driver about a chain without a status byte. Returns the bytes written: none.
+    /// Nothing can be said to the driver about a chain without a status byte. Returns the bytes written:
+    /// none.
     fn hand_back_unused(&self, head: u16, why: &str) -> u32 {
         if !self.malformed_reported.swap(true, Ordering::Relaxed) {
             warn!(

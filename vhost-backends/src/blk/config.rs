@@ -13,8 +13,8 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use super::request::{Geometry, MAX_DISCARD_SECTORS, MAX_EXTENTS, MAX_WRITE_ZEROES_SECTORS, SECTOR};
 use crate::VHOST_USER_F_PROTOCOL_FEATURES;
 
-/// Longest configuration space of the vhost-user protocol (VHOST_USER_MAX_CONFIG_SIZE) in bytes. Front ends ask for as much
-/// of the structure as they know; what lies behind our end of it reads as zero.
+/// Longest configuration space of the vhost-user protocol (VHOST_USER_MAX_CONFIG_SIZE) in bytes. Front ends
+/// ask for as much of the structure as they know; what lies behind our end of it reads as zero.
 const CONFIG_SPACE: usize = 256;
 const _: () = assert!(size_of::<virtio_blk_config>() <= CONFIG_SPACE);
 
@@ -62,14 +62,16 @@ impl Negotiated {
         features
     }
 
-    /// Takes what the driver accepted. 5.2.5.2: writeback starts at 1, but at 0 with CONFIG_WCE and without FLUSH.
+    /// Takes what the driver accepted. 5.2.5.2: writeback starts at 1, but at 0 with CONFIG_WCE and without
+    /// FLUSH.
     pub(crate) fn accept(&self, features: u64) {
         self.features.store(features, Ordering::Relaxed);
         let flush = features & bit(VIRTIO_BLK_F_FLUSH) != 0;
         self.writeback.store(flush, Ordering::Relaxed);
     }
 
-    /// Whether a write is on stable storage before it completes (5.2.6.2: unless FLUSH, or by the `writeback` field).
+    /// Whether a write is on stable storage before it completes (5.2.6.2: unless FLUSH, or by the `writeback`
+    /// field).
     pub(crate) fn write_through(&self) -> bool {
         !self.writeback.load(Ordering::Relaxed)
     }
@@ -94,8 +96,8 @@ impl Negotiated {
         self.space().get(offset as usize..end as usize).unwrap_or_default().to_vec()
     }
 
-    /// Writes to the configuration space. Only `writeback` can be written (5.2.4), if CONFIG_WCE was accepted.
-    /// Returns whether the write was allowed.
+    /// Writes to the configuration space. Only `writeback` can be written (5.2.4), if CONFIG_WCE was
+    /// accepted. Returns whether the write was allowed.
     pub(crate) fn write(&self, offset: u32, bytes: &[u8]) -> bool {
         let allowed = self.features.load(Ordering::Relaxed) & bit(VIRTIO_BLK_F_CONFIG_WCE) != 0;
         match *bytes {

@@ -23,7 +23,8 @@ pub(crate) struct Disk {
     warned: AtomicBool,
 }
 
-/// The chain has no room for header and status, or its payload is longer than [`MAX_PAYLOAD`]: nobody can be told.
+/// The chain has no room for header and status, or its payload is longer than [`MAX_PAYLOAD`]: nobody can be
+/// told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{readable} readable and {writable} writable bytes are not a header of 16, a status of 1 and at most 1 GiB between"
@@ -50,8 +51,8 @@ impl Disk {
 
     /// Answers one request and returns the bytes written to its device-writable part, for the used ring.
     ///
-    /// The status is the last of them, so that is always the whole part: what a request did not fill is zeroed, since
-    /// the used length vouches for every byte before it (virtio 1.3, 2.7.8.2).
+    /// The status is the last of them, so that is always the whole part: what a request did not fill is
+    /// zeroed, since the used length vouches for every byte before it (virtio 1.3, 2.7.8.2).
     pub(crate) fn answer(&self, chain: &Buffers<'_>, negotiated: &Negotiated) -> Result<u32, NotARequest> {
         let (readable, writable) = (chain.readable.len(), chain.writable.len());
         let payload = match (readable.checked_sub(HEADER), writable.checked_sub(1)) {
@@ -180,7 +181,8 @@ mod tests {
     }
 
     proptest! {
-        /// A chain of any shape and content is answered in full or not at all, and a disk that is read only stays as it is.
+        /// A chain of any shape and content is answered in full or not at all, and a disk that is read only
+        /// stays as it is.
         #[test]
         fn any_chain_is_answered_or_refused(
             kind in 0u32..15, sector in 0u64..SECTORS + 2, read_only: bool,
@@ -193,7 +195,8 @@ mod tests {
             // The header is split anywhere or cut short; what follows lies in memory, at its end, or beyond.
             let split = split.min(16);
             let mut parts = vec![(HEADER_AT, split, false), (HEADER_AT + u64::from(split), 16 - split, false)];
-            parts.extend(cuts.iter().map(|&(addr, len, writable)| (MEMORY as u64 - 0x5000 + addr * 0x20, len, writable)));
+            let near_the_end = |addr| MEMORY as u64 - 0x5000 + addr * 0x20;
+            parts.extend(cuts.iter().map(|&(addr, len, writable)| (near_the_end(addr), len, writable)));
             let writable: u32 = parts.iter().filter(|part| part.2).map(|part| part.1).sum();
 
             if let Some(written) = answer(&memory, &disk, &negotiated, &parts) {

@@ -5,9 +5,9 @@
 //! * `disk`: carries one chain out, between guest memory and `image`
 //! * `backend`: takes chains off the rings of one front end
 //!
-//! Data goes between page cache and guest memory without a buffer in between. A write that completed survives the
-//! server; it survives the machine once a FLUSH has completed, or at once if the driver cannot FLUSH or has set
-//! `writeback` to 0.
+//! Data goes between page cache and guest memory without a buffer in between. A write that completed survives
+//! the server; it survives the machine once a FLUSH has completed, or at once if the driver cannot FLUSH or
+//! has set `writeback` to 0.
 
 mod backend;
 mod config;
@@ -61,7 +61,8 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// The image or the socket cannot be had, or the process is out of resources. Nothing that a front end does is an error.
+/// The image or the socket cannot be had, or the process is out of resources. Nothing that a front end does
+/// is an error.
 pub fn serve(options: Options) -> Result<(), Error> {
     let image = Image::open(&options.image, options.read_only)?;
     let disk = Disk::new(image, &options.serial);

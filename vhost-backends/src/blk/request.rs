@@ -1,8 +1,8 @@
 //! What a block request asks for, judged against what the disk is: no memory, no file, no clock.
 //!
-//! virtio 1.3, 5.2.6. A request is a header that the device reads, a payload in one direction, and a status byte
-//! that the device writes. [`parse`] sees the header and the two payload lengths; what it lets through can be
-//! carried out without a further check of range, direction or permission.
+//! virtio 1.3, 5.2.6. A request is a header that the device reads, a payload in one direction, and a status
+//! byte that the device writes. [`parse`] sees the header and the two payload lengths; what it lets through
+//! can be carried out without a further check of range, direction or permission.
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH,

@@ -42,8 +42,9 @@ fn transfer(
             count += 1;
         }
         let at = off64_t::try_from(offset + done as u64).map_err(|_| ErrorKind::InvalidInput)?;
-        // SAFETY: the first `count` vectors cover slices of `segments`, whose mapping outlives the call. Memory that
-        // a front end shares may change at any time; it is handed to the kernel and never borrowed as a reference.
+        // SAFETY: the first `count` vectors cover slices of `segments`, whose mapping outlives the call.
+        // Memory that a front end shares may change at any time; it is handed to the kernel and never
+        // borrowed as a reference.
         match unsafe { call(file.as_raw_fd(), vectors.as_ptr(), count, at) } {
             0 => return Err(ErrorKind::UnexpectedEof.into()),
             moved if moved > 0 => done += moved.unsigned_abs(),

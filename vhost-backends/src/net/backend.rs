@@ -1,9 +1,9 @@
 //! One front end of a port: tells the switching thread of its rings and of its kicks.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
@@ -29,8 +29,8 @@ const MAX_QUEUE_SIZE: usize = 1024;
 
 /// Virtio features of a port.
 ///
-/// MAC, STATUS and CTRL_VQ mean nothing here: configuration space and control queue belong to the front end. They are
-/// offered so that it may hand over what its driver accepted as a whole.
+/// MAC, STATUS and CTRL_VQ mean nothing here: configuration space and control queue belong to the front end.
+/// They are offered so that it may hand over what its driver accepted as a whole.
 const FEATURES: [u32; 14] = [
     VIRTIO_F_VERSION_1,
     VIRTIO_RING_F_INDIRECT_DESC,
@@ -63,6 +63,14 @@ impl Line {
     }
 }
 
+/// Whether the switching thread has the rings.
+enum Stage {
+    Fresh,
+    Attached,
+    /// An event that comes late must not attach them again.
+    Closed,
+}
+
 /// A front end and what it negotiated.
 pub(crate) struct Connection {
     port: usize,
@@ -71,7 +79,7 @@ pub(crate) struct Connection {
     memory: Memory,
     features: Arc<AtomicU64>,
     kicked: Arc<AtomicBool>,
-    attached: AtomicBool,
+    stage: Mutex<Stage>,
     exits: ExitEvents,
 }
 
@@ -84,7 +92,7 @@ impl Connection {
             memory,
             features: Arc::default(),
             kicked: Arc::default(),
-            attached: AtomicBool::new(false),
+            stage: Mutex::new(Stage::Fresh),
             exits: ExitEvents::default(),
         }
     }
@@ -92,7 +100,10 @@ impl Connection {
     /// Returns when the switching thread has let go of the rings.
     pub(crate) fn close(&self) {
         let (done, is_done) = sync_channel(1);
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        *stage = Stage::Closed;
         self.line.send(Event::Detach(self.port, done));
+        drop(stage);
         // An error means that the worker is gone, and with it its hold on the rings.
         let _ = is_done.recv();
     }
@@ -143,7 +154,9 @@ impl VhostUserBackend for Connection {
 
     /// A ring was kicked or enabled. The first time is also the first time that we see the rings.
     fn handle_event(&self, _: u16, _: EventSet, vrings: &[Vring], _: usize) -> io::Result<()> {
-        if !self.attached.swap(true, Ordering::AcqRel) {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*stage, Stage::Fresh) {
+            *stage = Stage::Attached;
             let link = Link {
                 vrings: vrings.to_vec(),
                 memory: self.memory.clone(),

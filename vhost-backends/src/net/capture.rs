@@ -19,7 +19,8 @@ const FILE_HEADER: usize = 24;
 
 /// A capture of both directions through a port.
 ///
-/// Records are gathered in memory and written whole by [`Capture::flush`], so that the file never ends within one.
+/// Records are gathered in memory and written whole by [`Capture::flush`], so that the file never ends within
+/// one.
 #[derive(Debug)]
 pub(crate) struct Capture {
     path: PathBuf,
@@ -29,6 +30,8 @@ pub(crate) struct Capture {
     len: u64,
     /// A capture of its own. All but the file header of it is still to be written.
     pending: PcapWriter<Vec<u8>>,
+    /// Whether `pending` has records.
+    dirty: bool,
 }
 
 impl Capture {
@@ -38,26 +41,31 @@ impl Capture {
         let created = pending.and_then(|pending| {
             let mut file = File::create(path)?;
             file.write_all(&start(Vec::new()).map_err(io::Error::other)?.into_writer())?;
-            Ok(Self { path: path.into(), file: Some(file), len: FILE_HEADER as u64, pending })
+            Ok(Self { path: path.into(), file: Some(file), len: FILE_HEADER as u64, pending, dirty: false })
         });
         created.map_err(|source| Error::Capture { path: path.into(), source })
     }
 
-    /// Records a frame at `time` since the Unix epoch.
+    /// Records a frame as it was handed over, its checksum perhaps undone, at `time` since the Unix epoch.
     pub(crate) fn record(&mut self, time: Duration, frame: &[u8]) {
-        if self.file.is_some()
-            && let Err(error) = self.pending.write_packet(&PcapPacket::new(time, frame.len() as u32, frame))
-        {
-            self.give_up(&error);
+        if self.file.is_none() {
+            return;
+        }
+        match self.pending.write_packet(&PcapPacket::new(time, frame.len() as u32, frame)) {
+            Ok(_) => self.dirty = true,
+            Err(error) => self.give_up(&error),
         }
     }
 
     /// Writes what was recorded since the last time.
     ///
-    /// When that fails, e.g. because the disk is full, the file is cut back to whole records and the capture ends. The
-    /// switch goes on.
+    /// When that fails, e.g. because the disk is full, the file is cut back to whole records and the capture
+    /// ends. The switch goes on.
     pub(crate) fn flush(&mut self) {
         let Some(file) = &mut self.file else { return };
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
         let fresh = match start(Vec::new()) {
             Ok(fresh) => fresh,
             Err(error) => return self.give_up(&error),

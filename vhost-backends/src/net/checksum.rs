@@ -4,7 +4,8 @@ use super::header::PartialChecksum;
 
 /// Ones' complement sum of `bytes` as big-endian words, added to `sum`; not yet folded to 16 bits.
 pub(crate) fn add(sum: u64, bytes: &[u8]) -> u64 {
-    // Eight bytes at a time: 2^16 = 1 modulo 2^16 - 1, so that words of any width may be added (RFC 1071, 2 (C)).
+    // Eight bytes at a time: 2^16 = 1 modulo 2^16 - 1, so that words of any width may be added (RFC 1071, 2
+    // (C)).
     let (words, rest) = bytes.as_chunks::<8>();
     let mut sum = sum;
     for word in words {
@@ -29,7 +30,8 @@ pub(crate) fn finish(mut sum: u64) -> u16 {
 
 /// Does what NEEDS_CSUM asks for (virtio 1.3, 5.1.6.2): the field holds the sum of the pseudo header already.
 ///
-/// A sum of zero is stored as all ones. The two are the same number, and in UDP zero means that there is no checksum.
+/// A sum of zero is stored as all ones. The two are the same number, and in UDP zero means that there is no
+/// checksum.
 pub(crate) fn complete(frame: &mut [u8], PartialChecksum { start, offset }: PartialChecksum) {
     let sum = add(0, frame.get(start.into()..).unwrap_or_default());
     let value = match finish(sum) {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Counters of one connection to a port. Every frame that a board sends ends in exactly one of the first group; every copy
-/// that is meant for a board in exactly one of the second.
+/// Counters of one connection to a port. Every frame that a board sends ends in exactly one of the first
+/// group; every copy that is meant for a board in exactly one of the second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
     /// From the board, and sent on.

@@ -1,4 +1,5 @@
-//! `struct virtio_net_hdr` (virtio 1.3, 5.1.6): what a sender left undone, and who may be handed such a frame. Pure.
+//! `struct virtio_net_hdr` (virtio 1.3, 5.1.6): what a sender left undone, and who may be handed such a
+//! frame. Pure.
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_net::{
@@ -222,7 +223,9 @@ mod tests {
     proptest! {
         /// What parses comes back from its own encoding, and its checksum lies in the frame.
         #[test]
-        fn parse_and_encode_agree(mut header: [u8; HEADER], len in MIN_FRAME..2000, ip in prop::sample::select(vec![Ip::V4, Ip::V6])) {
+        fn parse_and_encode_agree(
+            mut header: [u8; HEADER], len in MIN_FRAME..2000, ip in prop::sample::select(vec![Ip::V4, Ip::V6]),
+        ) {
             header[6] %= 80; // mostly inside of the frame
             header[7] = 0;
             header[9] = 0;

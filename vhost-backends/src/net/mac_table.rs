@@ -42,7 +42,8 @@ impl MacTable {
         (now.saturating_sub(entry.seen) < AGEING).then_some(entry.port)
     }
 
-    /// Notes that `mac` sent from `port`. A port that is full learns nothing new: frames to that address are flooded.
+    /// Notes that `mac` sent from `port`. A port that is full learns nothing new: frames to that address are
+    /// flooded.
     pub(crate) fn learn(&mut self, mac: Mac, port: usize, now: Duration) {
         if let Some(entry) = self.entries.get_mut(&mac)
             && entry.port == port
@@ -125,7 +126,9 @@ mod tests {
     proptest! {
         /// The counts, which bound the table, are those of the table.
         #[test]
-        fn counts_match(steps in prop::collection::vec((0u16..200, 0usize..3, 0u64..400, any::<bool>()), 0..400)) {
+        fn counts_match(
+            steps in prop::collection::vec((0u16..200, 0usize..3, 0u64..400, any::<bool>()), 0..400),
+        ) {
             let mut table = MacTable::new(3);
             let mut now = Duration::ZERO;
             for (number, port, seconds, forget) in steps {

@@ -7,10 +7,10 @@
 //! * `worker`: the one thread that looks at all rings; `backend`: the front ends, which wake it
 //! * `capture`: what passed a port, for Wireshark
 //!
-//! A frame that is not finished (NEEDS_CSUM, TSO) goes as it is to a port that accepts such frames, and finished to any
-//! other. A port without receive buffers lets frames wait, up to 1024 of them and 4 MiB, and drops what comes after: a
-//! TCP window fits, so that a stream is not throttled by losses whenever its receiver is briefly busy, and no port ever
-//! waits for another.
+//! A frame that is not finished (NEEDS_CSUM, TSO) goes as it is to a port that accepts such frames, and
+//! finished to any other. A port without receive buffers lets frames wait, up to 1024 of them and 4 MiB, and
+//! drops what comes after: a TCP window fits, so that a stream is not throttled by losses whenever its
+//! receiver is briefly busy, and no port ever waits for another.
 
 mod backend;
 mod capture;
@@ -65,7 +65,8 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// A socket or a capture file cannot be had, or the process is out of resources. Nothing that a front end does is an error.
+/// A socket or a capture file cannot be had, or the process is out of resources. Nothing that a front end
+/// does is an error.
 pub fn serve(options: Options) -> Result<(), Error> {
     let Options { ports: paths, pcap_dir, queues, poll_us, peering } = options;
     if paths.len() > MAX_PORTS {

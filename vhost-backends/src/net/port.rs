@@ -26,7 +26,8 @@ const MAX_BACKLOG: usize = 1024;
 /// Most bytes that wait there: 64 of the longest frames.
 const MAX_BACKLOG_BYTES: usize = 4 << 20;
 
-/// A board at a port: its rings, a receive queue and a transmit queue in turn (virtio 1.3, 5.1.2), and its memory.
+/// A board at a port: its rings, a receive queue and a transmit queue in turn (virtio 1.3, 5.1.2), and its
+/// memory.
 pub(crate) struct Link {
     pub(crate) vrings: Vec<Vring>,
     pub(crate) memory: Memory,
@@ -40,8 +41,8 @@ pub(crate) struct Link {
 #[derive(Default)]
 struct Backlog {
     frames: VecDeque<(Box<[u8]>, Offload)>,
-    /// Indices of the available ring when the first frame found too few buffers: until they move there is no use in
-    /// trying again.
+    /// Indices of the available ring when the first frame found too few buffers: until they move there is no
+    /// use in trying again.
     starved_at: Option<(u16, u16)>,
     /// Used index before the first frame that the driver was not yet told of.
     untold: Option<u16>,
@@ -131,7 +132,8 @@ impl Port {
         }
     }
 
-    /// Delivers what waited, as far as there are buffers now. Returns whether anything was delivered or dropped.
+    /// Delivers what waited, as far as there are buffers now. Returns whether anything was delivered or
+    /// dropped.
     pub(crate) fn deliver_backlog(&mut self, time: Duration) -> bool {
         let mut moved = false;
         for queue in 0..self.backlogs.len() {
@@ -185,8 +187,8 @@ impl Port {
         }
     }
 
-    /// Asks the driver to kick for what the switch would otherwise miss: every frame, and new buffers where frames wait.
-    /// Returns whether there is such a thing already (2.7.10.2).
+    /// Asks the driver to kick for what the switch would otherwise miss: every frame, and new buffers where
+    /// frames wait. Returns whether there is such a thing already (2.7.10.2).
     pub(crate) fn arm(&mut self) -> bool {
         let mut more = false;
         for pair in 0..self.backlogs.len() {
@@ -202,8 +204,8 @@ impl Port {
 
     /// Delivers a frame, or lets it wait behind those that wait already, or drops it.
     fn push(&mut self, frame: Frame<'_>, pair: usize, time: Duration) {
-        // Frames of transmit queue N go to receive queue N, which keeps a flow in order; where the driver has not enabled
-        // that, to the first.
+        // Frames of transmit queue N go to receive queue N, which keeps a flow in order; where the driver has
+        // not enabled that, to the first.
         for queue in [pair, 0] {
             let outcome = match self.backlogs.get(queue) {
                 Some(backlog) if backlog.frames.is_empty() => self.deliver(queue, frame, time),
@@ -255,7 +257,8 @@ impl Port {
         Ok(outcome)
     }
 
-    /// Whether buffers came since a frame last found too few. A ring that stopped counts: its backlog has to go.
+    /// Whether buffers came since a frame last found too few. A ring that stopped counts: its backlog has to
+    /// go.
     fn has_new_buffers(&self, queue: usize) -> bool {
         match self.on_queue(2 * queue, indices) {
             Ok(indices) => self.backlogs[queue].starved_at != Some(indices),

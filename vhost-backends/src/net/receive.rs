@@ -58,43 +58,30 @@ fn try_deliver(
     frame: Frame<'_>,
 ) -> Result<Outcome, ReceiveError> {
     let need = to.header() + frame.bytes.len();
-    let mut taken: Vec<(u16, Buffers<'_>)> = Vec::with_capacity(1);
-    let mut room = 0;
-    while room < need {
+    let mut buffers = Buffers::default();
+    let mut used: Vec<(u16, u32)> = Vec::with_capacity(1);
+    while buffers.writable.len() < need {
         // A ring that is used up whole will not get any longer.
-        let exhausted = taken.len() >= MAX_BUFFERS.min(queue.size().into());
-        if exhausted || (taken.len() == 1 && !to.mergeable()) {
+        let exhausted = used.len() >= MAX_BUFFERS.min(queue.size().into());
+        if exhausted || (used.len() == 1 && !to.mergeable()) {
             return Ok(Outcome::TooLong);
         }
         let Some(chain) = ring::pop(queue, memory)? else { return Ok(Outcome::NoBuffers) };
-        let head = chain.head_index();
-        let mut buffers = Buffers::default();
-        buffers.collect(chain, memory, MAX_DESCRIPTORS).map_err(|why| ReceiveError::Chain { head, why })?;
+        let (head, before) = (chain.head_index(), buffers.writable.len());
+        buffers.append(chain, memory, MAX_DESCRIPTORS).map_err(|why| ReceiveError::Chain { head, why })?;
+        let len = buffers.writable.len() - before;
         // 5.1.6.3.1: each buffer is at least as long as the header.
-        if buffers.readable.len() > 0 || buffers.writable.len() < to.header() {
+        if buffers.readable.len() > 0 || len < to.header() {
             return Err(ReceiveError::Buffer(head));
         }
-        room += buffers.writable.len();
-        taken.push((head, buffers));
+        // All but the last are filled.
+        used.push((head, len.min(need - before) as u32));
     }
-    let header = frame.offload.encode(taken.len() as u16);
-    let used = scatter(&taken, &header[..to.header()], frame.bytes);
+    let header = frame.offload.encode(used.len() as u16);
+    buffers.writable.write(0, &header[..to.header()]);
+    buffers.writable.write(to.header(), frame.bytes);
     ring::publish(queue, memory, &used)?;
     Ok(Outcome::Delivered)
-}
-
-/// Writes header and frame across the buffers, which have room for both, and returns what goes into the used ring.
-fn scatter(taken: &[(u16, Buffers<'_>)], header: &[u8], mut frame: &[u8]) -> Vec<(u16, u32)> {
-    let mut used = Vec::with_capacity(taken.len());
-    // The first buffer holds the header whole.
-    let mut written = taken.first().map_or(0, |(_, buffers)| buffers.writable.write(0, header));
-    for (head, buffers) in taken {
-        let count = buffers.writable.write(written, frame);
-        frame = &frame[count..];
-        used.push((*head, (written + count) as u32));
-        written = 0;
-    }
-    used
 }
 
 #[cfg(test)]

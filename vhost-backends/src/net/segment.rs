@@ -3,8 +3,8 @@
 use super::checksum;
 use super::header::PartialChecksum;
 
-/// Most segments that a frame is cut into. With segments of 64 bytes that is the longest frame there is; a sender that asks
-/// for more wants work, not throughput.
+/// Most segments that a frame is cut into. With segments of 64 bytes that is the longest frame there is; a
+/// sender that asks for more wants work, not throughput.
 const MAX_SEGMENTS: usize = 1024;
 
 const ETHERNET: usize = 14;
@@ -39,7 +39,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Finds the headers of `frame`, up to two VLAN tags before them, if the checksum is that of a TCP header there.
+    /// Finds the headers of `frame`, up to two VLAN tags before them, if the checksum is that of a TCP header
+    /// there.
     pub(crate) fn of(frame: &[u8], ip: Ip, checksum: PartialChecksum) -> Option<Self> {
         let mut network = ETHERNET;
         for _ in 0..2 {
@@ -87,7 +88,8 @@ impl Layout {
         let is_last = index + 1 == self.segments(size);
         let (network, tcp) = segment.split_at_mut(self.transport);
         let network = &mut network[self.network..];
-        // RFC 9293, 3.8.1: the sequence number counts bytes. Control bits that end something go with the last segment.
+        // RFC 9293, 3.8.1: the sequence number counts bytes. Control bits that end something go with the last
+        // segment.
         let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
         tcp[4..8].copy_from_slice(&sequence.wrapping_add((from - self.payload) as u32).to_be_bytes());
         if !is_last {

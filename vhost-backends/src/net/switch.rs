@@ -1,7 +1,7 @@
 //! Where a frame goes: a transparent bridge that learns (IEEE 802.1Q, 8.6 to 8.8) and knows no VLANs. Pure.
 //!
-//! VLAN tags pass unchanged and are not looked at. There is no spanning tree: ports are boards, and boards do not form
-//! loops.
+//! VLAN tags pass unchanged and are not looked at. There is no spanning tree: ports are boards, and boards do
+//! not form loops.
 
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ impl Ports {
 pub(crate) enum Verdict {
     /// It goes to these ports, never to the one it came from.
     Forward(Ports),
-    /// It stays where it came from: its destination is at the same port, or is of the kind that no bridge forwards.
+    /// It stays where it came from: its destination is at the same port, or is of the kind that no bridge
+    /// forwards.
     Filter,
     /// It is no frame: too short, or its source is a group address.
     Invalid,
@@ -156,8 +157,8 @@ mod tests {
     }
 
     proptest! {
-        /// Never back to where it came from, only to ports that are attached; and a destination that has spoken and has not
-        /// moved or left since is sent to at exactly one port.
+        /// Never back to where it came from, only to ports that are attached; and a destination that has
+        /// spoken and has not moved or left since is sent to at exactly one port.
         #[test]
         fn frames_go_where_they_belong(
             steps in prop::collection::vec((0usize..5, 0u8..12, 0u8..14, 0u32..20), 1..300),

@@ -1,7 +1,7 @@
 //! Off a transmit queue: frames from guest memory into ours.
 //!
-//! A frame is copied once, here. Routing, checksums, capture and every copy to a port then see the same bytes, whatever
-//! the driver does to its memory meanwhile, and the driver has its buffer back at once.
+//! A frame is copied once, here. Routing, checksums, capture and every copy to a port then see the same
+//! bytes, whatever the driver does to its memory meanwhile, and the driver has its buffer back at once.
 
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! The thread that switches: it alone looks at the rings of all ports.
 //!
-//! One thread needs no lock between ports, keeps one polling loop busy and not one per port, and sees a reply as soon as
-//! it is written. While it looks, drivers are asked not to kick; a ring that was idle for the polling time is armed
-//! again, looked at once more, and then the thread sleeps until a kick wakes it.
+//! One thread needs no lock between ports, keeps one polling loop busy and not one per port, and sees a reply
+//! as soon as it is written. While it looks, drivers are asked not to kick; a ring that was idle for the
+//! polling time is armed again, looked at once more, and then the thread sleeps until a kick wakes it.
 
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
@@ -13,6 +13,7 @@ use tracing::info;
 use super::port::{Link, Port};
 use super::switch::{Ports, Switch, Verdict};
 use super::transmit::Batch;
+use crate::idle::Idle;
 
 /// What the worker is told by the threads of the front ends. Whoever sends one unparks the worker.
 pub(crate) enum Event {
@@ -44,21 +45,20 @@ impl Worker {
 
     /// Switches until told to quit.
     pub(crate) fn run(mut self) {
-        let mut idle_since = None;
+        let mut idle = Idle::new(self.poll);
         while self.obey() {
             if self.pass() {
-                idle_since = None;
-            } else if idle_since.get_or_insert_with(Instant::now).elapsed() < self.poll {
-                thread::yield_now();
-            } else {
+                idle.interrupted();
+            } else if !idle.look_again() {
                 // Every port is armed, also when the first has something already.
                 let more = self.ports.iter_mut().fold(false, |more, port| port.arm() | more);
                 if !more {
-                    // An unpark since the last pass makes this return at once, so that no kick and no event is lost.
+                    // An unpark since the last pass makes this return at once, so that no kick and no event
+                    // is lost.
                     thread::park();
                 }
                 self.ports.iter_mut().for_each(Port::disarm);
-                idle_since = None;
+                idle.interrupted();
             }
         }
     }
@@ -106,7 +106,8 @@ impl Worker {
         worked
     }
 
-    /// Sends the frames of the batch, which are from transmit queue `pair` of port `ingress`, where they belong.
+    /// Sends the frames of the batch, which are from transmit queue `pair` of port `ingress`, where they
+    /// belong.
     fn forward_batch(&mut self, ingress: usize, pair: usize, time: Duration) {
         let now = self.start.elapsed();
         for frame in self.batch.frames() {

@@ -1,4 +1,5 @@
-//! An independent vhost-user front end: a server process under test, shared memory, and hand-written driver rings.
+//! An independent vhost-user front end: a server process under test, shared memory, and hand-written driver
+//! rings.
 //!
 //! Nothing here is shared with the crate under test; the protocol is that of crate `vhost`'s `Frontend`.
 #![allow(dead_code, missing_docs)] // Each test binary uses a part.
@@ -31,7 +32,8 @@ pub const VERSION_1: u64 = 1 << 32;
 pub const EVENT_IDX: u64 = 1 << 29;
 pub const INDIRECT_DESC: u64 = 1 << 28;
 
-/// Guest memory of a front end in bytes. It starts at guest address [`BASE`]; rings come first, data from [`DATA`] on.
+/// Guest memory of a front end in bytes. It starts at guest address [`BASE`]; rings come first, data from
+/// [`DATA`] on.
 const MEMORY: usize = 16 << 20;
 const BASE: u64 = 0x1000_0000;
 pub const DATA: u64 = BASE + (4 << 20);
@@ -240,6 +242,22 @@ impl Place {
     pub fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().into()
     }
+}
+
+/// Runs `action`, e.g. the start of a server, on the first core, and the caller on the second from then on,
+/// so that a figure does not depend on where the scheduler puts two threads that poll.
+pub fn on_the_other_core<T>(action: impl FnOnce() -> T) -> T {
+    use rustix::thread::{CpuSet, sched_setaffinity};
+    let pin = |core| {
+        let mut set = CpuSet::new();
+        set.set(core);
+        // On a machine of one core there is no choice.
+        let _ = sched_setaffinity(None, &set);
+    };
+    pin(0);
+    let result = action();
+    pin(1);
+    result
 }
 
 /// Waits until `condition` holds.

@@ -91,6 +91,16 @@ impl Server {
         panic!("the server does not end");
     }
 
+    /// Processor time that the process has had, in all its threads.
+    pub fn cpu_time(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let run_time = |task: std::fs::DirEntry| -> Option<u64> {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse().ok()
+        };
+        Duration::from_nanos(tasks.filter_map(|task| run_time(task.ok()?)).sum())
+    }
+
     /// Number of descriptors that the process has open.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()

@@ -277,4 +277,9 @@ fn a_chain_that_can_never_fit() {
     let with_tables = Shape { slot_size: 64, shadow: 8, features, ..Shape::default() };
     let error = refused_by(with_tables, |guest| offer(guest, &indirect(&[out(1); 9])));
     assert_eq!(error, QueueError::ChainTooLong { head: 0, limit: 8 });
+
+    // A table would need a slot more than there are.
+    let too_few = Shape { shadow: 8, slot_count: 9, features, ..Shape::default() };
+    let error = refused_by(too_few, |guest| offer(guest, &indirect(&[out(1); 9])));
+    assert_eq!(error, QueueError::ChainTooLong { head: 0, limit: 8 });
 }

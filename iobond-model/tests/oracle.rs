@@ -31,7 +31,7 @@ use rig::{
     back_end::{BackEnd, Held},
     base_ring, board_ring,
     guest::{Buffer, Guest, Plan, out, room},
-    oracle::{Oracle, Verdict},
+    oracle::{Oracle, Verdict, fits},
     slots,
 };
 use virtio_queue::QueueT;
@@ -133,12 +133,11 @@ impl<'a> World<'a> {
     /// A well-behaved guest knows what its device can take: it sends no chain that can never fit.
     fn offer(&mut self, plan: &Plan) {
         let context = self.queue.context();
-        let pieces: u32 = plan.buffers.iter().map(|buffer| buffer.len.div_ceil(context.slot_size)).sum();
         let mut plan = plan.clone();
         if !context.features.indirect {
             plan.in_table = 0;
         }
-        if pieces <= u32::from(context.slot_count.min(context.shadow.size)) || self.spoiled {
+        if fits(context, plan.buffers.iter().map(|buffer| buffer.len)) || self.spoiled {
             self.guest.offer(&plan);
         }
     }
@@ -373,7 +372,13 @@ fn shapes() -> impl Strategy<Value = Shape> {
             QueueFeatures { indirect, event_idx, notification_data, shadow_indirect, copy_all: all }
         });
     let count = prop_oneof![1 => 1u16..4, 2 => 4u16..65];
-    (0u32..6, 0u32..3, 6u32..13, count, features).prop_map(|(guest, more, slot, slot_count, features)| {
+    let any_shape = (0u32..6, 0u32..3, 6u32..13, count, features.clone());
+    // Few shadow descriptors and many slots: what is long goes up as a table.
+    let tight =
+        (0u32..3, Just(0), 7u32..11, 6u16..40, features).prop_map(|(guest, more, slot, count, features)| {
+            (guest, more, slot, count, QueueFeatures { indirect: true, shadow_indirect: true, ..features })
+        });
+    prop_oneof![2 => any_shape, 1 => tight].prop_map(|(guest, more, slot, slot_count, features)| {
         let (guest, slot_size) = (1 << guest, 1 << slot);
         assert!(u64::from(slot_size) * u64::from(slot_count) <= SLOTS_ROOM);
         Shape { guest, shadow: guest << more, slot_size, slot_count, features }
@@ -382,15 +387,16 @@ fn shapes() -> impl Strategy<Value = Shape> {
 
 fn plans() -> impl Strategy<Value = Plan> {
     let lengths = || prop::collection::vec(prop_oneof![3 => 1u32..70, 1 => 1u32..800], 0..5);
-    (lengths(), lengths(), any::<Index>(), any::<u8>())
+    // Nothing in a table, all in a table, or some descriptors followed by a table (virtio 1.3, 2.7.5.3.2).
+    let tables = prop_oneof![Just(None), Just(Some(0)), (1usize..8).prop_map(Some)];
+    (lengths(), lengths(), tables, any::<u8>())
         .prop_filter("a chain has a buffer", |(readable, writable, ..)| {
             !readable.is_empty() || !writable.is_empty()
         })
-        .prop_map(|(readable, writable, cut, seed)| {
+        .prop_map(|(readable, writable, direct, seed)| {
             let readable = readable.into_iter().map(out);
             let buffers: Vec<Buffer> = readable.chain(writable.into_iter().map(room)).collect();
-            // Nothing in a table, all in a table, or some descriptors followed by a table (virtio 1.3, 2.7.5.3.2).
-            let in_table = cut.index(buffers.len() + 1);
+            let in_table = direct.map_or(0, |direct| buffers.len().saturating_sub(direct));
             Plan { buffers, in_table, seed }
         })
 }
@@ -455,6 +461,34 @@ proptest! {
         world.forward(None);
         world.retire();
     }
+}
+
+/// A chain that the shadow table is too short for goes up as an indirect table, in a slot of its own, and comes down as any
+/// other; both again and again, so that neither slot nor descriptor can leak.
+#[test]
+fn a_chain_too_long_for_the_shadow_table_travels_in_an_indirect_one() {
+    let features = QueueFeatures { indirect: true, shadow_indirect: true, ..QueueFeatures::default() };
+    let (rig, queue) = Rig::with(Shape { guest: 4, shadow: 4, slot_size: 128, slot_count: 9, features });
+    let mut world = World::new(&rig, queue);
+    let chain = Plan { buffers: vec![out(129), out(128), room(300), room(20)], in_table: 4, seed: 3 };
+    for round in 0..20 {
+        world.offer(&chain);
+        world.forward(None);
+        assert_eq!((world.back_end.held.len(), world.queue.in_flight()), (1, 1), "round {round}");
+        // 2 + 1 + 3 + 1 pieces and the table take eight of nine slots: there is no room for a second one.
+        world.offer(&chain);
+        world.forward(None);
+        assert!(world.queue.is_stalled());
+        world.drain();
+        world.guest.collect();
+    }
+    world.assert_home();
+    // The longest chain that can be: every slot but one, for the table.
+    world.offer(&Plan { buffers: vec![out(8 * 128)], in_table: 0, seed: 4 });
+    world.forward(None);
+    assert_eq!(world.queue.in_flight(), 1);
+    world.drain();
+    world.assert_pool_whole();
 }
 
 /// 210 000 chains through small rings: every index wraps around 65536, twice with EVENT_IDX, batches wrap every ring, and each chain

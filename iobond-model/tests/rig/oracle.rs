@@ -30,6 +30,17 @@ pub enum Verdict {
     Refuse(Vec<Code>),
 }
 
+/// Whether slots and shadow table can ever hold a chain of buffers of these lengths: as a chain, or as a table in a slot of its
+/// own.
+pub fn fits(context: &Context, lengths: impl Iterator<Item = u32>) -> bool {
+    let &Context { slot_size, slot_count, shadow, features, .. } = context;
+    let pieces: u64 = lengths.map(|len| u64::from(len.div_ceil(slot_size))).sum();
+    pieces <= u64::from(slot_count.min(shadow.size))
+        || features.shadow_indirect
+            && pieces < u64::from(slot_count)
+            && pieces * DESC_SIZE <= u64::from(slot_size)
+}
+
 /// `virtio-queue` on a snapshot of board memory.
 pub struct Oracle {
     pub snapshot: GuestMemoryMmap,
@@ -102,7 +113,7 @@ impl Oracle {
         if descriptors[first_write..].iter().any(|descriptor| !descriptor.is_write_only()) {
             reasons.push(Code::BadOrder);
         }
-        if !self.fits(&descriptors) {
+        if !fits(&self.context, descriptors.iter().map(Foreign::len)) {
             reasons.push(Code::ChainTooLong);
         }
         // IO-Bond reads what is readable when it forwards; virtio-queue leaves that to the device.
@@ -115,16 +126,6 @@ impl Oracle {
         } else {
             Verdict::Refuse(reasons)
         }
-    }
-
-    /// Whether slots and shadow table can ever hold the chain: as a chain, or as a table in a slot of its own.
-    fn fits(&self, descriptors: &[Foreign]) -> bool {
-        let Context { slot_size, slot_count, shadow, features, .. } = self.context;
-        let pieces: u64 = descriptors.iter().map(|d| u64::from(d.len().div_ceil(slot_size))).sum();
-        pieces <= u64::from(slot_count.min(shadow.size))
-            || features.shadow_indirect
-                && pieces < u64::from(slot_count)
-                && pieces * DESC_SIZE <= u64::from(slot_size)
     }
 
     /// The descriptor of the chain at `head` that names an indirect table: `virtio-queue` does not tell.

@@ -1,4 +1,4 @@
-//! Descriptors in bursts: read ahead on the board's side, gathered into runs on the base's.
+//! Descriptors in bursts: read ahead on the board's side, gathered before they are written on the base's.
 
 use iobond_spec::{
     address::{Address, BaseAddr},
@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 use super::QueueError;
 use crate::fabric::Fabric;
 
-/// Descriptors that are read or written in one burst at most: 256 bytes, a common maximum payload.
+/// Descriptors that are read in one burst at most: 256 bytes, a common maximum payload.
 const DEPTH: usize = 16;
 /// Descriptors that are read in one burst at least: 64 bytes, the read completion boundary (PCIe 5.0, 2.3.1.1).
 const LEAST_DEPTH: u32 = 4;
@@ -39,10 +39,20 @@ impl Prefetch {
     /// Descriptor `index`, which is below the table's size.
     #[inline]
     pub(super) async fn get<F: Fabric>(&mut self, fabric: &F, index: u32) -> Result<Descriptor, QueueError> {
-        let ahead = index.wrapping_sub(self.first);
-        if ahead < self.len {
-            return Ok(self.entries[ahead as usize]);
+        if let Some(descriptor) = self.read_ahead(index) {
+            return Ok(descriptor);
         }
+        self.fetch(fabric, index).await
+    }
+
+    /// Descriptor `index`, if it has been read. Most are, and callers in a hurry ask here before they wait for anything.
+    #[inline]
+    pub(super) fn read_ahead(&self, index: u32) -> Option<Descriptor> {
+        let ahead = index.wrapping_sub(self.first);
+        (ahead < self.len).then(|| self.entries[ahead as usize])
+    }
+
+    async fn fetch<F: Fabric>(&mut self, fabric: &F, index: u32) -> Result<Descriptor, QueueError> {
         let len = (self.size - index).min(self.depth);
         let at = self.table.wrapping_add(u64::from(index) * DESC_SIZE);
         fabric.read(at, self.entries[..len as usize].as_mut_bytes()).await?;
@@ -51,48 +61,49 @@ impl Prefetch {
     }
 }
 
-/// Neighbouring shadow descriptors that are written in one burst.
-#[derive(Debug)]
-pub(super) struct Run {
-    table: BaseAddr,
-    first: u16,
-    len: u16,
-    entries: [Descriptor; DEPTH],
+/// Where descriptor `index` of the table at `table` stands.
+#[inline]
+pub(super) fn descriptor_address(table: BaseAddr, index: u16) -> BaseAddr {
+    table.wrapping_add(u64::from(index) * DESC_SIZE)
 }
 
-impl Run {
-    /// An empty run for the table at `table`.
-    #[inline]
-    pub(super) fn new(table: BaseAddr) -> Self {
-        Self { table, first: 0, len: 0, entries: [Descriptor::default(); DEPTH] }
+/// Shadow descriptors that a burst has still to write, in the shadow vring's table or in indirect tables.
+#[derive(Debug)]
+pub(super) struct Twins {
+    at: Vec<BaseAddr>,
+    descriptors: Vec<Descriptor>,
+}
+
+impl Twins {
+    /// Room for `most` of them.
+    pub(super) fn new(most: usize) -> Self {
+        Self { at: Vec::with_capacity(most), descriptors: Vec::with_capacity(most) }
     }
 
-    /// Adds descriptor `index`; what stood before is written when it is no neighbour or the burst is full.
+    /// Adds the descriptor that is to stand at `at`.
     #[inline]
-    pub(super) async fn push<F: Fabric>(
-        &mut self,
-        fabric: &F,
-        index: u16,
-        descriptor: Descriptor,
-    ) -> Result<(), QueueError> {
-        if usize::from(self.len) == DEPTH || index != self.first.wrapping_add(self.len) {
-            self.flush(fabric).await?;
-            self.first = index;
+    pub(super) fn add(&mut self, at: BaseAddr, descriptor: Descriptor) {
+        self.at.push(at);
+        self.descriptors.push(descriptor);
+    }
+
+    /// Writes what was added, neighbours in one burst.
+    #[inline]
+    pub(super) async fn write<F: Fabric>(&mut self, fabric: &F) -> Result<(), QueueError> {
+        let mut first = 0;
+        while let Some(&at) = self.at.get(first) {
+            let follow = |(ahead, next): (u64, &BaseAddr)| *next == at.wrapping_add(ahead * DESC_SIZE);
+            let run = (0..).zip(&self.at[first..]).take_while(|&pair| follow(pair)).count();
+            fabric.write(at.into(), self.descriptors[first..first + run].as_bytes()).await?;
+            first += run;
         }
-        self.entries[usize::from(self.len)] = descriptor;
-        self.len += 1;
+        self.at.clear();
+        self.descriptors.clear();
         Ok(())
     }
 
-    /// Writes what has been added.
-    #[inline]
-    pub(super) async fn flush<F: Fabric>(&mut self, fabric: &F) -> Result<(), QueueError> {
-        if self.len > 0 {
-            let at = self.table.wrapping_add(u64::from(self.first) * DESC_SIZE);
-            fabric.write(at.into(), self.entries[..usize::from(self.len)].as_bytes()).await?;
-            self.first = self.first.wrapping_add(self.len);
-            self.len = 0;
-        }
-        Ok(())
+    /// Bytes on the heap.
+    pub(super) fn footprint(&self) -> usize {
+        self.at.capacity() * size_of::<BaseAddr>() + self.descriptors.capacity() * size_of::<Descriptor>()
     }
 }

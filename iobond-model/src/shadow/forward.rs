@@ -9,9 +9,10 @@ use iobond_spec::{
 use zerocopy::{IntoBytes, little_endian::U16};
 
 use super::{
-    BURST, Progress, Queue, QueueError,
+    BURST, Payload, Progress, Queue, QueueError,
     chains::Chain,
-    descriptors::{Prefetch, Run},
+    descriptors::{Prefetch, descriptor_address},
+    gather::Segment,
     slots::{NONE, Piece},
 };
 use crate::fabric::Fabric;
@@ -129,14 +130,13 @@ impl Queue {
 
         let guest = &self.context.guest;
         let mut guest_table = Prefetch::new(guest.desc.into(), guest.size.into(), heads.len() as u32);
-        let mut run = Run::new(self.context.shadow.desc);
         let mut done = 0;
         for entry in heads.iter_mut() {
             let head = entry.get();
             self.gather.chain(fabric, &self.context, head, &mut guest_table).await?;
             let shadow_head = match self.place(head)? {
-                Place::Direct => self.carry_direct(fabric, head, &mut run).await?,
-                Place::Indirect => self.carry_indirect(fabric, head, &mut run).await?,
+                Place::Direct => self.carry_direct(head),
+                Place::Indirect => self.carry_indirect(head),
                 Place::Stall => {
                     self.stalled = true;
                     self.counters.stalls = self.counters.stalls.wrapping_add(1);
@@ -146,9 +146,21 @@ impl Queue {
             *entry = U16::new(shadow_head);
             done += 1;
         }
-        run.flush(fabric).await?;
+        self.copy_up(fabric).await?;
+        self.twins.write(fabric).await?;
         self.publish(fabric, &heads[..done], head_at).await?;
         Ok(done as u16)
+    }
+
+    /// Copies the payload of a whole burst: one copy does not depend on another, so a fabric may have many under way.
+    #[inline]
+    async fn copy_up<F: Fabric>(&mut self, fabric: &F) -> Result<(), QueueError> {
+        for &Payload { guest, slot, len } in &self.payload {
+            fabric.copy(guest.into(), slot.into(), len).await?;
+            self.counters.bytes_up = self.counters.bytes_up.wrapping_add(len);
+        }
+        self.payload.clear();
+        Ok(())
     }
 
     /// Reads available entries from the next one on; a burst that wraps takes two reads.
@@ -188,96 +200,71 @@ impl Queue {
 
     /// Carries the gathered chain as shadow descriptors; `place` found them and the slots free. Returns the shadow head.
     #[inline]
-    async fn carry_direct<F: Fabric>(
-        &mut self,
-        fabric: &F,
-        guest_head: u16,
-        run: &mut Run,
-    ) -> Result<u16, QueueError> {
+    fn carry_direct(&mut self, guest_head: u16) -> u16 {
         let shadow_head = self.chains.take_descriptor();
-        let mut descriptor = shadow_head;
-        let mut walk = Walk::new(self.gather.pieces);
-        while let Some(piece) = walk.next(&self.gather.segments, self.context.slot_size, descriptor) {
-            let slot = self.slots.take();
-            let next = if walk.left > 0 { Some(self.chains.take_descriptor()) } else { None };
-            run.push(fabric, descriptor, self.twin(slot, &piece, next)).await?;
-            self.fill(fabric, slot, piece, &mut walk).await?;
-            descriptor = next.unwrap_or(descriptor);
-        }
-        self.start(shadow_head, guest_head, walk.first, NONE);
-        Ok(shadow_head)
+        let first = self.carry(self.context.shadow.desc, shadow_head, false);
+        self.chains.start(shadow_head, Chain { first, guest_head, table: NONE, room: self.gather.room });
+        shadow_head
     }
 
     /// Carries the gathered chain as one shadow descriptor and a table in a slot of its own.
-    async fn carry_indirect<F: Fabric>(
-        &mut self,
-        fabric: &F,
-        guest_head: u16,
-        run: &mut Run,
-    ) -> Result<u16, QueueError> {
+    fn carry_indirect(&mut self, guest_head: u16) -> u16 {
         let shadow_head = self.chains.take_descriptor();
         let table = self.slots.take();
         let table_at = self.slot_address(table);
-        let mut entries = Run::new(table_at);
-        let mut index = 0;
-        let mut walk = Walk::new(self.gather.pieces);
-        while let Some(piece) = walk.next(&self.gather.segments, self.context.slot_size, NONE) {
-            let slot = self.slots.take();
-            let next = (walk.left > 0).then_some(index + 1);
-            entries.push(fabric, index, self.twin(slot, &piece, next)).await?;
-            self.fill(fabric, slot, piece, &mut walk).await?;
-            index += 1;
-        }
-        entries.flush(fabric).await?;
+        let first = self.carry(table_at, 0, true);
         let descriptor = Descriptor {
             addr: table_at.0.into(),
-            len: (u32::from(index) * DESC_SIZE as u32).into(),
+            len: (self.gather.pieces as u32 * DESC_SIZE as u32).into(),
             flags: DESC_INDIRECT.into(),
             next: U16::ZERO,
         };
-        run.push(fabric, shadow_head, descriptor).await?;
-        self.start(shadow_head, guest_head, walk.first, table);
-        Ok(shadow_head)
-    }
-
-    /// The shadow descriptor of `piece` in `slot`.
-    #[inline]
-    fn twin(&self, slot: u16, piece: &Piece, next: Option<u16>) -> Descriptor {
-        let write = if piece.is_write() { DESC_WRITE } else { 0 };
-        let more = if next.is_some() { DESC_NEXT } else { 0 };
-        Descriptor {
-            addr: self.slot_address(slot).0.into(),
-            len: piece.len().into(),
-            flags: (write | more).into(),
-            next: next.unwrap_or(0).into(),
-        }
-    }
-
-    /// Puts `piece` into `slot`: its readable bytes, and the note of what it is.
-    #[inline]
-    async fn fill<F: Fabric>(
-        &mut self,
-        fabric: &F,
-        slot: u16,
-        piece: Piece,
-        walk: &mut Walk,
-    ) -> Result<(), QueueError> {
-        if !piece.is_write() {
-            fabric.copy(piece.guest.into(), self.slot_address(slot).into(), piece.len()).await?;
-            self.counters.bytes_up = self.counters.bytes_up.wrapping_add(piece.len());
-        }
-        *self.slots.piece(slot) = piece;
-        match walk.last {
-            NONE => walk.first = slot,
-            last => self.slots.piece(last).next = slot,
-        }
-        walk.last = slot;
-        Ok(())
-    }
-
-    #[inline]
-    fn start(&mut self, shadow_head: u16, guest_head: u16, first: u16, table: u16) {
+        self.twins.add(descriptor_address(self.context.shadow.desc, shadow_head), descriptor);
         self.chains.start(shadow_head, Chain { first, guest_head, table, room: self.gather.room });
+        shadow_head
+    }
+
+    /// Finds a slot for every piece of the gathered chain, and notes what is to be copied there and which descriptors are to name
+    /// them: those of the table at `table` from `descriptor` on. In an indirect table neighbours follow, in the shadow vring
+    /// whichever descriptors are free. Returns the slot of the first piece.
+    #[inline]
+    fn carry(&mut self, table: BaseAddr, mut descriptor: u16, indirect: bool) -> u16 {
+        let (mut first, mut last, mut left) = (NONE, NONE, self.gather.pieces);
+        for &Segment { guest, len, write } in &self.gather.segments {
+            let mut offset = 0;
+            while offset < len {
+                let part = (len - offset).min(self.context.slot_size);
+                let (slot, from) = (self.slots.take(), guest.wrapping_add(u64::from(offset)));
+                let at = self.context.slot_address(slot);
+                if !write {
+                    self.payload.push(Payload { guest: from, slot: at, len: part });
+                }
+                left -= 1;
+                let next = match (left > 0, indirect) {
+                    (false, _) => 0,
+                    (true, true) => descriptor + 1,
+                    (true, false) => self.chains.take_descriptor(),
+                };
+                let flags = (DESC_WRITE * u16::from(write)) | (DESC_NEXT * u16::from(left > 0));
+                self.twins.add(
+                    descriptor_address(table, descriptor),
+                    Descriptor {
+                        addr: at.0.into(),
+                        len: part.into(),
+                        flags: flags.into(),
+                        next: next.into(),
+                    },
+                );
+                let named_by = if indirect { NONE } else { descriptor };
+                *self.slots.piece(slot) = Piece::new(from, part, write, named_by);
+                match last {
+                    NONE => first = slot,
+                    last => self.slots.piece(last).next = slot,
+                }
+                (last, descriptor, offset) = (slot, next, offset + part);
+            }
+        }
+        first
     }
 
     /// Makes shadow chains available: entries, then the index, then HEAD.
@@ -307,44 +294,5 @@ impl Queue {
             fabric.store(at.into(), self.head).await?;
         }
         Ok(())
-    }
-}
-
-/// Cuts gathered segments into pieces of at most a slot, and links the slots they go to.
-struct Walk {
-    segment: usize,
-    offset: u32,
-    /// Pieces still to come.
-    left: u64,
-    /// Slot of the first piece.
-    first: u16,
-    /// Slot of the last piece so far.
-    last: u16,
-}
-
-impl Walk {
-    #[inline]
-    fn new(pieces: u64) -> Self {
-        Self { segment: 0, offset: 0, left: pieces, first: NONE, last: NONE }
-    }
-
-    #[inline]
-    fn next(
-        &mut self,
-        segments: &[super::gather::Segment],
-        slot_size: u32,
-        descriptor: u16,
-    ) -> Option<Piece> {
-        let segment = segments.get(self.segment)?;
-        let len = (segment.len - self.offset).min(slot_size);
-        let piece =
-            Piece::new(segment.guest.wrapping_add(u64::from(self.offset)), len, segment.write, descriptor);
-        self.offset += len;
-        self.left -= 1;
-        if self.offset == segment.len {
-            self.segment += 1;
-            self.offset = 0;
-        }
-        Some(piece)
     }
 }

@@ -65,7 +65,10 @@ impl Gather {
         (self.pieces, self.room) = (0, 0);
         let mut index = head;
         for _ in 0..size {
-            let descriptor = table.get(fabric, u32::from(index)).await?;
+            let descriptor = match table.read_ahead(u32::from(index)) {
+                Some(descriptor) => descriptor,
+                None => table.get(fabric, u32::from(index)).await?,
+            };
             let flags = descriptor.flags.get();
             if flags & DESC_INDIRECT != 0 {
                 return self.indirect(fabric, context, head, descriptor).await;

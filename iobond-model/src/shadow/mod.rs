@@ -27,8 +27,9 @@ pub use context::{Context, QueueFeatures, REGISTER_WORDS, Ring};
 pub use error::QueueError;
 
 use chains::Chains;
+use descriptors::Twins;
 use gather::Gather;
-use iobond_spec::address::BaseAddr;
+use iobond_spec::address::{BaseAddr, BoardAddr};
 use slots::Slots;
 
 /// Ring entries that are read or written in one burst. 64 available entries are 128 bytes, the smallest PCIe payload; more
@@ -81,7 +82,19 @@ pub struct Queue {
     slots: Slots,
     chains: Chains,
     gather: Gather,
+    /// Payload that the burst at hand has still to copy. A slot is copied once in a burst, so there are never more than slots.
+    payload: Vec<Payload>,
+    /// Shadow descriptors that the burst at hand has still to write.
+    twins: Twins,
     counters: Counters,
+}
+
+/// Bytes to be copied between a guest buffer and a slot.
+#[derive(Clone, Copy, Debug)]
+struct Payload {
+    guest: BoardAddr,
+    slot: BaseAddr,
+    len: u32,
 }
 
 impl Queue {
@@ -91,6 +104,9 @@ impl Queue {
             slots: Slots::new(context.slot_count),
             chains: Chains::new(context.shadow.size),
             gather: Gather::new(&context),
+            payload: Vec::with_capacity(usize::from(context.slot_count)),
+            // A twin takes a shadow descriptor, or a slot of the payload that a table names.
+            twins: Twins::new(usize::from(context.shadow.size) + usize::from(context.slot_count)),
             context,
             next_avail: 0,
             guest_used: 0,
@@ -136,7 +152,9 @@ impl Queue {
 
     /// Bytes that this queue takes besides the slots and rings themselves.
     pub fn footprint(&self) -> usize {
-        size_of::<Self>() + self.slots.footprint() + self.chains.footprint() + self.gather.footprint()
+        let payload = self.payload.capacity() * size_of::<Payload>();
+        let parts = self.slots.footprint() + self.chains.footprint() + self.gather.footprint();
+        size_of::<Self>() + parts + payload + self.twins.footprint()
     }
 
     fn slot_address(&self, slot: u16) -> BaseAddr {

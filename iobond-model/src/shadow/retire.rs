@@ -1,14 +1,14 @@
 //! Base to guest: return what the back end has used, with exactly the bytes it wrote.
 
 use iobond_spec::{
-    address::{Address, BaseAddr},
+    address::Address,
     ring::split::{
         AVAIL_NO_INTERRUPT, FLAGS, UsedElement, need_event, used_element_offset, used_event_offset,
     },
 };
 use zerocopy::IntoBytes;
 
-use super::{BURST, Progress, Queue, QueueError, chains::Chain, slots::NONE};
+use super::{BURST, Payload, Progress, Queue, QueueError, chains::Chain, slots::NONE};
 use crate::fabric::Fabric;
 
 /// Chains that one call returns at most, so that no queue keeps the others waiting.
@@ -58,8 +58,9 @@ impl Queue {
         let used = &mut used[..usize::from(count)];
         self.read_used(fabric, used).await?;
         for element in used.iter_mut() {
-            *element = self.return_chain(fabric, *element).await?;
+            *element = self.return_chain(*element)?;
         }
+        self.copy_down(fabric).await?;
         self.write_used(fabric, used).await?;
         self.next_used = self.next_used.wrapping_add(count);
         self.guest_used = self.guest_used.wrapping_add(count);
@@ -94,13 +95,20 @@ impl Queue {
         Ok(())
     }
 
+    /// Copies the payload of a whole burst, from slots that are free already but are not taken before this is done.
+    #[inline]
+    async fn copy_down<F: Fabric>(&mut self, fabric: &F) -> Result<(), QueueError> {
+        for &Payload { guest, slot, len } in &self.payload {
+            fabric.copy(slot.into(), guest.into(), len).await?;
+            self.counters.bytes_down = self.counters.bytes_down.wrapping_add(len);
+        }
+        self.payload.clear();
+        Ok(())
+    }
+
     /// Returns the chain that the back end used; what the guest is told of it.
     #[inline]
-    async fn return_chain<F: Fabric>(
-        &mut self,
-        fabric: &F,
-        element: UsedElement,
-    ) -> Result<UsedElement, QueueError> {
+    fn return_chain(&mut self, element: UsedElement) -> Result<UsedElement, QueueError> {
         let (id, len) = (element.id.get(), element.len.get());
         let size = self.context.shadow.size;
         let chain = self.chains.get(id).ok_or(QueueError::BadUsed { id, size })?;
@@ -108,30 +116,21 @@ impl Queue {
         if u64::from(len) > chain.room && !copy_all {
             return Err(QueueError::BadUsedLength { id, len, room: chain.room });
         }
-        let written = if copy_all { chain.room } else { u64::from(len) };
-        self.return_payload(fabric, id, chain, written).await?;
+        self.release(id, &chain, if copy_all { chain.room } else { u64::from(len) });
         let told = u64::from(len).min(chain.room) as u32;
         Ok(UsedElement { id: u32::from(chain.guest_head).into(), len: told.into() })
     }
 
-    /// Copies the first `written` writable bytes of `chain` back and frees what it held.
+    /// Frees what `chain` held, and notes that its first `written` writable bytes are to be copied back.
     #[inline]
-    async fn return_payload<F: Fabric>(
-        &mut self,
-        fabric: &F,
-        id: u32,
-        chain: Chain,
-        written: u64,
-    ) -> Result<(), QueueError> {
+    fn release(&mut self, id: u32, chain: &Chain, written: u64) {
         let mut left = written;
         let mut slot = chain.first;
         while slot != NONE {
             let piece = *self.slots.piece(slot);
             if piece.is_write() && left > 0 {
                 let len = left.min(u64::from(piece.len())) as u32;
-                let from: BaseAddr = self.slot_address(slot);
-                fabric.copy(from.into(), piece.guest.into(), len).await?;
-                self.counters.bytes_down = self.counters.bytes_down.wrapping_add(len);
+                self.payload.push(Payload { guest: piece.guest, slot: self.context.slot_address(slot), len });
                 left -= u64::from(len);
             }
             if piece.descriptor != NONE {
@@ -145,7 +144,6 @@ impl Queue {
             self.chains.give_descriptor(id as u16);
         }
         self.chains.finish(id);
-        Ok(())
     }
 
     /// Whether the guest wants to hear that its used index moved on from `before` (virtio 1.3, 2.7.7.2). The used index must

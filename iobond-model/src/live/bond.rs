@@ -155,10 +155,11 @@ impl Bond {
 
     /// The board writes memory space. `relax` is called while the mailbox is full.
     pub fn memory_write(&self, address: BoardAddr, width: u8, value: u32, relax: &mut dyn FnMut()) {
-        let doorbell = lock(&self.device).doorbell(address, width, value);
-        if let Some((queue, data)) = doorbell {
-            return self.ring(queue, data);
+        let mut device = lock(&self.device);
+        if let Some((queue, data)) = device.doorbell(address, width, value) {
+            return self.ring(&device, queue, data);
         }
+        drop(device);
         self.access(relax, |device, now, effects| device.memory_write(now, address, width, value, effects));
     }
 
@@ -169,12 +170,16 @@ impl Bond {
         mut attempt: impl FnMut(&mut Device, u64, &mut Vec<Effect>) -> Outcome,
     ) -> u32 {
         loop {
-            match self.with_device(&mut attempt) {
-                Outcome::Done(value) => return value,
-                Outcome::Doorbell { queue, data } => {
-                    self.ring(queue, data);
-                    return 0;
+            let outcome = self.with_device(|device, now, effects| {
+                let outcome = attempt(device, now, effects);
+                if let Outcome::Doorbell { queue, data } = outcome {
+                    self.ring(device, queue, data);
                 }
+                outcome
+            });
+            match outcome {
+                Outcome::Done(value) => return value,
+                Outcome::Doorbell { .. } => return 0,
                 Outcome::Waiting(ticket) => return self.await_answer(ticket, relax),
                 Outcome::Full => relax(),
             }
@@ -191,7 +196,8 @@ impl Bond {
         }
     }
 
-    fn ring(&self, queue: usize, data: Option<u16>) {
+    /// Notes that a doorbell was rung. With the device locked: the queue is still the one that the doorbell is of.
+    fn ring(&self, _: &Device, queue: usize, data: Option<u16>) {
         let data = data.map_or(0, |index| HAS_DATA | u32::from(index));
         self.doorbell_data[queue].store(data, Ordering::Relaxed);
         self.doorbells.fetch_or(1 << queue, Ordering::Release);

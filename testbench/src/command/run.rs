@@ -3,9 +3,11 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use miette::{Context, IntoDiagnostic};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::Console;
 use crate::{
@@ -42,7 +44,27 @@ pub(super) fn carry_out(
         .wrap_err_with(|| format!("cannot make the directory {}", out.display()))?;
     let program = std::env::current_exe().into_diagnostic().wrap_err("cannot find this executable")?;
     let progress = console.progress();
-    let plan = Plan { scenario, program: &program, file, output: out, progress: &progress };
+    let interrupted = interruption().into_diagnostic().wrap_err("cannot listen for signals")?;
+    let plan = Plan {
+        scenario,
+        program: &program,
+        file,
+        output: out,
+        progress: &progress,
+        interrupted: &interrupted,
+    };
     let result = demonstration::run(&plan).into_diagnostic()?;
     console.conclude(&result, out)
+}
+
+/// Set by the first SIGINT or SIGTERM, so that a run ends in order and leaves nothing behind; the second ends the process.
+fn interruption() -> std::io::Result<Arc<AtomicBool>> {
+    /// What a shell reports of a process that SIGINT ended.
+    const STATUS: i32 = 130;
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, STATUS, Arc::clone(&flag))?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
 }

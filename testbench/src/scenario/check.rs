@@ -127,13 +127,13 @@ fn check_function(function: document::Function, directory: &Path, path: &KeyPath
     power_of_two(&path.key("queue_size"), function.queue_size.into(), 2, iobond_spec::MAX_RING.into())?;
     power_of_two(&path.key("slot_size"), function.slot_size, 64, 65536)?;
     within(&path.key("slots"), function.slots, 16, u16::MAX, "slots")?;
-    let (notify, queue_size) = (function.notify, function.queue_size);
+    let queue_size = function.queue_size;
     let (slot_size, slots) = (function.slot_size, function.slots);
     let device = match function.kind {
         Kind::Blk => Device::Blk(check_blk(function, directory, path)?),
         Kind::Net => Device::Net(check_net(&function, path)?),
     };
-    Ok(Function { device, notify, queue_size, slot_size, slots })
+    Ok(Function { device, queue_size, slot_size, slots })
 }
 
 fn check_blk(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Blk> {

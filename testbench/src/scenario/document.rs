@@ -6,26 +6,15 @@ use serde::Deserialize;
 
 use super::Mac;
 
-/// How boards and hypervisors are given processor time.
+/// Where IO-Bonds and hypervisors get their processor time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Execution {
-    /// Each board, its IO-Bond and its hypervisor run on threads of their own, as on real hardware.
+    /// From whoever waits on a board: everything but the back ends runs in turns on the thread of the boards' software.
     #[default]
-    Threads,
-    /// Everything but the back ends runs in turns on one thread, which is repeatable.
     Inline,
-}
-
-/// How a back end learns of new buffers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NotifyMode {
-    /// An eventfd is written unless the back end has set VIRTQ_USED_F_NO_NOTIFY or its event index says otherwise.
-    #[default]
-    Kick,
-    /// The back end polls the ring; VHOST_USER_VRING_NOFD where the back end knows it.
-    Poll,
+    /// From a thread of their own, which polls every board as one base core does.
+    Threads,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,8 +67,6 @@ pub(super) struct Function {
     pub queues: Option<u16>,
     pub mac: Option<Mac>,
     pub queue_pairs: Option<u16>,
-    #[serde(default)]
-    pub notify: NotifyMode,
     #[serde(default = "default_queue_size")]
     pub queue_size: u16,
     #[serde(default = "default_slot_size")]

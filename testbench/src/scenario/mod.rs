@@ -3,7 +3,8 @@
 //! ```toml
 //! [server]
 //! name = "two boards"            # free text, 1 to 80 characters
-//! execution = "threads"          # "threads" (default): each board and its hypervisor on their own; "inline": all on one
+//! execution = "inline"           # "inline" (default): who waits on a board runs IO-Bonds and hypervisors meanwhile, best on few
+//!                                # cores; "threads": they have a thread of their own that polls
 //!
 //! [switch]                       # optional; connects every net function
 //! capture = false                # write one pcap file per port
@@ -25,7 +26,6 @@
 //! mac = "52:54:00:10:0b:00"      # unicast, unique
 //! queue_pairs = 1                # 1 to 8; at most 16 net functions in all
 //! # and for either kind:
-//! notify = "kick"                # how its back end learns of work: "kick" (default) or "poll"
 //! queue_size = 256               # largest ring offered, a power of two, 2 to 32768
 //! slot_size = 4096               # bytes in a slot, a power of two, 64 to 65536
 //! slots = 1024                   # slots per queue, 16 to 65535
@@ -57,7 +57,7 @@ use std::{
     time::Duration,
 };
 
-pub use document::{Execution, NotifyMode};
+pub use document::Execution;
 pub use error::{Invalid, ScenarioError};
 pub use mac::Mac;
 
@@ -104,8 +104,6 @@ pub struct Board {
 pub struct Function {
     /// What it is.
     pub device: Device,
-    /// How its back end learns of work.
-    pub notify: NotifyMode,
     /// Largest ring that it offers, a power of two.
     pub queue_size: u16,
     /// Bytes in a slot, a power of two.

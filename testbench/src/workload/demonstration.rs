@@ -5,20 +5,20 @@ use std::{
     io,
     path::{Path, PathBuf},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use iobond_spec::{
-    address::FunctionId,
-    offsets::{board, mailbox, queues},
-    register_access::RegisterIo,
-};
+use iobond_spec::address::FunctionId;
 use virtio_drivers::transport::DeviceType;
 
 use super::{
-    Watch, WorkloadError,
+    Watch, WorkloadError, counters,
     disk::{self, Measured},
+    faults::Faults,
     file::{Hashing, digest_of},
     link,
 };
@@ -34,7 +34,7 @@ use crate::{
     measure::{CpuMeter, StageClock, StageRecorder, Worker, per_second, this_machine},
     report::progress::{Progress, Unit},
     result::{BoardRecord, Check, Figure, RunResult},
-    scenario::{BackEnd, BlkWorkload, Device, Extent, NetWorkload, Scenario},
+    scenario::{BlkWorkload, Device, Extent, NetWorkload, Scenario},
     world::{Live, LiveBus},
 };
 
@@ -58,6 +58,8 @@ pub struct Plan<'a> {
     pub output: &'a Path,
     /// Where steps are shown.
     pub progress: &'a Progress,
+    /// Set when the run is to end early, as on a signal.
+    pub interrupted: &'a AtomicBool,
 }
 
 /// Carries `plan` out. Checks that failed are in the result; an error is what kept the flow from its end.
@@ -71,7 +73,9 @@ pub fn run(plan: &Plan<'_>) -> Result<RunResult, WorkloadError> {
     let mut result = RunResult::new(&plan.scenario.name, Some(plan.scenario), this_machine());
     let stage = Stage { plan, live: &live, clock };
     let outcome = stage.play(&mut result).and_then(|()| stage.healthy());
-    drop(faults);
+    for fault in faults.call_off() {
+        result.notes.push(format!("The fault after {fault:?} did not happen: the workload was over before."));
+    }
     match outcome {
         Ok(()) => Ok(result),
         Err(error) => Err(stage.cause_of(error)),
@@ -128,7 +132,6 @@ impl Stage<'_> {
         if let Some(workload) = &self.plan.scenario.workload.net {
             self.measure_link(&boards, workload, result)?;
         }
-        self.count(result);
         Ok(())
     }
 
@@ -137,6 +140,7 @@ impl Stage<'_> {
         let deadline = Instant::now() + Duration::from_millis(500);
         loop {
             match (self.live.failure(), &error) {
+                (_, WorkloadError::Interrupted) => return error,
                 (Some(failure), _) => return failure.into(),
                 (None, WorkloadError::File { .. } | WorkloadError::TooLarge { .. }) => return error,
                 (None, _) if Instant::now() >= deadline => return error,
@@ -149,6 +153,9 @@ impl Stage<'_> {
     }
 
     fn healthy(&self) -> Result<(), WorkloadError> {
+        if self.plan.interrupted.load(Ordering::Relaxed) {
+            return Err(WorkloadError::Interrupted);
+        }
         self.live.failure().map_or(Ok(()), |failure| Err(failure.into()))
     }
 
@@ -214,6 +221,7 @@ impl Stage<'_> {
             let start = Instant::now();
             disk::read_stream(&mut disk, bytes, &mut copy, &mut watch, |done| step.reach(done))?;
             finish(step, "file.read", bytes, start, result);
+            counters::tally(self.live, result);
 
             let expected = source.digest();
             result.checks.push(Check::equal("SHA-256, read back from the disk", &expected, &copy.digest()));
@@ -259,7 +267,8 @@ impl Stage<'_> {
         let mut copy = Hashing::new(io::sink()).reporting(move |done| shown.reach(done));
         let mut watch = Watch::new("sending the file", &healthy);
         let start = Instant::now();
-        let arrived = link::transfer(a, b, &mut source, &mut copy, SEED, &mut watch)?;
+        let tally = || counters::tally(self.live, result);
+        let arrived = link::transfer(a, b, &mut source, &mut copy, SEED, &mut watch, tally)?;
         let digests = (source.digest(), copy.digest());
         if let Ok(step) = Rc::try_unwrap(step) {
             finish(step, "file.tcp", arrived, start, result);
@@ -313,6 +322,7 @@ impl Stage<'_> {
                 result.stages.extend(stages.map(|stages| stages.stages(&name)));
                 step.finish(&summary(&measured));
             }
+            counters::tally(self.live, result);
             return Ok(());
         }
         Err(WorkloadError::Needs("a disk for [workload.blk], and no board has one"))
@@ -339,36 +349,8 @@ impl Stage<'_> {
         let share = meter.share().map_err(WorkloadError::Meter)?;
         conclude("net.pingpong.64", "round trips/s", &measured, Some(share), result);
         step.finish(&summary(&measured));
+        counters::tally(self.live, result);
         Ok(())
-    }
-
-    /// What the devices counted, as the base reads it from their registers.
-    fn count(&self, result: &mut RunResult) {
-        for handle in self.live.boards() {
-            let read = |offset| u64::from(handle.bond().read32(offset));
-            let of_board = [
-                ("unsupported_requests", board::BASE + board::UNSUPPORTED_REQUESTS),
-                ("dma_faults", board::BASE + board::DMA_FAULTS),
-                ("expired_reads", mailbox::BASE + mailbox::EXPIRED_READS),
-                ("expired_writes", mailbox::BASE + mailbox::EXPIRED_WRITES),
-            ];
-            let counters = of_board.map(|(name, offset)| (name.to_owned(), read(offset)));
-            result.counters.insert(handle.name.clone(), counters.into());
-            for queue in 0..queues::COUNT {
-                let at = |register| queues::BASE + queue * queues::STRIDE + register;
-                let of_queue = [
-                    ("forwarded", queues::FORWARDED),
-                    ("retired", queues::RETIRED),
-                    ("stalls", queues::STALLS),
-                    ("doorbells", queues::DOORBELLS),
-                    ("interrupts", queues::INTERRUPTS),
-                ];
-                let counters = of_queue.map(|(name, register)| (name.to_owned(), read(at(register))));
-                if counters.iter().any(|(_, count)| *count > 0) {
-                    result.counters.insert(format!("{}/{queue}", handle.name), counters.into());
-                }
-            }
-        }
     }
 }
 
@@ -409,46 +391,5 @@ fn position(extent: Extent, done: u64, elapsed: Duration) -> u64 {
     match extent {
         Extent::Count(_) => done,
         Extent::Time(_) => elapsed.as_millis() as u64,
-    }
-}
-
-/// The scenario's faults: a thread that kills back ends when their time has come. Dropping it calls off those to come.
-struct Faults {
-    call_off: std::sync::mpsc::Sender<()>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Faults {
-    fn plan(scenario: &Scenario, live: &Live) -> Self {
-        let start = Instant::now();
-        let pid_of = |wanted: BackEnd| {
-            live.back_ends().find(|(which, _)| **which == wanted).map(|(_, process)| process.pid())
-        };
-        let mut times: Vec<(Duration, Option<u32>)> =
-            scenario.faults.iter().map(|fault| (fault.after, pid_of(fault.kill))).collect();
-        times.sort();
-        let (call_off, called_off) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            for (after, pid) in times {
-                let left = after.saturating_sub(start.elapsed());
-                if called_off.recv_timeout(left) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                    return;
-                }
-                let pid = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
-                // The child is waited for only after this thread has ended, so the pid is still its own.
-                pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
-            }
-        });
-        Self { call_off, thread: Some(thread) }
-    }
-}
-
-impl Drop for Faults {
-    fn drop(&mut self) {
-        // Fails only when every fault has happened.
-        let _ = self.call_off.send(());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }

@@ -201,7 +201,8 @@ pub fn stream<T: BoardTransport>(
     Ok(Streamed { frames: arrived, elapsed: start.elapsed() })
 }
 
-/// Sends all that `from` yields by TCP from `a` to `b`, which writes it to `to`. Returns the number of bytes that arrived.
+/// Sends all that `from` yields by TCP from `a` to `b`, which writes it to `to`, and calls `at_end` while both cards are still driven.
+/// Returns the number of bytes that arrived.
 ///
 /// # Errors
 /// [`WorkloadError`].
@@ -212,6 +213,7 @@ pub fn transfer<T: BoardTransport>(
     to: impl Write,
     seed: u64,
     watch: &mut Watch<'_>,
+    at_end: impl FnOnce(),
 ) -> Result<u64, WorkloadError> {
     let mut sender = Host::new(a, NETWORK[0], 24, seed);
     let mut receiver = Host::new(b, NETWORK[1], 24, seed + 1);
@@ -231,6 +233,7 @@ pub fn transfer<T: BoardTransport>(
             receiver.poll()?;
         }
         if let (Progress::Done(_), Progress::Done(bytes)) = (sent, received) {
+            at_end();
             return Ok(bytes);
         }
         let arrived = counted.replace(0);

@@ -3,8 +3,10 @@
 //! [`demonstration`] is the flow that `bmhive demo` and `bmhive run` carry out; [`disk`] and [`link`] are its parts, generic over
 //! the driver's transport so that a bench can run them with and without an IO-Bond.
 
+mod counters;
 pub mod demonstration;
 pub mod disk;
+mod faults;
 pub mod file;
 pub mod link;
 
@@ -74,6 +76,9 @@ pub enum WorkloadError {
     /// A process's share of the processors could not be read.
     #[error("cannot read processor times: {0}")]
     Meter(std::io::Error),
+    /// The run was to end early.
+    #[error("interrupted")]
+    Interrupted,
     /// The queue engine met an error in a bench.
     #[error("the queue engine stopped: {0}")]
     Engine(String),

@@ -4,7 +4,7 @@
 //! the control thread carries it out before the access is answered. Every offset, width and value is the board's, hence hostile:
 //! what no field decodes reads zero, is ignored, and is counted.
 
-mod common;
+mod common_configuration;
 pub mod config_image;
 pub mod queue;
 pub mod status;
@@ -119,7 +119,9 @@ impl Function {
     /// Answers a read of `width` bytes at `offset` in the BAR.
     pub fn read(&mut self, offset: u32, width: u8) -> u32 {
         let value = match offset {
-            COMMON..COMMON_END => common::field(offset - COMMON, width).map(|field| self.read_common(field)),
+            COMMON..COMMON_END => {
+                common_configuration::field(offset - COMMON, width).map(|field| self.read_common(field))
+            }
             DEVICE..DEVICE_END => self.read_device(offset - DEVICE, width),
             _ => None,
         };
@@ -132,7 +134,7 @@ impl Function {
     /// Takes a write of `width` bytes at `offset` in the BAR. No field of device configuration that is offered can be written.
     pub fn write(&mut self, offset: u32, width: u8, value: u32) -> Effect {
         match offset {
-            COMMON..COMMON_END => match common::field(offset - COMMON, width) {
+            COMMON..COMMON_END => match common_configuration::field(offset - COMMON, width) {
                 Some(field) => self.write_common(field, value),
                 None => self.refuse(),
             },

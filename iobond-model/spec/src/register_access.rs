@@ -107,8 +107,12 @@ mod tests {
         let tail = offsets::queues::BASE + 63 * offsets::queues::STRIDE + offsets::queues::TAIL;
         registers.queues()[63].tail().write(|r| r.set_index(0x1234));
         assert_eq!(over.0.0.get(), (tail, 0x1234));
-        assert_eq!(encode(registers.mailbox().request().read()), offsets::mailbox::BASE + offsets::mailbox::REQUEST);
-        let word = offsets::functions::BASE + 2 * offsets::functions::STRIDE + offsets::functions::CONFIG + 4 * 3;
+        assert_eq!(
+            encode(registers.mailbox().request().read()),
+            offsets::mailbox::BASE + offsets::mailbox::REQUEST
+        );
+        let word =
+            offsets::functions::BASE + 2 * offsets::functions::STRIDE + offsets::functions::CONFIG + 4 * 3;
         registers.functions()[2].config()[3].write(|r| r.set_value(7));
         assert_eq!(over.0.0.get(), (word, 7));
     }

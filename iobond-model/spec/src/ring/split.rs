@@ -28,7 +28,9 @@ pub const AVAIL_ALIGN: u64 = 2;
 pub const USED_ALIGN: u64 = 4;
 
 /// `struct virtq_desc` (virtio 1.3, 2.7.5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct Descriptor {
     /// Address of the buffer, in the memory of whoever made it available.
@@ -42,7 +44,9 @@ pub struct Descriptor {
 }
 
 /// `struct virtq_used_elem` (virtio 1.3, 2.7.8).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct UsedElement {
     /// Index of the head of the used chain.

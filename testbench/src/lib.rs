@@ -6,7 +6,7 @@
 //! * [`result`] is what a run found, in one schema for every world;
 //! * [`report`] shows a result on the terminal, as a page, and beside another one;
 //! * [`world`] is what carries a scenario, [`workload`] what is done in it;
-//! * [`bench`] measures parts beside a baseline;
+//! * [`mod@bench`] measures parts beside a baseline;
 //! * [`command`] is `bmhive`.
 //!
 //! Left out: IO-Bond itself (crate `iobond-model`), its base side (`bm-hypervisor`) and the devices' back ends

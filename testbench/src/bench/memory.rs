@@ -10,7 +10,7 @@ const BOARDS: u64 = 4;
 /// What a board may cost, in bytes.
 const BUDGET: f64 = (16 << 20) as f64;
 
-/// Runs the bench: anonymous memory of this process that [`BOARDS`] boards add, and the part of their pools that is not slots.
+/// Runs the bench: anonymous memory of this process that four boards add, and the part of their pools that is not slots.
 ///
 /// # Errors
 /// [`WorkloadError`].

@@ -8,7 +8,7 @@ use crate::scenario::Scenario;
 /// Where the demonstration leaves its results.
 const OUTPUT: &str = "target/bmhive/demo";
 
-/// Run the demonstration: two boards, a disk each, and a switch between them [default]
+/// Run the demonstration: two boards, a disk each, and a switch between them (the default command)
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// File to write to a disk and send between the boards; this executable when not given

@@ -17,6 +17,7 @@ use rig::{
     toml::{blk, board, kill, net, server},
 };
 use rustix::process::Signal;
+use testbench::result::RunResult;
 
 /// When a back end is killed: the work has begun by then.
 const AFTER: Duration = Duration::from_millis(300);
@@ -111,34 +112,73 @@ fn a_back_end_that_does_not_come_up_is_named_with_its_reason() {
     assert!(home.leftovers().is_empty());
 }
 
-/// `bmhive` is sent `signal` while its back ends work; neither it nor they are there any more shortly afterwards.
-fn ends_by(signal: Signal) -> (Home, Ended) {
+/// `bmhive` is sent `signals` while its back ends work; neither it nor they are there any more shortly afterwards.
+fn ends_by(signals: &[Signal]) -> (Home, Ended) {
     let home = Home::new();
     home.random_file("file", 1000, 4);
     let mut run = home.start_run(&two_boards("threads", LONG_READS));
     let back_ends = run.await_back_ends(3);
     std::thread::sleep(AFTER);
     assert_eq!(home.back_ends(), back_ends, "the run ended by itself");
-    run.signal(signal);
+    signals.iter().for_each(|signal| run.signal(*signal));
     let ended = run.finish();
     home.await_quiet();
     assert!(ended.took < AFTER + NOTICE, "{ended:#?}");
+    assert!(!home.out().join("result.json").exists());
     (home, ended)
 }
 
 #[test]
 fn back_ends_die_with_a_bmhive_that_is_killed() {
-    let (_, ended) = ends_by(Signal::KILL);
+    let (_, ended) = ends_by(&[Signal::KILL]);
     assert_eq!(ended.signal, Some(9), "{ended:#?}");
 }
 
 #[test]
 fn an_interrupted_bmhive_takes_everything_with_it() {
     for signal in [Signal::TERM, Signal::INT] {
-        let (_, ended) = ends_by(signal);
-        assert!(
-            ended.signal == Some(signal.as_raw()) || ended.code.is_some_and(|code| code != 0),
-            "{ended:#?}"
-        );
+        let (home, ended) = ends_by(&[signal]);
+        assert_eq!(ended.complaint(), "error: interrupted");
+        assert!(home.leftovers().is_empty(), "{:?}", home.leftovers());
     }
+}
+
+/// The second signal does not wait for the run to end in order; its back ends end all the same.
+#[test]
+fn a_bmhive_that_is_interrupted_twice_ends_at_once() {
+    let (_, ended) = ends_by(&[Signal::INT, Signal::TERM]);
+    assert!(matches!(ended.code, Some(1 | 130)), "{ended:#?}");
+}
+
+/// While back ends start, too: whatever the moment, nothing is left.
+#[test]
+fn a_bmhive_that_is_interrupted_while_it_starts_leaves_nothing() {
+    for milliseconds in (0..40).step_by(5) {
+        let home = Home::new();
+        home.random_file("file", 1000, 5);
+        let run = home.start_run(&two_boards("inline", LONG_READS));
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        run.signal(Signal::TERM);
+        let ended = run.finish();
+        // Before it listens for signals, it has nothing to clean up.
+        assert!(ended.code == Some(1) || ended.signal == Some(Signal::TERM.as_raw()), "{ended:#?}");
+        home.await_quiet();
+        assert!(home.leftovers().is_empty(), "after {milliseconds} ms: {:?}", home.leftovers());
+    }
+}
+
+#[test]
+fn a_fault_that_comes_too_late_is_said() {
+    let home = Home::new();
+    home.random_file("file", 1000, 6);
+    let disk = board("only", &[blk("size_mib = 1")]) + "[workload]\nfile = \"file\"\n";
+    let ended = home.run(&(server("inline") + &disk + &kill("only.0", 600_000)));
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:#?}");
+    assert!(ended.took < NOTICE, "it waited for the fault");
+    let result = RunResult::read(&home.out()).unwrap();
+    assert!(
+        result.notes.iter().any(|note| note.contains("600s") && note.contains("did not happen")),
+        "{result:#?}"
+    );
+    home.await_quiet();
 }

@@ -12,7 +12,17 @@ use rig::{
     seat::{DEADLINE, Disk, Seat, Transport, World, boards, prove},
     toml::{blk, board, net},
 };
-use testbench::board::{bus::Bus, net::Net, pci, queue::RingOptions};
+use testbench::{
+    board::{
+        blk::{BlkError, SECTOR},
+        bus::Bus,
+        net::Net,
+        pci,
+        queue::RingOptions,
+        transport::{BoardTransport, TransportError, message_data},
+    },
+    scenario::BackEnd,
+};
 use vm_memory::{Bytes, GuestAddress};
 
 /// How long late writes are waited for.
@@ -30,8 +40,8 @@ fn start_reads(disk: &mut Disk) {
     disk.kick();
 }
 
-/// Asserts that nobody writes to the board's memory any more.
-fn memory_is_left_alone(seat: &Seat) {
+/// Whether anybody writes to the board's memory.
+fn memory_changes(seat: &Seat) -> bool {
     let snapshot = || {
         let mut bytes = vec![0; 32 << 20];
         seat.bus.memory().read_slice(&mut bytes, GuestAddress(0)).unwrap();
@@ -42,7 +52,11 @@ fn memory_is_left_alone(seat: &Seat) {
     while start.elapsed() < AFTERMATH {
         seat.bus.relax();
     }
-    assert!(snapshot() == before, "something was written to the board's memory after a reset");
+    snapshot() != before
+}
+
+fn memory_is_left_alone(seat: &Seat) {
+    assert!(!memory_changes(seat), "something was written to the board's memory after a reset");
 }
 
 /// Fills the disk, so that a late read would be seen.
@@ -61,6 +75,11 @@ fn a_driver_that_resets_its_disk_in_flight_hears_no_more_of_it() {
         let disk = board("board", &[blk("size_mib = 4")]);
         let world = World::start(&format!("[server]\nname = \"resets\"\nexecution = {execution:?}\n{disk}"));
         let seat = filled(&world);
+        if execution == "inline" {
+            let mut untouched = seat.disk(0, RingOptions::default());
+            start_reads(&mut untouched);
+            assert!(memory_changes(&seat), "reads that nothing stops arrive");
+        }
         for turn in 0..6 {
             let mut disk = seat.disk(0, RingOptions::default());
             start_reads(&mut disk);
@@ -178,4 +197,40 @@ fn no_access_ever_expired() {
     let read = |register| world.bond(0).read32(mailbox::BASE + register);
     assert_eq!([mailbox::EXPIRED_READS, mailbox::EXPIRED_WRITES, mailbox::LATE_ANSWERS].map(read), [0; 3]);
     assert!(world.live.boards()[0].statistics().mailbox.reads > 100);
+}
+
+#[test]
+fn a_back_end_that_dies_takes_its_function_and_nothing_else() {
+    let disks = |number: usize| vec![blk("size_mib = 1"); number];
+    let mut world = boards(&[board("left", &disks(2)), board("right", &disks(1))]);
+    let (left, right) = (world.seat(0), world.seat(1));
+    let (mut dead, mut sibling) =
+        (left.disk(0, RingOptions::default()), left.disk(1, RingOptions::default()));
+    let mut neighbour = right.disk(0, RingOptions::default());
+    prove(&mut dead, 1);
+    let told = left.bus.messages(message_data(left.functions[0].id, 0));
+
+    dead.submit_read(0, vec![0; SECTOR]).unwrap();
+    world.live.kill(BackEnd::Disk { board: 0, function: 0 });
+    dead.kick();
+
+    world.await_statistics(0, 0, |function| function.needs_reset == 1 && function.running_queues == 0);
+    let failure = world.live.failure().unwrap().to_string();
+    assert!(
+        failure.contains("board left") && failure.contains("0.0.sock") && failure.contains("died"),
+        "{failure}"
+    );
+    assert!(matches!(dead.transport().check(), Err(TransportError::NeedsReset { .. })));
+    assert_eq!(left.bus.messages(message_data(left.functions[0].id, 0)), told + 1);
+    prove(&mut sibling, 2);
+    prove(&mut neighbour, 3);
+    drop(dead);
+    // It does not come back by itself, and says so.
+    let again: Result<Disk, _> = Disk::new(left.transport(0), &left.memory, RingOptions::default());
+    assert!(
+        matches!(again, Err(BlkError::Transport(TransportError::NeedsReset { .. }))),
+        "{:?}",
+        again.err()
+    );
+    prove(&mut sibling, 4);
 }

@@ -30,6 +30,16 @@ pub enum Verdict {
     Refuse(Vec<Code>),
 }
 
+impl Verdict {
+    /// Why the chain stops the queue, if it does.
+    pub fn reasons(&self) -> &[Code] {
+        match self {
+            Self::Forward(_) => &[],
+            Self::Refuse(reasons) => reasons,
+        }
+    }
+}
+
 /// Whether slots and shadow table can ever hold a chain of buffers of these lengths: as a chain, or as a table in a slot of its
 /// own.
 pub fn fits(context: &Context, lengths: impl Iterator<Item = u32>) -> bool {
@@ -82,10 +92,12 @@ impl Oracle {
             return Verdict::Refuse(vec![Code::BadHead]);
         }
         // virtio 1.3, 2.7.5.2: no loops; 2.7.5.3.1: no nested tables, and `next` stays inside of its table. virtio-queue breaks
-        // the chain off: its last descriptor still says that there is a next one.
+        // the chain off: its last descriptor still says that there is a next one. It also does where the bytes of a chain pass
+        // 2^32 (2.7.5.2), and does not see what stands behind; IO-Bond walks on and objects to that, or to the length.
         if descriptors.last().is_none_or(Foreign::has_next) {
             reasons.extend([
                 Code::BadNext,
+                Code::BadOrder,
                 Code::ChainTooLong,
                 Code::BadIndirect,
                 Code::ZeroLength,

@@ -1,4 +1,18 @@
-//! The IO-Bond as code.
+//! The IO-Bond as code: what sits between a compute board, which sees virtio PCI functions, and its base server, which sees
+//! registers and shadow vrings in its own memory.
+//!
+//! * [`front_end`]: a function as the board sees it, configuration space, BAR, MSI-X;
+//! * [`mailbox`]: board accesses that the base has to answer;
+//! * [`shadow`]: the queue engine, guest ring to shadow vring and back;
+//! * [`fabric`] and [`windows`]: the engine's only way out, and the gates in it;
+//! * [`device`]: one IO-Bond put together, with its register file;
+//! * [`live`]: the world of wall-clock time and memory maps.
+//!
+//! All but [`live`] is pure: no clock, no threads, no memory of anybody's. Time is an argument or the fabric's, and whatever has
+//! to happen outside is handed out as an [`device::Effect`].
+//!
+//! Left out: the base's side (crate `bm-hypervisor`), back ends (crate `vhost-backends`), packed rings, limits on rates, and a
+//! world of virtual time. There are no sockets and no files here, apart from mapping what the base hands over.
 
 pub mod device;
 pub mod fabric;

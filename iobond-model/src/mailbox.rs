@@ -181,12 +181,9 @@ impl Mailbox {
         room
     }
 
-    /// Tells the base that `function` was reset. A reset that is the last to wait of the function stands for both; the one at
-    /// the head may be under way at the base, so it does not count.
+    /// Tells the base that `function` was reset. A reset that is the last to wait of the function stands for both.
     pub fn reset(&mut self, now: u64, function: FunctionId) {
-        let mut waiting = self.fifo.iter().skip(1).map(|waiting| &waiting.request);
-        let last = waiting.rfind(|request| request.access.function == function);
-        if last.is_none_or(|request| request.kind != Kind::Reset) {
+        if !ends_in_reset(&self.fifo, function) {
             self.submit(now, Kind::Reset, Access { function, offset: 0, width: 0 }, 0);
         }
     }
@@ -224,6 +221,12 @@ impl Mailbox {
                 false => Action::Keep,
             };
             match action {
+                // What stood between two resets of a function may be gone now; then one of them says it all.
+                Action::Keep if waiting.request.kind == Kind::Reset => {
+                    if !ends_in_reset(&self.fifo, waiting.request.access.function) {
+                        self.fifo.push_back(waiting);
+                    }
+                }
                 Action::Keep => self.fifo.push_back(waiting),
                 ended => self.perform(ended, waiting.ticket, ALL_ONES),
             }
@@ -254,6 +257,14 @@ impl Mailbox {
         let at = self.completed.iter().position(|&(completed, _)| completed == ticket)?;
         Some(self.completed.swap_remove(at).1)
     }
+}
+
+/// Whether the last that waits of `function` is a reset. The request that stands may be under way at the base, so it does not
+/// count.
+fn ends_in_reset(fifo: &VecDeque<Waiting>, function: FunctionId) -> bool {
+    let mut waiting = fifo.iter().skip(1).map(|waiting| &waiting.request);
+    let last = waiting.rfind(|request| request.access.function == function);
+    last.is_some_and(|request| request.kind == Kind::Reset)
 }
 
 #[cfg(test)]
@@ -304,6 +315,18 @@ mod tests {
         mailbox.reset(0, function);
         let kinds: Vec<_> = mailbox.fifo.iter().map(|waiting| waiting.request.kind).collect();
         assert_eq!(kinds, [Kind::Write, Kind::Reset, Kind::Write, Kind::Reset]);
+    }
+
+    /// write, reset, write, reset ... and a base that never answers: after the deadlines there is room again.
+    #[test]
+    fn resets_never_fill_the_mailbox_for_good() {
+        let (mut mailbox, function) = (Mailbox::new(100), FunctionId::new(0).unwrap());
+        while mailbox.write(0, access(0), 1) {
+            mailbox.reset(0, function);
+        }
+        mailbox.expire(100);
+        assert!(mailbox.len() <= 2, "{} requests are left", mailbox.len());
+        assert!(mailbox.write(100, access(0), 1));
     }
 
     #[test]

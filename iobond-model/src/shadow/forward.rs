@@ -79,6 +79,7 @@ impl Queue {
                 progress.more = true;
                 return Ok(progress);
             }
+            pending = pending.min(BOUND - progress.chains);
             progress.chains += self.burst(fabric, pending, head_at).await?;
         }
     }

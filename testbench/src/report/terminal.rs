@@ -22,6 +22,10 @@ pub fn render(result: &RunResult, colour: bool) -> String {
             let _ = write!(out, "\n{}\n{body}", paint.bold(title));
         }
     };
+    for board in &result.boards {
+        let functions = board.functions.iter().map(|function| function.trim_end()).collect::<Vec<_>>();
+        section(&format!("What {} finds on its PCIe bus", board.name), functions.join("\n\n") + "\n");
+    }
     section("Checks", checks(&result.checks, paint));
     section("Figures", figures(&result.figures));
     section("Latencies", latencies(&result.latencies));

@@ -37,6 +37,10 @@ const SERIAL_LENGTH: usize = 20;
 /// Most queues of a disk and queue pairs of a network card: what the back ends of this workspace serve.
 const MAX_QUEUES: u16 = 16;
 const MAX_QUEUE_PAIRS: u16 = 8;
+/// Least ring offered: what the rings of the board's drivers take ([`crate::board::net::Net`] has 256 entries).
+const LEAST_RING: u32 = 256;
+/// Largest ring offered: what the back ends of a scenario take.
+const MOST_RING: u32 = 1024;
 /// Ports of the switch.
 const MAX_PORTS: usize = 16;
 
@@ -124,7 +128,7 @@ fn check_board(board: document::Board, directory: &Path, path: &KeyPath) -> Chec
 }
 
 fn check_function(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Function> {
-    power_of_two(&path.key("queue_size"), function.queue_size.into(), 2, iobond_spec::MAX_RING.into())?;
+    power_of_two(&path.key("queue_size"), function.queue_size.into(), LEAST_RING, MOST_RING)?;
     power_of_two(&path.key("slot_size"), function.slot_size, 64, 65536)?;
     within(&path.key("slots"), function.slots, 16, u16::MAX, "slots")?;
     let queue_size = function.queue_size;

@@ -26,7 +26,7 @@
 //! mac = "52:54:00:10:0b:00"      # unicast, unique
 //! queue_pairs = 1                # 1 to 8; at most 16 net functions in all
 //! # and for either kind:
-//! queue_size = 256               # largest ring offered, a power of two, 2 to 32768
+//! queue_size = 256               # largest ring offered, a power of two, 256 to 1024
 //! slot_size = 4096               # bytes in a slot, a power of two, 64 to 65536
 //! slots = 1024                   # slots per queue, 16 to 65535
 //!

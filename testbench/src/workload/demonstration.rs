@@ -159,14 +159,13 @@ impl Stage<'_> {
         self.live.failure().map_or(Ok(()), |failure| Err(failure.into()))
     }
 
-    /// The first two boards that have what `pick` looks for.
+    /// Has every board look for its functions.
     fn find_functions(&self, result: &mut RunResult) -> Result<Vec<Found>, WorkloadError> {
         let mut boards = Vec::new();
         for board in self.live.boards() {
             let memory = DmaMemory::new(board.bond().board_memory())?;
             let functions = pci::enumerate(&*board.bus)?;
             let shown: Vec<String> = functions.iter().map(ToString::to_string).collect();
-            self.plan.progress.say(&format!("{} finds on its PCIe bus\n{}", board.name, shown.join("\n")));
             result.boards.push(BoardRecord { name: board.name.clone(), functions: shown });
             boards.push(Found { bus: Rc::clone(&board.bus), memory, functions });
         }

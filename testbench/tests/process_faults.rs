@@ -182,3 +182,18 @@ fn a_fault_that_comes_too_late_is_said() {
     );
     home.await_quiet();
 }
+
+/// A request of 64 KiB takes more slots of 64 bytes than a shadow vring has descriptors: it can never go.
+#[test]
+fn a_queue_that_io_bond_stops_is_named_with_its_reason() {
+    let home = Home::new();
+    home.random_file("file", 100_000, 7);
+    let disk = board("only", &[blk("size_mib = 1\nslot_size = 64\nslots = 2000")]);
+    let ended = home.run(&(server("inline") + &disk + "[workload]\nfile = \"file\"\n"));
+    for said in ["only", "queue 0", "ChainTooLong"] {
+        assert!(ended.complaint().contains(said), "{said:?} is missing in {ended:#?}");
+    }
+    assert!(ended.took < NOTICE, "it took {:?}", ended.took);
+    home.await_quiet();
+    assert!(home.leftovers().is_empty());
+}

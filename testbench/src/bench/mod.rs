@@ -63,10 +63,21 @@ impl Duel {
         Ok(duel)
     }
 
+    /// Every value times `factor`, as from packets to bytes.
+    fn scaled(mut self, factor: f64) -> Self {
+        self.values.iter_mut().chain(&mut self.baselines).for_each(|value| *value *= factor);
+        self
+    }
+
+    /// The median round, without its baseline.
+    fn alone(mut self, name: &str, unit: &str) -> Figure {
+        Figure::new(name, median(&mut self.values), unit, Some(median(&mut self.shares)))
+    }
+
+    /// The median round beside the median round of the baseline.
     fn figure(mut self, name: &str, unit: &str, baseline: &str) -> Figure {
-        let share = median(&mut self.shares);
-        Figure::new(name, median(&mut self.values), unit, Some(share))
-            .beside(baseline, median(&mut self.baselines))
+        let baseline_value = median(&mut self.baselines);
+        self.alone(name, unit).beside(baseline, baseline_value)
     }
 }
 

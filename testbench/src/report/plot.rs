@@ -105,7 +105,7 @@ pub(super) fn distributions(latencies: &[Latency]) -> Result<String, PlotError> 
             .margin(12)
             .margin_right(40)
             .x_label_area_size(30)
-            .y_label_area_size(76)
+            .y_label_area_size(92)
             .build_cartesian_2d(time_axis(latencies).log_scale(), 0.0..steps)?;
         let axis = ("sans-serif", TEXT).into_font().color(&MUTED);
         chart

@@ -13,7 +13,7 @@ use std::{collections::HashMap, fs, path::PathBuf, time::Instant};
 use iobond_spec::offsets::queues;
 use rig::{
     home::{Home, random_bytes},
-    seat::{DEADLINE, Disk, World, boards, prove},
+    seat::{DEADLINE, Disk, World, boards, boards_on, prove},
     toml::{blk, board},
 };
 use testbench::{
@@ -181,7 +181,7 @@ fn sixty_four_requests_in_flight_with_every_choice_of_ring_features() {
 #[test]
 fn a_base_on_a_thread_of_its_own_carries_the_same() {
     let disk = board("board", &[blk("size_mib = 4")]);
-    let world = World::start(&format!("[server]\nname = \"threads\"\nexecution = \"threads\"\n{disk}"));
+    let world = boards_on("threads", &[disk]);
     let seat = world.seat(0);
     for options in [RingOptions::default(), RingOptions::POLLED] {
         fill_and_compare(&mut seat.disk(0, options), 64, 4096, MIB, 1);

@@ -21,7 +21,7 @@ use iobond_spec::{
 use rig::{
     by_hand::{Areas, ByHand, SIZE, descriptor},
     home::random_bytes,
-    seat::{DEADLINE, Seat, World, boards, prove},
+    seat::{DEADLINE, Seat, World, boards_on, prove},
     toml::{blk, board, net},
 };
 use testbench::board::{
@@ -119,9 +119,9 @@ fn offer_table(hand: &mut ByHand, inner: u16, bytes: u32, outer: u16) {
 }
 
 /// A board with a victim of two queues and a sibling, beside a board with a neighbour.
-fn victim_and_neighbours() -> World {
+fn victim_and_neighbours(execution: &str) -> World {
     let left = board("left", &[blk("size_mib = 1\nqueues = 2"), blk("size_mib = 1")]);
-    boards(&[left, board("right", &[blk("size_mib = 1")])])
+    boards_on(execution, &[left, board("right", &[blk("size_mib = 1")])])
 }
 
 /// Reads a sector by a queue that has just the one request.
@@ -143,7 +143,11 @@ fn reads(queue: &mut Queue<16>, transport: &mut impl BoardTransport) {
 
 #[test]
 fn a_broken_ring_stops_its_queue_and_nothing_else() {
-    let world = victim_and_neighbours();
+    ["inline", "threads"].into_iter().for_each(broken_rings);
+}
+
+fn broken_rings(execution: &str) {
+    let world = victim_and_neighbours(execution);
     let (left, right) = (world.seat(0), world.seat(1));
     let mut sibling = left.disk(1, RingOptions::default());
     let mut neighbour = right.disk(0, RingOptions::default());
@@ -184,7 +188,7 @@ fn a_broken_ring_stops_its_queue_and_nothing_else() {
 
 #[test]
 fn rings_that_lie_nowhere_are_faults_of_their_board_alone() {
-    let world = victim_and_neighbours();
+    let world = victim_and_neighbours("inline");
     let (left, right) = (world.seat(0), world.seat(1));
     let mut neighbour = right.disk(0, RingOptions::default());
     let faults = || world.bond(0).read32(board_registers::BASE + board_registers::DMA_FAULTS);
@@ -216,7 +220,7 @@ fn rings_that_lie_nowhere_are_faults_of_their_board_alone() {
 
 #[test]
 fn a_ring_that_cannot_be_is_refused_before_it_runs() {
-    let world = victim_and_neighbours();
+    let world = victim_and_neighbours("inline");
     let left = world.seat(0);
     let wrong: [fn(&mut Areas); 3] = [|at| at.desc += 8, |at| at.avail += 1, |at| at.used += 2];
     for (turn, misalign) in (1..).zip(wrong) {
@@ -248,7 +252,7 @@ fn writes_that_are_out_of_place_are_refused_and_change_nothing() {
         (0x20, 4, 0),           // queue_desc
         (0x30, 4, 0xFFFF_F000), // queue_device
     ];
-    let world = victim_and_neighbours();
+    let world = victim_and_neighbours("inline");
     let left = world.seat(0);
     let mut disk = left.disk(0, RingOptions::default());
     prove(&mut disk, 1);
@@ -301,13 +305,18 @@ fn garbage(random: &mut fastrand::Rng, seat: &Seat) {
 fn garbage_in_every_register_harms_nobody_else_and_is_gone_after_a_reset() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x10_B0ED);
     println!("SEED={seed}");
+    garbage_on("inline", seed);
+    garbage_on("threads", seed + 1);
+}
+
+fn garbage_on(execution: &str, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mad = board("mad", &[blk("size_mib = 1\nqueues = 2"), net(0), blk("size_mib = 1")]);
-    let world = boards(&[mad, board("calm", &[blk("size_mib = 1"), net(1)])]);
+    let world = boards_on(execution, &[mad, board("calm", &[blk("size_mib = 1"), net(1)])]);
     let mut seat = world.seat(0);
     let calm = world.seat(1);
     let mut disk = calm.disk(0, RingOptions::default());
-    for round in 0..8 {
+    for round in 0..5 {
         // Drivers come up first, so that there is something to ruin.
         let ruined = (seat.disk(0, RingOptions::default()), seat.net(1, RingOptions::default()));
         for _ in 0..1000 {
@@ -327,14 +336,14 @@ fn garbage_in_every_register_harms_nobody_else_and_is_gone_after_a_reset() {
     let unsupported =
         |board| world.bond(board).read32(board_registers::BASE + board_registers::UNSUPPORTED_REQUESTS);
     assert!(unsupported(0) > 100 && unsupported(1) == 0, "{} and {}", unsupported(0), unsupported(1));
-    assert!(world.await_statistics(0, 0, |_| true).refused_accesses > 100);
+    assert!(world.await_statistics(0, 0, |_| true).refused_accesses > 10);
     assert_eq!(world.await_statistics(1, 0, |_| true).refused_accesses, 0);
 }
 
 /// What a hostile board reaches of the base is what its requests name: the images of others are as they were.
 #[test]
 fn a_neighbours_image_stays_as_it_was() {
-    let world = victim_and_neighbours();
+    let world = victim_and_neighbours("inline");
     let (left, right) = (world.seat(0), world.seat(1));
     let contents = random_bytes(1 << 20, 3);
     let mut neighbour = right.disk(0, RingOptions::default());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use iobond_spec::{offsets::mailbox, register_access::RegisterIo};
 use rig::{
     home::random_bytes,
-    seat::{DEADLINE, Disk, Seat, Transport, World, boards, prove},
+    seat::{DEADLINE, Disk, Seat, Transport, World, boards, boards_on, prove},
     toml::{blk, board, net},
 };
 use testbench::{
@@ -73,7 +73,7 @@ fn filled(world: &World) -> Seat {
 fn a_driver_that_resets_its_disk_in_flight_hears_no_more_of_it() {
     for execution in ["inline", "threads"] {
         let disk = board("board", &[blk("size_mib = 4")]);
-        let world = World::start(&format!("[server]\nname = \"resets\"\nexecution = {execution:?}\n{disk}"));
+        let world = boards_on(execution, &[disk]);
         let seat = filled(&world);
         if execution == "inline" {
             let mut untouched = seat.disk(0, RingOptions::default());

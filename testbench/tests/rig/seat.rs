@@ -158,5 +158,10 @@ pub fn prove(disk: &mut Disk, seed: u64) {
 
 /// A world of boards, given as in a scenario, on one thread and without captures.
 pub fn boards(boards: &[String]) -> World {
-    World::start(&("[server]\nname = \"live\"\nexecution = \"inline\"\n".to_owned() + &boards.concat()))
+    boards_on("inline", boards)
+}
+
+/// The same with an execution of one's own.
+pub fn boards_on(execution: &str, boards: &[String]) -> World {
+    World::start(&format!("[server]\nname = \"live\"\nexecution = {execution:?}\n{}", boards.concat()))
 }

@@ -21,8 +21,8 @@ use testbench::result::RunResult;
 
 /// When a back end is killed: the work has begun by then.
 const AFTER: Duration = Duration::from_millis(300);
-/// How long `bmhive` may take from then until it has told and cleaned up.
-const NOTICE: Duration = Duration::from_secs(4);
+/// How long `bmhive` may take from then until it has told and cleaned up: less than its drivers would wait for an answer (10 s).
+const NOTICE: Duration = Duration::from_secs(9);
 /// Work that nothing but the fault ends in time.
 const LONG_READS: &str = "[workload.blk]\nseconds = 60.0\nqueue_depths = [8]\n";
 const LONG_PING_PONG: &str = "[workload.net]\nseconds = 60.0\n";

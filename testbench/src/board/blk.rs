@@ -208,6 +208,15 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
         self.submit(VIRTIO_BLK_T_OUT, Request { what: "write", sector }, buffer, Vec::new())
     }
 
+    /// Starts committing what was written to stable storage. The device hears of it with [`Blk::kick`].
+    ///
+    /// # Errors
+    /// [`BlkError::Unsupported`] or [`BlkError::Queue`].
+    pub fn submit_flush(&mut self) -> Result<u16, BlkError> {
+        self.need(VIRTIO_BLK_F_FLUSH, "FLUSH")?;
+        self.submit(VIRTIO_BLK_T_FLUSH, Request { what: "flush", sector: 0 }, Vec::new(), Vec::new())
+    }
+
     /// Whether one more request can be started.
     pub fn has_room(&self) -> bool {
         self.queue.has_room(3)
@@ -261,9 +270,7 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
     /// # Errors
     /// [`BlkError::Unsupported`] or as [`Blk::write`].
     pub fn flush(&mut self) -> Result<(), BlkError> {
-        self.need(VIRTIO_BLK_F_FLUSH, "FLUSH")?;
-        let token =
-            self.submit(VIRTIO_BLK_T_FLUSH, Request { what: "flush", sector: 0 }, Vec::new(), Vec::new())?;
+        let token = self.submit_flush()?;
         self.wait(token).map(drop)
     }
 

@@ -35,7 +35,7 @@ use crate::{
     report::progress::{Progress, Unit},
     result::{BoardRecord, Check, Figure, RunResult},
     scenario::{BlkWorkload, Device, Extent, NetWorkload, Scenario},
-    world::{Live, LiveBus},
+    world::{Live, LiveBus, LiveError},
 };
 
 /// Seed of everything random in a demonstration: places on the disk, TCP sequence numbers.
@@ -139,10 +139,16 @@ impl Stage<'_> {
     fn cause_of(&self, error: WorkloadError) -> WorkloadError {
         let deadline = Instant::now() + Duration::from_millis(500);
         loop {
-            match (self.live.failure(), &error) {
+            match (self.broken(), &error) {
                 (_, WorkloadError::Interrupted) => return error,
                 (Some(failure), _) => return failure.into(),
-                (None, WorkloadError::File { .. } | WorkloadError::TooLarge { .. }) => return error,
+                // These have causes of their own.
+                (
+                    None,
+                    WorkloadError::File { .. } | WorkloadError::TooLarge { .. } | WorkloadError::Needs(_),
+                ) => {
+                    return error;
+                }
                 (None, _) if Instant::now() >= deadline => return error,
                 // In the inline world nothing goes on unless somebody lends it the processor.
                 (None, _) => self.live.boards().iter().for_each(|board| {
@@ -152,11 +158,16 @@ impl Stage<'_> {
         }
     }
 
+    /// What keeps the world from going on.
+    fn broken(&self) -> Option<LiveError> {
+        self.live.failure().or_else(|| self.live.stopped())
+    }
+
     fn healthy(&self) -> Result<(), WorkloadError> {
         if self.plan.interrupted.load(Ordering::Relaxed) {
             return Err(WorkloadError::Interrupted);
         }
-        self.live.failure().map_or(Ok(()), |failure| Err(failure.into()))
+        self.broken().map_or(Ok(()), |failure| Err(failure.into()))
     }
 
     /// Has every board look for its functions.

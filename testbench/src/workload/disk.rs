@@ -85,8 +85,21 @@ pub fn write_stream<T: BoardTransport>(
             disk.relax();
         }
     }
-    disk.flush()?;
+    flush(disk, watch)?;
     Ok(sent)
+}
+
+/// Has the disk commit what was written. The driver's own flush would wait for a back end that is dead.
+fn flush<T: BoardTransport>(disk: &mut Blk<T>, watch: &mut Watch<'_>) -> Result<(), WorkloadError> {
+    disk.submit_flush()?;
+    disk.kick();
+    let mut outcome = None;
+    while outcome.is_none() {
+        disk.poll_completions(|completion| outcome = Some(completion.outcome))?;
+        watch.look(outcome.is_some())?;
+        disk.relax();
+    }
+    Ok(outcome.unwrap_or(Ok(()))?)
 }
 
 /// Reads `bytes` bytes from sector 0 on, in order, into `to`.

@@ -31,6 +31,9 @@ use crate::{
 /// to wait for a processor, and a driver that is told all ones gives up.
 const MAILBOX_DEADLINE_US: u32 = 5_000_000;
 
+/// `DEVICE_NEEDS_RESET` of the device status (virtio 1.3, 2.1).
+const NEEDS_RESET: u8 = 0x40;
+
 /// A world that did not come up, or that broke.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
@@ -63,6 +66,20 @@ pub enum LiveError {
         board: String,
         /// Why.
         reason: Arc<bm_hypervisor::Error>,
+    },
+    /// A queue was stopped.
+    #[error(
+        "board {board}, function {function}, queue {queue}: IO-Bond stopped it ({reason}); are slot_size and slots large enough?"
+    )]
+    Stopped {
+        /// The board.
+        board: String,
+        /// The function's number on it.
+        function: usize,
+        /// The queue's index in the function.
+        queue: u16,
+        /// `queues[n].state.error`.
+        reason: String,
     },
     /// No thread for the base.
     #[error("cannot start the base core's thread: {0}")]
@@ -168,6 +185,17 @@ impl Live {
         self.boards.iter().find_map(|board| {
             let reason = board.control.failure()?;
             Some(LiveError::Hypervisor { board: board.name.clone(), reason })
+        })
+    }
+
+    /// The first function that asks its driver for a reset: IO-Bond stopped one of its queues, which is the driver's fault or that
+    /// of the sizes it was given, and no failure of the base.
+    pub fn stopped(&self) -> Option<LiveError> {
+        self.boards.iter().find_map(|board| {
+            let functions = board.statistics().functions;
+            let stopped = functions.iter().position(|function| function.status & NEEDS_RESET != 0)?;
+            let (queue, reason) = functions[stopped].last_queue_error.clone()?;
+            Some(LiveError::Stopped { board: board.name.clone(), function: stopped, queue, reason })
         })
     }
 

@@ -217,9 +217,10 @@ impl Bond {
     }
 
     fn forward(&self, number: usize) {
-        let data = self.doorbell_data[number].swap(0, Ordering::Relaxed);
-        let doorbell = (data & HAS_DATA != 0).then_some(data as u16);
         self.run(number, |queue, fabric, base| {
+            // Looked at with the queue locked, so that it is this queue's and no predecessor's.
+            let data = self.doorbell_data[number].swap(0, Ordering::Relaxed);
+            let doorbell = (data & HAS_DATA != 0).then_some(data as u16);
             let progress = ready(queue.forward(fabric, doorbell, base.head_address(number)))?;
             if progress.more {
                 self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
@@ -230,8 +231,8 @@ impl Bond {
     }
 
     fn retire(&self, number: usize) {
-        let tail = self.tail_index[number].load(Ordering::Acquire) as u16;
         self.run(number, |queue, fabric, _| {
+            let tail = self.tail_index[number].load(Ordering::Acquire) as u16;
             let progress = ready(queue.retire(fabric, tail))?;
             if progress.more {
                 self.tails.fetch_or(1 << number, Ordering::Relaxed);
@@ -262,7 +263,7 @@ impl Bond {
     ) {
         let interrupt = LastInterrupt::default();
         let result = {
-            let base = self.base.read().unwrap_or_else(PoisonError::into_inner);
+            let base = read(&self.base);
             let mut queue = lock(&self.queues[number]);
             let Some(running) = queue.as_mut() else { return };
             let function = running.context().function;
@@ -320,14 +321,14 @@ impl Bond {
                     base.write_head(number, lock(queue).as_ref().map_or(0, Queue::head));
                 }
             }
-            Effect::Mailbox => write(&self.base).write_mailbox(&device.mailbox_request()),
-            Effect::QueueErrors => write(&self.base).write_queue_errors(device.queue_errors()),
+            Effect::Mailbox => read(&self.base).write_mailbox(&device.mailbox_request()),
+            Effect::QueueErrors => read(&self.base).write_queue_errors(device.queue_errors()),
         }
     }
 
     /// Starts or stops a queue. Whatever was pending for its predecessor is forgotten, and its HEAD is 0 again.
     fn replace(&self, number: usize, queue: Option<Queue>) {
-        let base = write(&self.base);
+        let base = read(&self.base);
         let mut slot = lock(&self.queues[number]);
         self.doorbells.fetch_and(!(1 << number), Ordering::Relaxed);
         self.tails.fetch_and(!(1 << number), Ordering::Relaxed);
@@ -391,6 +392,10 @@ impl Interrupts for LastInterrupt {
 /// and other boards' threads must not go down with it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {

@@ -66,7 +66,7 @@ pub enum WorkloadError {
         capacity: u64,
     },
     /// A file of the host's could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {}: {source}", path.display())]
     File {
         /// The file.
         path: std::path::PathBuf,

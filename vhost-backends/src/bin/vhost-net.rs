@@ -1,5 +1,6 @@
 //! Switches Ethernet between vhost-user ports. See `vhost_backends::net`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,7 +18,8 @@ struct Arguments {
 fn main() -> ExitCode {
     let options = Arguments::parse().options;
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colour = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
     match vhost_backends::net::serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -2,16 +2,15 @@
 
 use iobond_spec::{
     address::{Address, BaseAddr},
-    ring::split::{
-        DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, Descriptor, avail_entry_offset, avail_event_offset,
-    },
+    ring::split::{DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, Descriptor, avail_event_offset},
 };
-use zerocopy::{IntoBytes, little_endian::U16};
+use zerocopy::little_endian::U16;
 
 use super::{
     BURST, Payload, Progress, Queue, QueueError,
     chains::Chain,
     descriptors::{Prefetch, descriptor_address},
+    entries::Entries,
     gather::Segment,
     slots::{NONE, Piece},
 };
@@ -127,9 +126,10 @@ impl Queue {
     ) -> Result<u16, QueueError> {
         let mut heads = [U16::ZERO; BURST];
         let heads = &mut heads[..usize::from(pending).min(BURST)];
-        self.read_avail(fabric, heads).await?;
-
         let guest = &self.context.guest;
+        let available = Entries { ring: guest.avail.into(), size: guest.size, first: self.next_avail };
+        available.read(fabric, heads).await?;
+
         let mut guest_table = Prefetch::new(guest.desc.into(), guest.size.into(), heads.len() as u32);
         let mut done = 0;
         for entry in heads.iter_mut() {
@@ -161,19 +161,6 @@ impl Queue {
             self.counters.bytes_up = self.counters.bytes_up.wrapping_add(len);
         }
         self.payload.clear();
-        Ok(())
-    }
-
-    /// Reads available entries from the next one on; a burst that wraps takes two reads.
-    async fn read_avail<F: Fabric>(&self, fabric: &F, into: &mut [U16]) -> Result<(), QueueError> {
-        let (ring, size) = (Address::from(self.context.guest.avail), self.context.guest.size);
-        let before_wrap = usize::from(size - (self.next_avail & (size - 1))).min(into.len());
-        let (first, second) = into.split_at_mut(before_wrap);
-        let at = ring.wrapping_add(avail_entry_offset(self.next_avail, size));
-        fabric.read(at, first.as_mut_bytes()).await?;
-        if !second.is_empty() {
-            fabric.read(ring.wrapping_add(avail_entry_offset(0, size)), second.as_mut_bytes()).await?;
-        }
         Ok(())
     }
 
@@ -279,13 +266,9 @@ impl Queue {
         if heads.is_empty() {
             return Ok(());
         }
-        let (ring, size) = (Address::from(self.context.shadow.avail), self.context.shadow.size);
-        let before_wrap = usize::from(size - (self.head & (size - 1))).min(heads.len());
-        let (first, second) = heads.split_at(before_wrap);
-        fabric.write(ring.wrapping_add(avail_entry_offset(self.head, size)), first.as_bytes()).await?;
-        if !second.is_empty() {
-            fabric.write(ring.wrapping_add(avail_entry_offset(0, size)), second.as_bytes()).await?;
-        }
+        let shadow = &self.context.shadow;
+        let available = Entries { ring: shadow.avail.into(), size: shadow.size, first: self.head };
+        available.write(fabric, heads).await?;
         let chains = heads.len() as u16;
         self.head = self.head.wrapping_add(chains);
         self.next_avail = self.next_avail.wrapping_add(chains);

@@ -16,6 +16,7 @@
 mod chains;
 mod context;
 mod descriptors;
+mod entries;
 mod error;
 mod forward;
 mod free_list;

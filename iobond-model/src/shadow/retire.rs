@@ -2,13 +2,10 @@
 
 use iobond_spec::{
     address::Address,
-    ring::split::{
-        AVAIL_NO_INTERRUPT, FLAGS, UsedElement, need_event, used_element_offset, used_event_offset,
-    },
+    ring::split::{AVAIL_NO_INTERRUPT, FLAGS, UsedElement, need_event, used_event_offset},
 };
-use zerocopy::IntoBytes;
 
-use super::{BURST, Payload, Progress, Queue, QueueError, chains::Chain, slots::NONE};
+use super::{BURST, Payload, Progress, Queue, QueueError, chains::Chain, entries::Entries, slots::NONE};
 use crate::fabric::Fabric;
 
 /// Chains that one call returns at most, so that no queue keeps the others waiting.
@@ -56,42 +53,19 @@ impl Queue {
     async fn return_burst<F: Fabric>(&mut self, fabric: &F, count: u16) -> Result<(), QueueError> {
         let mut used = [UsedElement::default(); BURST];
         let used = &mut used[..usize::from(count)];
-        self.read_used(fabric, used).await?;
+        let (shadow, guest) = (&self.context.shadow, &self.context.guest);
+        let by_back_end = Entries { ring: shadow.used.into(), size: shadow.size, first: self.next_used };
+        let for_guest = Entries { ring: guest.used.into(), size: guest.size, first: self.guest_used };
+        by_back_end.read(fabric, used).await?;
         for element in used.iter_mut() {
             *element = self.return_chain(*element)?;
         }
         self.copy_down(fabric).await?;
-        self.write_used(fabric, used).await?;
+        for_guest.write(fabric, used).await?;
         self.next_used = self.next_used.wrapping_add(count);
         self.guest_used = self.guest_used.wrapping_add(count);
         self.counters.retired = self.counters.retired.wrapping_add(u32::from(count));
         fabric.store(self.context.guest.used_idx(), self.guest_used).await?;
-        Ok(())
-    }
-
-    /// Reads shadow used elements; a burst that wraps takes two reads.
-    async fn read_used<F: Fabric>(&self, fabric: &F, into: &mut [UsedElement]) -> Result<(), QueueError> {
-        let (ring, size) = (Address::from(self.context.shadow.used), self.context.shadow.size);
-        let before_wrap = usize::from(size - (self.next_used & (size - 1))).min(into.len());
-        let (first, second) = into.split_at_mut(before_wrap);
-        fabric
-            .read(ring.wrapping_add(used_element_offset(self.next_used, size)), first.as_mut_bytes())
-            .await?;
-        if !second.is_empty() {
-            fabric.read(ring.wrapping_add(used_element_offset(0, size)), second.as_mut_bytes()).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes guest used elements; a burst that wraps takes two writes.
-    async fn write_used<F: Fabric>(&self, fabric: &F, from: &[UsedElement]) -> Result<(), QueueError> {
-        let (ring, size) = (Address::from(self.context.guest.used), self.context.guest.size);
-        let before_wrap = usize::from(size - (self.guest_used & (size - 1))).min(from.len());
-        let (first, second) = from.split_at(before_wrap);
-        fabric.write(ring.wrapping_add(used_element_offset(self.guest_used, size)), first.as_bytes()).await?;
-        if !second.is_empty() {
-            fabric.write(ring.wrapping_add(used_element_offset(0, size)), second.as_bytes()).await?;
-        }
         Ok(())
     }
 

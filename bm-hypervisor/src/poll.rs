@@ -122,11 +122,6 @@ impl<P: Port, O: Observer> Poller<P, O> {
         }
     }
 
-    /// The observer.
-    pub fn observer(&self) -> &O {
-        &self.polled.observer
-    }
-
     /// Queues that are polled at present.
     pub fn queues(&self) -> usize {
         self.polled.queues.len()

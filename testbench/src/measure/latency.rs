@@ -89,11 +89,6 @@ impl LatencyRecorder {
             })
             .collect()
     }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.histogram.clear();
-    }
 }
 
 impl Default for LatencyRecorder {

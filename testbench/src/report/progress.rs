@@ -68,16 +68,6 @@ impl Progress {
         bar.enable_steady_tick(Duration::from_millis(100));
         Step { style: self.style, name: name.to_owned(), bar }
     }
-
-    /// A line of its own above the bars.
-    pub fn say(&self, line: &str) {
-        match self.style {
-            // A terminal that is gone is no reason to stop the run.
-            Style::Bars => drop(self.screen.println(line)),
-            Style::Lines => eprintln!("{line}"),
-            Style::Silent => {}
-        }
-    }
 }
 
 /// A step under way. May be advanced from any thread.

@@ -329,7 +329,10 @@ impl Stage<'_> {
                 )?;
                 let share = meter.share().map_err(WorkloadError::Meter)?;
                 conclude(&name, "reads/s", &measured, Some(share), result);
-                result.stages.extend(stages.map(|stages| stages.stages(&name)));
+                if let Some(stages) = stages {
+                    note_incomplete(&name, stages.incomplete(), result);
+                    result.stages.push(stages.stages(&name));
+                }
                 step.finish(&summary(&measured));
             }
             counters::tally(self.live, result);
@@ -382,6 +385,15 @@ fn conclude(name: &str, unit: &str, measured: &Measured, share: Option<f64>, res
     let rate = per_second(measured.latency.count(), measured.elapsed);
     result.figures.push(Figure::new(name, rate, unit, share));
     result.latencies.push(measured.latency.latency(name));
+}
+
+/// Requests of which a stage is not known are missing from the stages, which has to be said.
+fn note_incomplete(name: &str, requests: u64, result: &mut RunResult) {
+    if requests > 0 {
+        result.notes.push(format!(
+            "{name}: {requests} requests are not in the stages, as not every moment was seen."
+        ));
+    }
 }
 
 fn summary(measured: &Measured) -> String {

@@ -26,6 +26,7 @@ mod chain;
 mod error;
 mod exit_event;
 mod idle;
+mod link;
 pub mod net;
 mod ring;
 mod server;

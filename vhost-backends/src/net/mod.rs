@@ -4,7 +4,7 @@
 //! * `header`, `checksum`, `segment`: what a sender left undone, and doing it for a port that wants it done (pure)
 //! * `transmit`, `receive`: frames off a ring and into one
 //! * `port`: the rings of one board, and frames that wait for its buffers
-//! * `worker`: the one thread that looks at all rings; `backend`: the front ends, which wake it
+//! * `worker`: the one thread that looks at all rings; `features`: what is offered to the front ends
 //! * `capture`: what passed a port, for Wireshark
 //!
 //! A frame that is not finished (NEEDS_CSUM, TSO) goes as it is to a port that accepts such frames, and
@@ -12,10 +12,10 @@
 //! drops what comes after: a TCP window fits, so that a stream is not throttled by losses whenever its
 //! receiver is briefly busy, and no port ever waits for another.
 
-mod backend;
 mod capture;
 mod checksum;
 mod counters;
+mod features;
 #[cfg(test)]
 mod frames;
 mod header;
@@ -32,11 +32,11 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use self::backend::{Connection, Line};
 use self::capture::Capture;
 use self::port::Port;
 use self::switch::MAX_PORTS;
-use self::worker::{Event, Worker};
+use self::worker::Worker;
+use crate::link::{Connection, Event, Line, Offer};
 use crate::ring::Memory;
 use crate::server::{self, Device};
 use crate::{Error, Peering};
@@ -80,7 +80,7 @@ pub fn serve(options: Options) -> Result<(), Error> {
         .map(|number| {
             let path = pcap_dir.as_ref().map(|directory| directory.join(format!("port{number}.pcap")));
             let capture = path.map(|path| Capture::create(&path)).transpose()?;
-            Ok(Port::new(number, pairs, capture))
+            Ok(Port::new(pairs, capture))
         })
         .collect::<Result<Vec<_>, Error>>()?;
 
@@ -90,7 +90,8 @@ pub fn serve(options: Options) -> Result<(), Error> {
         .name("switch".into())
         .spawn(|| worker.run())
         .map_err(|source| Error::Resources { action: "start a thread", source })?;
-    let server = Server { line: Line { events, worker: thread.thread().clone() }, pairs };
+    let worker = thread.thread().clone();
+    let server = Server { line: Line::new(events, move || worker.unpark()), pairs };
     let result = server::serve(&server, &paths, &peering);
     server.line.send(Event::Quit);
     // It has nothing to report; a panic was reported when it happened.
@@ -107,7 +108,9 @@ impl Device for Server {
     type Backend = Connection;
 
     fn open(&self, port: usize, memory: Memory) -> Connection {
-        Connection::new(port, self.pairs, self.line.clone(), memory)
+        // The configuration space belongs to the front end.
+        let offer = Offer { queues: 2 * self.pairs, features: features::offered(), config: None };
+        Connection::new(port, offer, self.line.clone(), memory)
     }
 
     fn close(&self, _port: usize, connection: &Connection) {

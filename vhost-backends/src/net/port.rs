@@ -1,15 +1,11 @@
 //! A port of the switch: the rings of the board at it, and frames that wait for buffers.
 
 use std::collections::VecDeque;
-use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tracing::{debug, warn};
-use vhost_user_backend::VringT;
 use virtio_queue::{Queue, QueueT};
-use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
 use super::capture::Capture;
 use super::checksum;
@@ -18,24 +14,14 @@ use super::header::{Negotiated, Offload, Treatment};
 use super::receive::{self, Outcome};
 use super::segment::Layout;
 use super::transmit::{Batch, Frame};
-use crate::ring::{self, Memory, Vring};
+use crate::link::{Link, Stopped};
+use crate::ring;
 
 /// Most frames that wait at a port for its board to provide buffers.
 const MAX_BACKLOG: usize = 1024;
 
 /// Most bytes that wait there: 64 of the longest frames.
 const MAX_BACKLOG_BYTES: usize = 4 << 20;
-
-/// A board at a port: its rings, a receive queue and a transmit queue in turn (virtio 1.3, 5.1.2), and its
-/// memory.
-pub(crate) struct Link {
-    pub(crate) vrings: Vec<Vring>,
-    pub(crate) memory: Memory,
-    /// Accepted features. The control socket writes them.
-    pub(crate) features: Arc<AtomicU64>,
-    /// Set at each kick, and when a ring is enabled.
-    pub(crate) kicked: Arc<AtomicBool>,
-}
 
 /// Frames that a receive queue had no buffers for, in order.
 #[derive(Default)]
@@ -50,7 +36,7 @@ struct Backlog {
 
 /// One port.
 pub(crate) struct Port {
-    number: usize,
+    /// A board at the port: a receive queue and a transmit queue in turn (virtio 1.3, 5.1.2).
     link: Option<Link>,
     /// One for each receive queue.
     backlogs: Vec<Backlog>,
@@ -61,13 +47,9 @@ pub(crate) struct Port {
     scratch: Vec<u8>,
 }
 
-/// What to do with a ring that is not running.
-struct Stopped;
-
 impl Port {
-    pub(crate) fn new(number: usize, pairs: usize, capture: Option<Capture>) -> Self {
+    pub(crate) fn new(pairs: usize, capture: Option<Capture>) -> Self {
         Self {
-            number,
             link: None,
             backlogs: (0..pairs).map(|_| Backlog::default()).collect(),
             backlog_bytes: 0,
@@ -172,10 +154,7 @@ impl Port {
 
     /// Asks the driver again not to kick, if it did although somebody is looking: a ring was started since.
     pub(crate) fn disarm_if_kicked(&mut self) {
-        if let Some(link) = &self.link
-            && link.kicked.load(Ordering::Relaxed)
-        {
-            link.kicked.store(false, Ordering::Relaxed);
+        if self.link.as_ref().is_some_and(Link::was_kicked) {
             self.disarm();
         }
     }
@@ -273,38 +252,21 @@ impl Port {
     }
 
     fn negotiated(&self) -> Negotiated {
-        Negotiated(self.link.as_ref().map_or(0, |link| link.features.load(Ordering::Relaxed)))
+        Negotiated(self.link.as_ref().map_or(0, Link::features))
     }
 
-    /// Interrupts the driver if it wants that for what was used since `before`, and can be reached.
     fn interrupt(&self, ring: usize, before: u16) {
-        let Some(link) = &self.link else { return };
-        let Some(vring) = link.vrings.get(ring) else { return };
-        let state = vring.get_ref();
-        if state.get_call().is_some()
-            && ring::wants_interrupt(state.get_queue(), &link.memory.memory(), before).unwrap_or(false)
-            && let Err(error) = state.signal_used_queue()
-        {
-            debug!("port {}: its front end cannot be interrupted: {error}", self.number);
+        if let Some(link) = &self.link {
+            link.interrupt(ring, before);
         }
     }
 
-    /// Runs `action` on ring number `ring` if it is started and enabled. An error stops the ring.
     fn on_queue<T, E: std::fmt::Display>(
         &self,
         ring: usize,
         action: impl FnOnce(&mut Queue, &GuestMemoryMmap) -> Result<T, E>,
     ) -> Result<T, Stopped> {
-        let link = self.link.as_ref().ok_or(Stopped)?;
-        let mut state = link.vrings.get(ring).ok_or(Stopped)?.get_mut();
-        if !state.is_enabled() || !state.get_queue().ready() {
-            return Err(Stopped);
-        }
-        action(state.get_queue_mut(), link.memory.memory().deref()).map_err(|error| {
-            warn!("port {}: queue {ring} stops until its front end starts it again: {error}", self.number);
-            state.get_queue_mut().set_ready(false);
-            Stopped
-        })
+        self.link.as_ref().ok_or(Stopped)?.on_queue(ring, action)
     }
 }
 

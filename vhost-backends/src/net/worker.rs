@@ -4,26 +4,17 @@
 //! as soon as it is written. While it looks, drivers are asked not to kick; a ring that was idle for the
 //! polling time is armed again, looked at once more, and then the thread sleeps until a kick wakes it.
 
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::info;
 
-use super::port::{Link, Port};
+use super::port::Port;
 use super::switch::{Ports, Switch, Verdict};
 use super::transmit::Batch;
 use crate::idle::Idle;
-
-/// What the worker is told by the threads of the front ends. Whoever sends one unparks the worker.
-pub(crate) enum Event {
-    /// A board is at the port.
-    Attach(usize, Link),
-    /// It is gone. The worker touches its rings no more when it answers.
-    Detach(usize, SyncSender<()>),
-    /// The process is about to end.
-    Quit,
-}
+use crate::link::Event;
 
 /// The switching thread's state.
 pub(crate) struct Worker {

@@ -1,0 +1,249 @@
+//! A front end whose rings are looked at by one thread for all of a device, and how that thread hears of it.
+//!
+//! The threads of the vhost-user library hand the rings over once, as a [`Link`], and wake the device's thread
+//! at each kick from then on. They get the rings back when the device's thread says so.
+
+use std::fmt::Display;
+use std::io;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::{debug, warn};
+use vhost::vhost_user::message::VhostUserProtocolFeatures;
+use vhost_user_backend::{VhostUserBackend, VringT};
+use virtio_queue::{Queue, QueueT};
+use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::event::{EventConsumer, EventNotifier};
+
+use crate::VHOST_USER_F_PROTOCOL_FEATURES;
+use crate::exit_event::ExitEvents;
+use crate::ring::{self, Memory, Vring};
+
+/// Longest virtqueue. The largest that DPDK's and Linux's drivers use by themselves.
+const MAX_QUEUE_SIZE: usize = 1024;
+
+/// Longest configuration space that front ends ask for (VHOST_USER_MAX_CONFIG_SIZE) in bytes.
+pub(crate) const CONFIG_SPACE: usize = 256;
+
+/// A front end's rings and memory, in the hands of the device's thread.
+pub(crate) struct Link {
+    port: usize,
+    vrings: Vec<Vring>,
+    memory: Memory,
+    features: Arc<AtomicU64>,
+    kicked: Arc<AtomicBool>,
+}
+
+/// What the device's thread is told by the threads of the front ends. Whoever sends one wakes it.
+pub(crate) enum Event {
+    /// A front end is at the port.
+    Attach(usize, Link),
+    /// It is gone. The device's thread touches its rings no more when it answers.
+    Detach(usize, SyncSender<()>),
+    /// The process is about to end.
+    Quit,
+}
+
+/// A ring that is not running: not started, not enabled, or broken.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+impl Link {
+    /// Accepted features.
+    pub(crate) fn features(&self) -> u64 {
+        self.features.load(Ordering::Relaxed)
+    }
+
+    /// Whether a ring was kicked or enabled since this was last asked.
+    pub(crate) fn was_kicked(&self) -> bool {
+        self.kicked.load(Ordering::Relaxed) && self.kicked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Runs `action` on ring number `ring` if it is started and enabled. An error stops the ring.
+    pub(crate) fn on_queue<T, E: Display>(
+        &self,
+        ring: usize,
+        action: impl FnOnce(&mut Queue, &GuestMemoryMmap) -> Result<T, E>,
+    ) -> Result<T, Stopped> {
+        let mut state = self.vrings.get(ring).ok_or(Stopped)?.get_mut();
+        if !state.is_enabled() || !state.get_queue().ready() {
+            return Err(Stopped);
+        }
+        action(state.get_queue_mut(), self.memory.memory().deref()).map_err(|error| {
+            warn!("port {}: queue {ring} stops until its front end starts it again: {error}", self.port);
+            state.get_queue_mut().set_ready(false);
+            Stopped
+        })
+    }
+
+    /// Interrupts the driver if it wants that for what was used since `before`, and can be reached.
+    pub(crate) fn interrupt(&self, ring: usize, before: u16) {
+        let Some(vring) = self.vrings.get(ring) else { return };
+        let state = vring.get_ref();
+        if state.get_call().is_some()
+            && ring::wants_interrupt(state.get_queue(), &self.memory.memory(), before).unwrap_or(false)
+            && let Err(error) = state.signal_used_queue()
+        {
+            debug!("port {}: its front end cannot be interrupted: {error}", self.port);
+        }
+    }
+}
+
+/// How the device's thread is reached.
+#[derive(Clone)]
+pub(crate) struct Line {
+    events: Sender<Event>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Line {
+    /// `wake` makes the thread that receives `events` look for them, and at its rings.
+    pub(crate) fn new(events: Sender<Event>, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { events, wake: Arc::new(wake) }
+    }
+
+    pub(crate) fn send(&self, event: Event) {
+        // The thread outlives every front end; if it is gone the process is ending.
+        let _ = self.events.send(event);
+        (self.wake)();
+    }
+}
+
+/// What a device offers to each front end.
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    pub(crate) queues: usize,
+    /// Virtio features.
+    pub(crate) features: u64,
+    /// Configuration space, if it is the device's and not the front end's. Zeroes follow it.
+    pub(crate) config: Option<Vec<u8>>,
+}
+
+/// Whether the device's thread has the rings.
+enum Stage {
+    Fresh,
+    Attached,
+    /// An event that comes late must not attach them again.
+    Closed,
+}
+
+/// A front end and what it negotiated.
+pub(crate) struct Connection {
+    port: usize,
+    offer: Offer,
+    line: Line,
+    memory: Memory,
+    features: Arc<AtomicU64>,
+    kicked: Arc<AtomicBool>,
+    stage: Mutex<Stage>,
+    exits: ExitEvents,
+}
+
+impl Connection {
+    pub(crate) fn new(port: usize, offer: Offer, line: Line, memory: Memory) -> Self {
+        Self {
+            port,
+            offer,
+            line,
+            memory,
+            features: Arc::default(),
+            kicked: Arc::default(),
+            stage: Mutex::new(Stage::Fresh),
+            exits: ExitEvents::default(),
+        }
+    }
+
+    /// Returns when the device's thread has let go of the rings.
+    pub(crate) fn close(&self) {
+        let (done, is_done) = sync_channel(1);
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        *stage = Stage::Closed;
+        self.line.send(Event::Detach(self.port, done));
+        drop(stage);
+        // An error means that the thread is gone, and with it its hold on the rings.
+        let _ = is_done.recv();
+    }
+}
+
+impl VhostUserBackend for Connection {
+    type Bitmap = ();
+    type Vring = Vring;
+
+    fn num_queues(&self) -> usize {
+        self.offer.queues
+    }
+
+    fn max_queue_size(&self) -> usize {
+        MAX_QUEUE_SIZE
+    }
+
+    fn features(&self) -> u64 {
+        self.offer.features | VHOST_USER_F_PROTOCOL_FEATURES
+    }
+
+    fn acked_features(&self, features: u64) {
+        self.features.store(features, Ordering::Relaxed);
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        let mut features = VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
+        features.set(VhostUserProtocolFeatures::CONFIG, self.offer.config.is_some());
+        features
+    }
+
+    fn set_event_idx(&self, _enabled: bool) {
+        // Each queue knows.
+    }
+
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        let config = self.offer.config.as_deref().unwrap_or_default();
+        let end = u64::from(offset) + u64::from(size);
+        // An empty answer is an error.
+        let range = if end > CONFIG_SPACE as u64 { 0..0 } else { offset as usize..end as usize };
+        range.map(|at| config.get(at).copied().unwrap_or(0)).collect()
+    }
+
+    fn set_config(&self, offset: u32, bytes: &[u8]) -> io::Result<()> {
+        // An error would end the connection, and what is written here is up to the guest.
+        debug!("ignored a write of {} bytes at {offset} of the configuration space", bytes.len());
+        Ok(())
+    }
+
+    fn update_memory(&self, _memory: Memory) -> io::Result<()> {
+        // The table that we hold was replaced in place.
+        Ok(())
+    }
+
+    fn queues_per_thread(&self) -> Vec<u64> {
+        vec![u64::MAX]
+    }
+
+    fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
+        self.exits.issue()
+    }
+
+    /// A ring was kicked or enabled. The first time is also the first time that we see the rings.
+    fn handle_event(&self, _: u16, _: EventSet, vrings: &[Vring], _: usize) -> io::Result<()> {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        self.kicked.store(true, Ordering::Relaxed);
+        if matches!(*stage, Stage::Fresh) {
+            *stage = Stage::Attached;
+            let link = Link {
+                port: self.port,
+                vrings: vrings.to_vec(),
+                memory: self.memory.clone(),
+                features: Arc::clone(&self.features),
+                kicked: Arc::clone(&self.kicked),
+            };
+            self.line.send(Event::Attach(self.port, link));
+        } else {
+            (self.line.wake)();
+        }
+        Ok(())
+    }
+}

@@ -53,8 +53,18 @@ pub(super) fn carry_out(
         progress: &progress,
         interrupted: &interrupted,
     };
-    let result = demonstration::run(&plan).into_diagnostic()?;
+    let mut result = demonstration::run(&plan).into_diagnostic()?;
+    result.notes.extend(guests_stay_off(scenario));
     console.conclude(&result, out)
+}
+
+/// The boards' software is this process; guests are for `bmhive up`.
+fn guests_stay_off(scenario: &Scenario) -> Option<String> {
+    let boards: Vec<_> = scenario.boards.iter().filter(|board| board.guest.is_some()).collect();
+    let names: Vec<_> = boards.iter().map(|board| board.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!("The guests of {} were not started: `bmhive up` runs them, `bmhive run` is the boards' software itself.", names.join(", "))
+    })
 }
 
 /// Set by the first SIGINT or SIGTERM, so that a run ends in order and leaves nothing behind; the second ends the process.

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    BackEnd, Backing, Blk, BlkWorkload, Board, Device, Extent, Fault, Function, MAX_BOARDS, Net, NetWorkload,
-    Scenario, Workload,
+    BackEnd, Backing, Blk, BlkWorkload, Board, Console, Device, Extent, Fault, Function, Guest, MAX_BOARDS,
+    Net, NetWorkload, Scenario, Workload,
     document::{self, Document, Kind},
     error::suggest,
     locate::KeyPath,
@@ -43,11 +43,20 @@ const LEAST_RING: u32 = 256;
 const MOST_RING: u32 = 1024;
 /// Ports of the switch.
 const MAX_PORTS: usize = 16;
+/// Above lies the hole in which a 32-bit root complex puts BARs.
+const MEMORY_BELOW_4_GIB: u32 = 2048;
+/// A guest's machine has memory above 4 GiB as well; what a compute board of BM-Hive may hold is more than any laptop does.
+const GUEST_MEMORY: u32 = 65536;
+/// What fits beside our own words into the 2048 bytes that Linux keeps of a command line (COMMAND_LINE_SIZE on x86).
+const CMDLINE_LENGTH: usize = 1024;
+/// Longest adaptive polling, that of the back ends.
+const LONGEST_POLL_US: u32 = 1_000_000;
 
 pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document) -> Checked<Scenario> {
     let Document { server, switch, boards, workload, faults } = document;
     let name = KeyPath::root("server").key("name");
     within(&name, server.name.chars().count(), 1, 80, "characters")?;
+    within(&KeyPath::root("server").key("poll_us"), server.poll_us, 0, LONGEST_POLL_US, "microseconds")?;
     within(&KeyPath::root("board"), boards.len(), 1, MAX_BOARDS, "boards")?;
     let boards = boards
         .into_iter()
@@ -70,6 +79,8 @@ pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document
         text: text.to_owned(),
         name: server.name,
         execution: server.execution,
+        poll: server.poll,
+        poll_us: server.poll_us,
         capture: switch.capture,
         boards,
         workload,
@@ -82,13 +93,16 @@ pub(super) fn back_ends(boards: &[Board]) -> Vec<(String, BackEnd)> {
     let mut switch = false;
     for (board_index, board) in boards.iter().enumerate() {
         for (function_index, function) in board.functions.iter().enumerate() {
-            match function.device {
-                Device::Net(_) => switch = true,
-                Device::Blk(_) => names.push((
-                    format!("{}.{function_index}", board.name),
-                    BackEnd::Disk { board: board_index, function: function_index },
-                )),
-            }
+            let place = (board_index, function_index);
+            let back_end = match (&function.device, place) {
+                (Device::Net(_), _) => {
+                    switch = true;
+                    continue;
+                }
+                (Device::Blk(_), (board, function)) => BackEnd::Disk { board, function },
+                (Device::Console(_), (board, function)) => BackEnd::Console { board, function },
+            };
+            names.push((format!("{}.{function_index}", board.name), back_end));
         }
     }
     if switch {
@@ -106,8 +120,10 @@ fn check_board(board: document::Board, directory: &Path, path: &KeyPath) -> Chec
             format!("expected 1 to {NAME_LENGTH} lower case letters, digits or '-'"),
         ));
     }
-    // Above lies the hole in which a 32-bit root complex puts BARs; below 16 MiB the queues of all functions do not fit.
-    within(&path.key("memory_mib"), board.memory_mib, 16, 2048, "MiB")?;
+    let guest = board.guest.map(|guest| check_guest(guest, directory, &path.key("guest"))).transpose()?;
+    let most = if guest.is_some() { GUEST_MEMORY } else { MEMORY_BELOW_4_GIB };
+    // Below 16 MiB the queues of all functions do not fit.
+    within(&path.key("memory_mib"), board.memory_mib, 16, most, "MiB")?;
     let functions_path = path.key("function");
     within(&functions_path, board.functions.len(), 1, iobond_spec::MAX_FUNCTIONS, "functions")?;
     let functions = board
@@ -124,25 +140,64 @@ fn check_board(board: document::Board, directory: &Path, path: &KeyPath) -> Chec
         iobond_spec::MAX_QUEUES,
         "queues on the board, control queues counted",
     )?;
-    Ok(Board { name: board.name, memory_bytes: u64::from(board.memory_mib) << 20, functions })
+    Ok(Board { name: board.name, memory_bytes: u64::from(board.memory_mib) << 20, functions, guest })
+}
+
+fn check_guest(guest: document::Guest, directory: &Path, path: &KeyPath) -> Checked<Guest> {
+    let document::Guest { cpus, kernel, initrd, cmdline, autostart } = guest;
+    within(&path.key("cpus"), cpus, 1, 16, "processors")?;
+    let file = |file: Option<PathBuf>, key: &str| {
+        file.map(|file| existing(directory, &file, &path.key(key))).transpose()
+    };
+    if let Some(words) = &cmdline {
+        let path = path.key("cmdline");
+        within(&path, words.len(), 1, CMDLINE_LENGTH, "characters")?;
+        if !words.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+            return Err(Problem::new(
+                path,
+                format!("found {words:?}"),
+                "expected printable ASCII characters",
+            ));
+        }
+    }
+    Ok(Guest { cpus, kernel: file(kernel, "kernel")?, initrd: file(initrd, "initrd")?, cmdline, autostart })
 }
 
 fn check_function(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Function> {
     power_of_two(&path.key("queue_size"), function.queue_size.into(), LEAST_RING, MOST_RING)?;
     power_of_two(&path.key("slot_size"), function.slot_size, 64, 65536)?;
     within(&path.key("slots"), function.slots, 16, u16::MAX, "slots")?;
+    only_own_keys(&function, path)?;
     let queue_size = function.queue_size;
     let (slot_size, slots) = (function.slot_size, function.slots);
     let device = match function.kind {
         Kind::Blk => Device::Blk(check_blk(function, directory, path)?),
         Kind::Net => Device::Net(check_net(&function, path)?),
+        Kind::Console => Device::Console(Console),
     };
     Ok(Function { device, queue_size, slot_size, slots })
 }
 
+/// The keys that are there are those of the function's kind.
+fn only_own_keys(function: &document::Function, path: &KeyPath) -> Checked<()> {
+    let keys = [
+        (Kind::Blk, "image", function.image.is_some()),
+        (Kind::Blk, "size_mib", function.size_mib.is_some()),
+        (Kind::Blk, "serial", function.serial.is_some()),
+        (Kind::Blk, "read_only", function.read_only.is_some()),
+        (Kind::Blk, "queues", function.queues.is_some()),
+        (Kind::Net, "mac", function.mac.is_some()),
+        (Kind::Net, "queue_pairs", function.queue_pairs.is_some()),
+    ];
+    let foreign = keys.iter().find(|(owner, _, present)| *present && *owner != function.kind);
+    foreign.map_or(Ok(()), |(owner, key, _)| {
+        let found = format!("`{key}` is a key of {} functions", owner.name());
+        let expected = format!("expected only keys of a {} function", function.kind.name());
+        Err(Problem::new(path.key(key), found, expected))
+    })
+}
+
 fn check_blk(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Blk> {
-    let foreign = [("mac", function.mac.is_some()), ("queue_pairs", function.queue_pairs.is_some())];
-    belongs(path, "net", "blk", &foreign)?;
     let queues = function.queues.unwrap_or(1);
     within(&path.key("queues"), queues, 1, MAX_QUEUES, "queues")?;
     let serial = function.serial.unwrap_or_default();
@@ -163,14 +218,6 @@ fn check_blk(function: document::Function, directory: &Path, path: &KeyPath) -> 
 }
 
 fn check_net(function: &document::Function, path: &KeyPath) -> Checked<Net> {
-    let foreign = [
-        ("image", function.image.is_some()),
-        ("size_mib", function.size_mib.is_some()),
-        ("serial", function.serial.is_some()),
-        ("read_only", function.read_only.is_some()),
-        ("queues", function.queues.is_some()),
-    ];
-    belongs(path, "blk", "net", &foreign)?;
     let queue_pairs = function.queue_pairs.unwrap_or(1);
     within(&path.key("queue_pairs"), queue_pairs, 1, MAX_QUEUE_PAIRS, "queue pairs")?;
     let Some(mac) = function.mac else {
@@ -214,7 +261,7 @@ fn check_unique(boards: &[Board]) -> Checked<()> {
                         None => {}
                     }
                 }
-                Device::Blk(_) => {}
+                Device::Blk(_) | Device::Console(_) => {}
             }
         }
     }
@@ -291,13 +338,6 @@ fn power_of_two(path: &KeyPath, value: u32, low: u32, high: u32) -> Checked<()> 
     }
     let expected = format!("expected a power of two from {low} to {high}");
     Err(Problem::new(path.clone(), format!("found {value}"), expected))
-}
-
-fn belongs(path: &KeyPath, owner: &str, here: &str, keys: &[(&str, bool)]) -> Checked<()> {
-    keys.iter().find(|(_, present)| *present).map_or(Ok(()), |(key, _)| {
-        let found = format!("`{key}` is a key of {owner} functions");
-        Err(Problem::new(path.key(key), found, format!("expected only keys of a {here} function")))
-    })
 }
 
 fn both(path: &KeyPath, one: &str, other: &str) -> Problem {

@@ -17,6 +17,17 @@ pub enum Execution {
     Threads,
 }
 
+/// What the base core of a world with guests does that finds nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Poll {
+    /// Looks again for [`Scenario::poll_us`](super::Scenario::poll_us), then sleeps until a board or a back end rings.
+    #[default]
+    Adaptive,
+    /// Looks again, always: a processor for the lowest latency.
+    Busy,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Document {
@@ -37,6 +48,10 @@ pub(super) struct Server {
     pub name: String,
     #[serde(default)]
     pub execution: Execution,
+    #[serde(default)]
+    pub poll: Poll,
+    #[serde(default = "default_poll_us")]
+    pub poll_us: u32,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -53,9 +68,22 @@ pub(super) struct Board {
     pub memory_mib: u32,
     #[serde(default, rename = "function")]
     pub functions: Vec<Function>,
+    pub guest: Option<Guest>,
 }
 
-/// Flat, with the keys of both kinds: an error inside a tagged enum would lose the place it happened at.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Guest {
+    #[serde(default = "default_cpus")]
+    pub cpus: u8,
+    pub kernel: Option<PathBuf>,
+    pub initrd: Option<PathBuf>,
+    pub cmdline: Option<String>,
+    #[serde(default = "default_autostart")]
+    pub autostart: bool,
+}
+
+/// Flat, with the keys of all kinds: an error inside a tagged enum would lose the place it happened at.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Function {
@@ -80,6 +108,17 @@ pub(super) struct Function {
 pub(super) enum Kind {
     Blk,
     Net,
+    Console,
+}
+
+impl Kind {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Blk => "blk",
+            Self::Net => "net",
+            Self::Console => "console",
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -110,6 +149,19 @@ pub(super) struct NetWorkload {
 pub(super) struct Fault {
     pub kill: String,
     pub after_ms: u64,
+}
+
+/// About what it takes to be put to sleep and woken; what a back end looks for by default, too.
+const fn default_poll_us() -> u32 {
+    50
+}
+
+const fn default_cpus() -> u8 {
+    1
+}
+
+const fn default_autostart() -> bool {
+    true
 }
 
 /// The ring size that QEMU and most virtio devices offer.

@@ -5,13 +5,23 @@
 //! name = "two boards"            # free text, 1 to 80 characters
 //! execution = "inline"           # "inline" (default): who waits on a board runs IO-Bonds and hypervisors meanwhile, best on few
 //!                                # cores; "threads": they have a thread of their own that polls
+//! poll = "adaptive"              # what the base core does between requests of Linux guests: "adaptive" (default) looks for
+//!                                # `poll_us`, then sleeps until someone rings; "busy" never sleeps
+//! poll_us = 50                   # 0 to 1000000
 //!
 //! [switch]                       # optional; connects every net function
 //! capture = false                # write one pcap file per port
 //!
 //! [[board]]                      # 1 to 16
 //! name = "board0"                # lower case letters, digits, '-'; unique
-//! memory_mib = 128               # 16 to 2048
+//! memory_mib = 128               # 16 to 2048; to 65536 for a board with a guest
+//!
+//! [board.guest]                  # optional: `bmhive up` runs Linux on this board
+//! cpus = 1                       # 1 to 16
+//! kernel = "vmlinux"             # relative to this file; default: the guest files' own, as for initrd
+//! initrd = "initrd.cpio.gz"
+//! cmdline = "loglevel=7"         # words to append to the kernel's command line, up to 1024 printable ASCII characters
+//! autostart = true               # whether `bmhive up` starts it, or waits for `bmhive board BOARD start`
 //!
 //! [[board.function]]             # 1 to 8 per board, in the order of their PCI device numbers
 //! kind = "blk"
@@ -25,7 +35,10 @@
 //! kind = "net"
 //! mac = "52:54:00:10:0b:00"      # unicast, unique
 //! queue_pairs = 1                # 1 to 8; at most 16 net functions in all
-//! # and for either kind:
+//!
+//! [[board.function]]
+//! kind = "console"               # one port, whose other end is a terminal: `bmhive console BOARD`
+//! # and for each kind:
 //! queue_size = 256               # largest ring offered, a power of two, 256 to 1024
 //! slot_size = 4096               # bytes in a slot, a power of two, 64 to 65536
 //! slots = 1024                   # slots per queue, 16 to 65535
@@ -39,7 +52,7 @@
 //! round_trips = 20000            # of 64-byte frames; or `seconds = 2.0`
 //!
 //! [[fault]]                      # optional
-//! kill = "switch"                # a back end: "switch", or "BOARD.N" for the disk behind function N of that board
+//! kill = "switch"                # a back end: "switch", or "BOARD.N" for the disk or console behind function N of that board
 //! after_ms = 500                 # from the start of the workload
 //! ```
 //!
@@ -57,7 +70,7 @@ use std::{
     time::Duration,
 };
 
-pub use document::Execution;
+pub use document::{Execution, Poll};
 pub use error::{Invalid, ScenarioError};
 pub use mac::Mac;
 
@@ -66,6 +79,8 @@ pub const MAX_BOARDS: usize = 16;
 
 /// What the demonstration runs when nobody names a file.
 const DEMONSTRATION: &str = include_str!("../../scenarios/demo.toml");
+/// What `bmhive up` starts when nobody names a file.
+const LINUX: &str = include_str!("../../scenarios/linux.toml");
 
 /// One scenario, checked: every limit in the [module's description](self) holds.
 #[derive(Clone, Debug)]
@@ -78,6 +93,10 @@ pub struct Scenario {
     pub name: String,
     /// How boards and hypervisors are given processor time.
     pub execution: Execution,
+    /// What the base core does between requests of guests.
+    pub poll: Poll,
+    /// Microseconds for which [`Poll::Adaptive`] looks again before it sleeps, 0 to 1 000 000.
+    pub poll_us: u32,
     /// Whether the switch writes one pcap file per port.
     pub capture: bool,
     /// The compute boards, 1 to [`MAX_BOARDS`].
@@ -97,6 +116,23 @@ pub struct Board {
     pub memory_bytes: u64,
     /// Its PCI functions in the order of their device numbers, 1 to 8.
     pub functions: Vec<Function>,
+    /// The machine that runs on it, if `bmhive up` is to run one.
+    pub guest: Option<Guest>,
+}
+
+/// A machine that runs on a compute board, with the board's functions on its PCI bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// Processors, 1 to 16.
+    pub cpus: u8,
+    /// An uncompressed kernel with a PVH entry, if not that of the guest files.
+    pub kernel: Option<PathBuf>,
+    /// An initial RAM disk, if not that of the guest files.
+    pub initrd: Option<PathBuf>,
+    /// Words to append to the kernel's command line.
+    pub cmdline: Option<String>,
+    /// Whether it is started together with its base.
+    pub autostart: bool,
 }
 
 /// One virtio PCI function.
@@ -121,6 +157,8 @@ impl Function {
             Device::Blk(blk) => blk.queues,
             Device::Net(Net { queue_pairs: 1, .. }) => 2,
             Device::Net(net) => 2 * net.queue_pairs + 1,
+            // virtio 1.3, 5.3.2: without VIRTIO_CONSOLE_F_MULTIPORT there are port 0's receive and transmit queue.
+            Device::Console(Console) => 2,
         }
     }
 }
@@ -132,6 +170,8 @@ pub enum Device {
     Blk(Blk),
     /// A network card (virtio 1.3, 5.1), connected to the switch.
     Net(Net),
+    /// A console with one port (virtio 1.3, 5.3).
+    Console(Console),
 }
 
 /// A disk.
@@ -164,6 +204,10 @@ pub struct Net {
     /// Receive and transmit queue pairs, 1 to 8.
     pub queue_pairs: u16,
 }
+
+/// A console. Its terminal is a socket, which has no size that could be told to the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Console;
 
 /// What is done with the boards.
 #[derive(Clone, Debug, Default)]
@@ -222,6 +266,13 @@ pub enum BackEnd {
         /// Index of the function on that board.
         function: usize,
     },
+    /// The console behind a function, `BOARD.FUNCTION`.
+    Console {
+        /// Index of the board.
+        board: usize,
+        /// Index of the function on that board.
+        function: usize,
+    },
 }
 
 impl Scenario {
@@ -255,8 +306,16 @@ impl Scenario {
         Self::parse("demo.toml (built in)", DEMONSTRATION, Path::new(""))
     }
 
-    /// The back end processes that this scenario needs, with the names that `[[fault]]` uses: each disk, and the switch
-    /// when there is a net function.
+    /// Two boards that run Linux, with a console, a disk and a network card each.
+    ///
+    /// # Errors
+    /// None for the text that is built in, which a test checks.
+    pub fn linux() -> Result<Self, ScenarioError> {
+        Self::parse("linux.toml (built in)", LINUX, Path::new(""))
+    }
+
+    /// The back end processes that this scenario needs, with the names that `[[fault]]` uses: each disk and console, and the
+    /// switch when there is a net function.
     #[must_use]
     pub fn back_ends(&self) -> Vec<(String, BackEnd)> {
         check::back_ends(&self.boards)

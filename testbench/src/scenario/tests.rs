@@ -83,6 +83,63 @@ fn the_demonstration_is_a_scenario() {
     }
 }
 
+#[test]
+fn a_board_with_a_guest_has_room_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("vmlinux"), b"\x7fELF").unwrap();
+    let guest = "\n[board.guest]\ncpus = 2\nkernel = \"vmlinux\"\ncmdline = \"loglevel=7 nosmp\"\nautostart = false\n";
+    let text = spoil("\n[[board]]\nname = \"right\"", &format!("{guest}[[board]]\nname = \"right\""))
+        .replacen("memory_mib = 64", "memory_mib = 65536", 1);
+    let scenario = Scenario::parse("scenario.toml", &text, directory.path()).unwrap();
+    let [left, right] = scenario.boards.as_slice() else { panic!("{scenario:?}") };
+    let expected = Guest {
+        cpus: 2,
+        kernel: Some(directory.path().join("vmlinux")),
+        initrd: None,
+        cmdline: Some("loglevel=7 nosmp".into()),
+        autostart: false,
+    };
+    assert_eq!((left.memory_bytes, left.guest.as_ref()), (64 << 30, Some(&expected)));
+    assert_eq!((right.memory_bytes, right.guest.as_ref()), (64 << 20, None));
+}
+
+#[test]
+fn a_console_is_a_function_with_a_back_end_of_its_own() {
+    let console = "[[board.function]]\nkind = \"console\"\n\n[workload.blk]";
+    let text = spoil("[workload.blk]", console).replacen("left.0", "right.1", 1);
+    let scenario = Scenario::parse("scenario.toml", &text, Path::new("")).unwrap();
+    let function = &scenario.boards[1].functions[1];
+    assert!(matches!(function.device, Device::Console(Console)), "{function:?}");
+    assert_eq!(function.queues(), 2);
+    let back_end = BackEnd::Console { board: 1, function: 1 };
+    assert!(scenario.back_ends().contains(&("right.1".to_owned(), back_end)));
+    assert_eq!(scenario.faults[0].kill, back_end);
+}
+
+#[test]
+fn a_base_core_polls_adaptively_unless_told_otherwise() {
+    let poll = |keys: &str| {
+        let text = spoil("[server]\n", &format!("[server]\n{keys}"));
+        let scenario = Scenario::parse("scenario.toml", &text, Path::new("")).unwrap();
+        (scenario.poll, scenario.poll_us)
+    };
+    assert_eq!(poll(""), (Poll::Adaptive, 50));
+    assert_eq!(poll("poll = \"busy\"\npoll_us = 0\n"), (Poll::Busy, 0));
+}
+
+#[test]
+fn the_boards_of_the_linux_scenario_run_guests_on_a_console() {
+    let scenario = Scenario::linux().unwrap();
+    assert_eq!(scenario.boards.len(), 2);
+    for board in &scenario.boards {
+        assert!(board.guest.as_ref().is_some_and(|guest| guest.autostart), "{board:?}");
+        let [console, disk, net] = board.functions.as_slice() else { panic!("{board:?}") };
+        assert!(matches!(console.device, Device::Console(_)));
+        assert!(matches!(disk.device, Device::Blk(_)));
+        assert!(matches!(net.device, Device::Net(_)));
+    }
+}
+
 /// One line per typo, as the command prints it, then one in full, with its place in the text.
 #[test]
 fn typos_are_answered_with_place_key_and_expectation() {
@@ -92,6 +149,12 @@ fn typos_are_answered_with_place_key_and_expectation() {
             .map(|n| format!("[[board]]\nname = \"b{n}\"\nmemory_mib = 16\n[[board.function]]\nkind = \"blk\"\nsize_mib = 1\n"))
             .collect::<String>()
     );
+    let guest = |keys: &str| {
+        spoil(
+            "\n[[board]]\nname = \"right\"",
+            &format!("\n[board.guest]\n{keys}\n\n[[board]]\nname = \"right\""),
+        )
+    };
     let typos = [
         ("unknown key", spoil("memory_mib", "memroy_mib")),
         ("unknown key of a function", spoil("size_mib", "siz_mib")),
@@ -115,6 +178,14 @@ fn typos_are_answered_with_place_key_and_expectation() {
         ("two extents", spoil("reads = 100", "reads = 100\nseconds = 1.0")),
         ("not a number of seconds", spoil("reads = 100", "seconds = nan")),
         ("back end that is not there", spoil("left.0", "left.1")),
+        ("no processor", guest("cpus = 0")),
+        ("unknown key of a guest", guest("cpu = 1")),
+        ("kernel that is not there", guest("kernel = \"no-such-vmlinux\"")),
+        ("command line of two lines", guest("cmdline = \"a\\nb\"")),
+        ("too much memory even for a guest", guest("").replacen("memory_mib = 64", "memory_mib = 65537", 1)),
+        ("key of a disk in a console", spoil("kind = \"blk\"", "kind = \"console\"")),
+        ("unknown polling", spoil("[server]\n", "[server]\npoll = \"bussy\"\n")),
+        ("polls too long", spoil("[server]\n", "[server]\npoll_us = 1000001\n")),
         ("not TOML", spoil("[workload.blk]", "[workload.blk")),
         ("defined twice", spoil("memory_mib = 64", "memory_mib = 64\nmemory_mib = 65")),
     ];

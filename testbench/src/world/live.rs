@@ -67,6 +67,16 @@ pub enum LiveError {
         /// Why.
         reason: Arc<bm_hypervisor::Error>,
     },
+    /// A function whose device bm-hypervisor does not offer.
+    #[error(
+        "board {board}, function {function}: bm-hypervisor offers no console yet; leave the function out"
+    )]
+    Console {
+        /// The board.
+        board: String,
+        /// The function's number on it.
+        function: usize,
+    },
     /// A queue was stopped.
     #[error(
         "board {board}, function {function}, queue {queue}: IO-Bond stopped it ({reason}); are slot_size and slots large enough?"
@@ -265,7 +275,10 @@ fn board_memory(board: &Board) -> Result<GuestMemoryMmap, LiveError> {
 fn board_config(index: usize, board: &Board, directory: &Path) -> Result<BoardConfig, LiveError> {
     let functions = board.functions.iter().enumerate();
     let functions = functions
-        .map(|(number, function)| function_config(function, socket(directory, index, number)))
+        .map(|(number, function)| {
+            let console = || LiveError::Console { board: board.name.clone(), function: number };
+            function_config(function, socket(directory, index, number))?.ok_or_else(console)
+        })
         .collect::<Result<_, _>>()?;
     let mut config = BoardConfig::new(board.name.clone(), functions);
     config.mailbox_deadline_us = MAILBOX_DEADLINE_US;
@@ -276,7 +289,7 @@ fn mac_address(net: &Net) -> Result<MacAddress, LiveError> {
     MacAddress::new(net.mac.octets()).map_err(|error| LiveError::Address(error.to_string()))
 }
 
-fn function_config(function: &Function, socket: PathBuf) -> Result<FunctionConfig, LiveError> {
+fn function_config(function: &Function, socket: PathBuf) -> Result<Option<FunctionConfig>, LiveError> {
     let back_end = BackEndConfig::new(socket);
     let ring = RingConfig {
         guest: Some(function.queue_size),
@@ -284,7 +297,7 @@ fn function_config(function: &Function, socket: PathBuf) -> Result<FunctionConfi
         slot_size: Some(function.slot_size),
         slots: Some(function.slots),
     };
-    Ok(match &function.device {
+    Ok(Some(match &function.device {
         Device::Blk(blk) => {
             let mut config = BlkConfig::new(back_end);
             (config.queues, config.read_only, config.ring) = (blk.queues, blk.read_only, ring);
@@ -295,7 +308,8 @@ fn function_config(function: &Function, socket: PathBuf) -> Result<FunctionConfi
             (config.queue_pairs, config.ring) = (net.queue_pairs, ring);
             FunctionConfig::Net(config)
         }
-    })
+        Device::Console(_) => return Ok(None),
+    }))
 }
 
 fn start_back_ends(
@@ -309,6 +323,7 @@ fn start_back_ends(
         let (args, sockets) = match which {
             BackEnd::Switch => switch_args(scenario, directory, output),
             BackEnd::Disk { board, function } => (disk_args(scenario, directory, board, function)?, 1),
+            BackEnd::Console { board, function } => (console_args(directory, board, function), 1),
         };
         running.push((which, BackEndProcess::start(&name, program, args, sockets)?));
     }
@@ -355,6 +370,21 @@ fn disk_args(
         args.push("--read-only".into());
     }
     Ok(args)
+}
+
+fn console_args(directory: &Path, board: usize, function: usize) -> Vec<OsString> {
+    let beside = |ending| directory.join(format!("{board}.{function}.{ending}")).into();
+    let socket = socket(directory, board, function).into();
+    [
+        "console".into(),
+        "--socket".into(),
+        socket,
+        "--terminal".into(),
+        beside("terminal"),
+        "--log".into(),
+        beside("log"),
+    ]
+    .into()
 }
 
 fn socket(directory: &Path, board: usize, function: usize) -> PathBuf {

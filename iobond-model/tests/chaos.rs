@@ -18,7 +18,7 @@ use iobond_spec::{
 };
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 use rig::{
-    ARENAS, BOARD, Image, LANE, LANES, Raised, Rig, Shape, base_ring, board_ring,
+    ARENAS, BOARD, Image, LANE, LANES, Raised, Rig, Shape, base_ring, board_memory, board_ring,
     guest::{Guest, descriptor, direct, out},
     slots,
 };
@@ -36,21 +36,21 @@ const PLAYGROUND: u64 = BOARD + ARENAS;
 const PLAYGROUND_SIZE: u64 = LANE - ARENAS - POOL as u64;
 
 /// A memory that counts what is done to it, and a guest that moves its available index whenever somebody looks.
-struct Watched<'a> {
-    memory: Memory<'a, Raised>,
+struct Watched<'a, 'm> {
+    memory: Memory<'a, 'm, Raised>,
     board: &'a GuestMemoryMmap,
     accesses: Cell<u64>,
     /// Where the index is, if the guest moves it.
     racing: Option<Address>,
 }
 
-impl Watched<'_> {
+impl Watched<'_, '_> {
     fn count(&self) {
         self.accesses.set(self.accesses.get() + 1);
     }
 }
 
-impl Fabric for Watched<'_> {
+impl Fabric for Watched<'_, '_> {
     async fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
         self.count();
         self.memory.read(at, into).await
@@ -221,11 +221,13 @@ impl Chaos {
     /// One call into the engine; afterwards everything that it must leave alone is as it was, and the call was short.
     fn call(
         &mut self,
-        act: impl FnOnce(&mut Queue, &Gated<'_, Watched<'_>>) -> Result<Progress, QueueError>,
+        act: impl FnOnce(&mut Queue, &Gated<'_, Watched<'_, '_>>) -> Result<Progress, QueueError>,
     ) {
         let context = self.context();
         let base = Image::of_base(&self.rig);
-        let memory = Memory::new(&self.rig.board, &self.rig.base, &self.rig.raised);
+        let board = board_memory(&self.rig.board);
+        let lease = board.lease();
+        let memory = Memory::new(&lease, &self.rig.base, &self.rig.raised);
         let watched = Watched { memory, board: &self.rig.board, accesses: Cell::new(0), racing: None };
         let fabric = Gated { fabric: &watched, windows: &self.rig.windows, bus_master: true };
 
@@ -306,7 +308,9 @@ fn a_guest_that_never_stops_does_not_hold_the_engine() {
         let context = *queue.context();
         // All heads are descriptor 0, which is a good chain.
         Guest::new(&rig.board, &context).offer(&direct(&[out(1)])).unwrap();
-        let memory = Memory::new(&rig.board, &rig.base, &rig.raised);
+        let board = board_memory(&rig.board);
+        let lease = board.lease();
+        let memory = Memory::new(&lease, &rig.base, &rig.raised);
         let racing = Some(context.guest.avail_idx());
         let watched = Watched { memory, board: &rig.board, accesses: Cell::new(0), racing };
         let fabric = Gated { fabric: &watched, windows: &rig.windows, bus_master: true };

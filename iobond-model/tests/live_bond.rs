@@ -80,6 +80,7 @@ impl RegisterIo for Registers<'_> {
 struct Live {
     bond: Bond,
     controller: Arc<Controller>,
+    board: GuestMemoryMmap,
     memfd: OwnedFd,
     base: GuestMemoryMmap,
 }
@@ -92,8 +93,10 @@ impl Live {
         let base =
             GuestMemoryMmap::from_ranges_with_files([(GuestAddress(BASE), LENGTH, Some(file))]).unwrap();
         let controller = Arc::new(Controller::default());
-        let bond = Bond::new(Rig::default().board, Arc::clone(&controller) as _);
-        let live = Self { bond, controller, memfd, base };
+        let board = Rig::default().board;
+        let bond = Bond::new(Arc::clone(&controller) as _);
+        bond.map_board_memory(&board).unwrap();
+        let live = Self { bond, controller, board, memfd, base };
         live.map(BASE, 0, LENGTH).unwrap();
         let over = live.over();
         power(&over.registers());
@@ -116,7 +119,7 @@ impl Live {
         let context = Shape::default().context(0);
         for area in board_ring(&context) {
             let zeroes = vec![0; (area.end - area.start) as usize];
-            self.bond.board_memory().write_slice(&zeroes, GuestAddress(area.start)).unwrap();
+            self.board.write_slice(&zeroes, GuestAddress(area.start)).unwrap();
         }
         self.base.write_slice(&vec![0; 0x1_0000], GuestAddress(BASE)).unwrap();
         enable(&self.over().registers(), 0, &context);
@@ -194,7 +197,7 @@ fn a_chain_goes_up_with_a_doorbell_and_down_with_tail() {
     live.show_status();
     let context = live.start();
     live.settle();
-    let mut guest = Guest::new(live.bond.board_memory(), &context);
+    let mut guest = Guest::new(&live.board, &context);
     let mut back_end = BackEnd::new(&live.base, &context);
 
     let head = guest.offer(&direct(&[out(100), room(100)])).unwrap();
@@ -225,7 +228,7 @@ fn what_was_made_available_before_the_queue_was_enabled_is_found() {
     let live = Live::new();
     let context = live.start();
     disable(&live.over().registers(), 0);
-    Guest::new(live.bond.board_memory(), &context).offer(&direct(&[out(1)])).unwrap();
+    Guest::new(&live.board, &context).offer(&direct(&[out(1)])).unwrap();
     live.write(NOTIFY, 2, 0); // Nobody hears this doorbell.
     assert!(!live.bond.pass());
     enable(&live.over().registers(), 0, &context);
@@ -239,7 +242,7 @@ fn a_bad_ring_shows_in_the_status_page_until_the_queue_is_disabled() {
     live.show_status();
     let context = live.start();
     live.settle();
-    Guest::new(live.bond.board_memory(), &context).publish(context.guest.size);
+    Guest::new(&live.board, &context).publish(context.guest.size);
     live.write(NOTIFY, 2, 0);
     live.settle();
     assert_eq!(live.state(0), (State::Error, Error::BadHead));
@@ -257,7 +260,7 @@ fn disabling_forgets_what_was_pending() {
     live.open_msix();
     let context = live.start();
     live.settle();
-    let mut guest = Guest::new(live.bond.board_memory(), &context);
+    let mut guest = Guest::new(&live.board, &context);
     let mut back_end = BackEnd::new(&live.base, &context);
     guest.offer(&direct(&[room(10)])).unwrap();
     live.write(NOTIFY, 2, 0);
@@ -268,15 +271,11 @@ fn disabling_forgets_what_was_pending() {
     guest.offer(&direct(&[out(10)])).unwrap();
     live.write(NOTIFY, 2, 0);
     live.over().registers().queues()[0].tail().write(|r| r.set_index(1));
-    let board = Image::of(live.bond.board_memory(), BOARD);
+    let board = Image::of(&live.board, BOARD);
     let base = Image::of(&live.base, BASE);
     live.bond.config_write(function(0), PCIE_CAP + 8, 2, 0x8000, &mut || ());
     live.settle();
-    board.assert_same_but(
-        &Image::of(live.bond.board_memory(), BOARD),
-        &[],
-        "board memory of a queue that is gone",
-    );
+    board.assert_same_but(&Image::of(&live.board, BOARD), &[], "board memory of a queue that is gone");
     base.assert_same_but(&Image::of(&live.base, BASE), &[], "base memory of a queue that is gone");
     assert_eq!(*live.controller.messages.lock().unwrap(), []);
     assert_eq!(live.state(0), (State::Disabled, Error::None));
@@ -380,7 +379,7 @@ fn unmapping_under_traffic_faults_the_queue_and_touches_nothing() {
                 live.bond.pass();
             }
         });
-        let mut guest = Guest::new(live.bond.board_memory(), &context);
+        let mut guest = Guest::new(&live.board, &context);
         let mut back_end = BackEnd::new(&live.base, &context);
         let mut rounds = 0;
         while live.state(0).0 == State::Running && rounds < 20_000 {
@@ -445,7 +444,7 @@ fn threads_do_what_they_like() {
         grant(&over.registers(), 0, BaseAddr(BASE), LENGTH as u64);
         live.start();
         live.settle();
-        Guest::new(live.bond.board_memory(), &context).offer(&direct(&[out(9)])).unwrap();
+        Guest::new(&live.board, &context).offer(&direct(&[out(9)])).unwrap();
         live.write(NOTIFY, 2, 0);
         live.settle();
         assert_eq!(
@@ -461,7 +460,7 @@ fn random(seed: u8, who: u8) -> TestRng {
 
 fn be_the_board(live: &Live, context: &Context, seed: u8) {
     let mut random = random(seed, 1);
-    let mut guest = Guest::new(live.bond.board_memory(), context);
+    let mut guest = Guest::new(&live.board, context);
     for _ in 0..600 {
         match random.random_range(0..12) {
             0..6 => {
@@ -478,7 +477,7 @@ fn be_the_board(live: &Live, context: &Context, seed: u8) {
                 boot(0, |offset, width, value| {
                     live.bond.config_write(function(0), offset, width, value, &mut || ())
                 });
-                guest = Guest::new(live.bond.board_memory(), context);
+                guest = Guest::new(&live.board, context);
                 guest.set_avail_index(0);
             }
         }

@@ -64,6 +64,7 @@ impl BoardInterrupts for Messages {
 /// A board whose base is passed over while it waits, as long as there is one.
 struct Lone {
     bond: Arc<Bond>,
+    memory: GuestMemoryMmap,
     messages: Arc<Messages>,
     poller: RefCell<Option<Poller<ModelPort>>>,
     waits: Cell<u64>,
@@ -72,8 +73,10 @@ struct Lone {
 impl Lone {
     fn new() -> Self {
         let messages = Arc::new(Messages::default());
-        let bond = Bond::new(memory::create(32).unwrap(), Arc::<Messages>::clone(&messages));
-        Self { bond: Arc::new(bond), messages, poller: RefCell::new(None), waits: Cell::new(0) }
+        let bond = Bond::new(Arc::<Messages>::clone(&messages) as _);
+        let memory = memory::create(32).unwrap();
+        bond.map_board_memory(&memory).unwrap();
+        Self { bond: Arc::new(bond), memory, messages, poller: RefCell::new(None), waits: Cell::new(0) }
     }
 
     /// Starts its bm-hypervisor.
@@ -110,7 +113,7 @@ impl Bus for Lone {
     }
 
     fn memory(&self) -> &GuestMemoryMmap {
-        self.bond.board_memory()
+        &self.memory
     }
 
     fn relax(&self) {

@@ -101,6 +101,17 @@ impl Device {
     /// then had no effect.
     pub fn doorbell(&mut self, address: BoardAddr, width: u8, value: u32) -> Option<(usize, Option<u16>)> {
         let (function, offset) = self.claim(address)?;
+        self.bar_doorbell(function, offset, width, value)
+    }
+
+    /// As [`Device::doorbell`], of a write at `offset` in the BAR of `function`.
+    pub fn bar_doorbell(
+        &mut self,
+        function: FunctionId,
+        offset: u32,
+        width: u8,
+        value: u32,
+    ) -> Option<(usize, Option<u16>)> {
         match decode(offset, width) {
             Target::Doorbell(index) => self.ring(function, index, width, value),
             _ => None,
@@ -149,7 +160,8 @@ impl Device {
         (field(PCI_ACCESS_BAR, 1) == u32::from(BAR)).then(|| (field(PCI_ACCESS_OFFSET, 4), width))
     }
 
-    fn bar_read(
+    /// The board reads `width` bytes at `offset` in the BAR of `function`.
+    pub fn bar_read(
         &mut self,
         now: u64,
         function: FunctionId,
@@ -177,7 +189,8 @@ impl Device {
         }
     }
 
-    fn bar_write(
+    /// The board writes `width` bytes at `offset` in the BAR of `function`.
+    pub fn bar_write(
         &mut self,
         now: u64,
         function: FunctionId,

@@ -195,6 +195,11 @@ impl Device {
         }
     }
 
+    /// Whether INTx of `function` is asserted.
+    pub fn intx(&self, function: FunctionId) -> bool {
+        self.function(function).is_some_and(Function::intx)
+    }
+
     /// Lets time pass: accesses whose deadline is over end here.
     pub fn tick(&mut self, now: u64, effects: &mut Vec<Effect>) {
         self.with_mailbox(effects, |mailbox| mailbox.expire(now));
@@ -206,7 +211,7 @@ impl Device {
     }
 
     /// Resets `function` as an FLR or a conventional reset does, and tells the base.
-    fn reset_function(&mut self, now: u64, function: FunctionId, effects: &mut Vec<Effect>) {
+    pub fn reset_function(&mut self, now: u64, function: FunctionId, effects: &mut Vec<Effect>) {
         let Some(present) = self.functions[function.index()].function.as_mut() else { return };
         present.reset();
         self.disable_queues_of(function, effects);

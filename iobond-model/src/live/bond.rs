@@ -15,15 +15,9 @@ use std::{
     time::Instant,
 };
 
-use iobond_spec::{
-    MAX_QUEUES,
-    address::{BoardAddr, FunctionId},
-    register_access::RegisterIo,
-};
-use vm_memory::GuestMemoryMmap;
-
 use super::{
     base_memory::{BaseMemory, MapError, Mapping},
+    board_memory::{BoardMapError, BoardMemory},
     memory::{Interrupts, Memory, ready},
 };
 use crate::{
@@ -33,6 +27,12 @@ use crate::{
     mailbox::Ticket,
     shadow::{Progress, Queue, QueueError},
 };
+use iobond_spec::{
+    MAX_FUNCTIONS, MAX_QUEUES,
+    address::{BoardAddr, FunctionId},
+    register_access::RegisterIo,
+};
+use vm_memory::GuestMemoryMmap;
 
 /// The board's interrupt controller. It is called with locks held and must not call back into the IO-Bond.
 pub trait BoardInterrupts: Send + Sync {
@@ -50,6 +50,13 @@ pub trait Observer: Send + Sync {
     fn returned(&self, queue: usize);
 }
 
+/// Whoever passes over an IO-Bond, when it sleeps.
+pub trait Bell: Send + Sync {
+    /// There is something to do for [`Bond::pass`], or in the status page. Called often, also while nobody sleeps, and with
+    /// locks held: it must neither wait nor call back.
+    fn ring(&self);
+}
+
 /// Marks that [`Bond::doorbell_data`] holds an index.
 const HAS_DATA: u32 = 1 << 16;
 /// "The mailbox has no deadline."
@@ -60,9 +67,10 @@ pub struct Bond {
     device: Mutex<Device>,
     base: RwLock<BaseMemory>,
     queues: [Mutex<Option<Queue>>; MAX_QUEUES],
-    board: GuestMemoryMmap,
+    board: [BoardMemory; MAX_FUNCTIONS],
     interrupts: Arc<dyn BoardInterrupts>,
     observer: Option<Arc<dyn Observer>>,
+    bell: Option<Arc<dyn Bell>>,
     started: Instant,
     /// One bit for every queue whose doorbell was rung.
     doorbells: AtomicU64,
@@ -76,15 +84,16 @@ pub struct Bond {
 }
 
 impl Bond {
-    /// An IO-Bond for a board with memory `board`, not powered.
-    pub fn new(board: GuestMemoryMmap, interrupts: Arc<dyn BoardInterrupts>) -> Self {
+    /// An IO-Bond without power, whose functions reach no board memory yet.
+    pub fn new(interrupts: Arc<dyn BoardInterrupts>) -> Self {
         Self {
             device: Mutex::default(),
             base: RwLock::default(),
             queues: std::array::from_fn(|_| Mutex::new(None)),
-            board,
+            board: std::array::from_fn(|_| BoardMemory::default()),
             interrupts,
             observer: None,
+            bell: None,
             started: Instant::now(),
             doorbells: AtomicU64::new(0),
             doorbell_data: std::array::from_fn(|_| AtomicU32::new(0)),
@@ -102,9 +111,24 @@ impl Bond {
         self
     }
 
-    /// The board's memory.
-    pub fn board_memory(&self) -> &GuestMemoryMmap {
-        &self.board
+    /// Wakes whoever sleeps behind `bell`.
+    #[must_use]
+    pub fn woken_by(mut self, bell: Arc<dyn Bell>) -> Self {
+        self.bell = Some(bell);
+        self
+    }
+
+    /// What `function` reaches of the board's memory.
+    pub fn board_memory(&self, function: FunctionId) -> &BoardMemory {
+        &self.board[function.index()]
+    }
+
+    /// Lets every function reach all of `memory`, as on a board without an I/O MMU.
+    ///
+    /// # Errors
+    /// [`BoardMapError::Overlap`] with what is mapped already.
+    pub fn map_board_memory(&self, memory: &GuestMemoryMmap) -> Result<(), BoardMapError> {
+        self.board.iter().try_for_each(|board| board.map_all(memory))
     }
 
     /// Makes `mapping` base memory, at its I/O virtual address. A DMA window has to grant it as well.
@@ -163,6 +187,40 @@ impl Bond {
         self.access(relax, |device, now, effects| device.memory_write(now, address, width, value, effects));
     }
 
+    /// The board reads at `offset` in the BAR of `function`, for a host of boards that decodes addresses itself.
+    pub fn bar_read(&self, function: FunctionId, offset: u32, width: u8, relax: &mut dyn FnMut()) -> u32 {
+        self.access(relax, |device, now, effects| device.bar_read(now, function, offset, width, effects))
+    }
+
+    /// The board writes at `offset` in the BAR of `function`, for a host of boards that decodes addresses itself.
+    pub fn bar_write(
+        &self,
+        function: FunctionId,
+        offset: u32,
+        width: u8,
+        value: u32,
+        relax: &mut dyn FnMut(),
+    ) {
+        let mut device = lock(&self.device);
+        if let Some((queue, data)) = device.bar_doorbell(function, offset, width, value) {
+            return self.ring(&device, queue, data);
+        }
+        drop(device);
+        self.access(relax, |device, now, effects| {
+            device.bar_write(now, function, offset, width, value, effects)
+        });
+    }
+
+    /// The board resets `function` from outside of it: a conventional reset (PCIe 5.0, 6.6.1).
+    pub fn reset(&self, function: FunctionId) {
+        self.with_device(|device, now, effects| device.reset_function(now, function, effects));
+    }
+
+    /// Whether INTx of `function` is asserted.
+    pub fn intx_asserted(&self, function: FunctionId) -> bool {
+        lock(&self.device).intx(function)
+    }
+
     /// Takes a board access to its end. The mailbox gives every access a deadline, so this ends.
     fn access(
         &self,
@@ -201,6 +259,13 @@ impl Bond {
         let data = data.map_or(0, |index| HAS_DATA | u32::from(index));
         self.doorbell_data[queue].store(data, Ordering::Relaxed);
         self.doorbells.fetch_or(1 << queue, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
     }
 
     /// One bounded pass over everything that waits. Returns whether there was anything to do.
@@ -257,7 +322,7 @@ impl Bond {
         number: usize,
         work: impl FnOnce(
             &mut Queue,
-            &Gated<'_, Memory<'_, LastInterrupt>>,
+            &Gated<'_, Memory<'_, '_, LastInterrupt>>,
             &BaseMemory,
         ) -> Result<Progress, QueueError>,
     ) {
@@ -267,7 +332,8 @@ impl Bond {
             let mut queue = lock(&self.queues[number]);
             let Some(running) = queue.as_mut() else { return };
             let function = running.context().function;
-            let memory = Memory::new(&self.board, base.memory(), &interrupt);
+            let board = self.board_memory(function).lease();
+            let memory = Memory::new(&board, base.memory(), &interrupt);
             let bus_master = self.bus_masters.load(Ordering::Relaxed) & 1 << function.index() != 0;
             let fabric = Gated { fabric: &memory, windows: base.windows(), bus_master };
             work(running, &fabric, &base)
@@ -321,8 +387,14 @@ impl Bond {
                     base.write_head(number, lock(queue).as_ref().map_or(0, Queue::head));
                 }
             }
-            Effect::Mailbox => read(&self.base).write_mailbox(&device.mailbox_request()),
-            Effect::QueueErrors => read(&self.base).write_queue_errors(device.queue_errors()),
+            Effect::Mailbox => {
+                read(&self.base).write_mailbox(&device.mailbox_request());
+                self.wake();
+            }
+            Effect::QueueErrors => {
+                read(&self.base).write_queue_errors(device.queue_errors());
+                self.wake();
+            }
         }
     }
 
@@ -338,6 +410,7 @@ impl Bond {
         if queue.is_some() {
             // The guest may have made buffers available, and rung, before the base got here.
             self.doorbells.fetch_or(1 << number, Ordering::Release);
+            self.wake();
         }
         *slot = queue;
     }
@@ -345,6 +418,7 @@ impl Bond {
     fn returned(&self, queue: usize, index: u16) {
         self.tail_index[queue].store(u32::from(index), Ordering::Release);
         self.tails.fetch_or(1 << queue, Ordering::Release);
+        self.wake();
     }
 
     fn report(&self, number: usize) -> QueueReport {

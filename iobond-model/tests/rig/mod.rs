@@ -19,7 +19,7 @@ use std::{cell::RefCell, ops::Range, sync::LazyLock};
 
 use iobond_model::{
     fabric::Gated,
-    live::{Interrupts, Memory, ready},
+    live::{BoardMemory, Interrupts, Memory, ready},
     shadow::{Context, Progress, Queue, QueueError, QueueFeatures, Ring},
     windows::Windows,
 };
@@ -183,21 +183,21 @@ impl Rig {
         doorbell: Option<u16>,
         head_at: Option<BaseAddr>,
     ) -> Result<Progress, QueueError> {
-        let memory = self.memory();
+        let board = board_memory(&self.board);
+        let lease = board.lease();
+        let memory = Memory::new(&lease, &self.base, &self.raised);
         ready(queue.forward(&self.gated(&memory), doorbell, head_at))
     }
 
     /// One call of [`Queue::retire`] over these memories.
     pub fn retire(&self, queue: &mut Queue, tail: u16) -> Result<Progress, QueueError> {
-        let memory = self.memory();
+        let board = board_memory(&self.board);
+        let lease = board.lease();
+        let memory = Memory::new(&lease, &self.base, &self.raised);
         ready(queue.retire(&self.gated(&memory), tail))
     }
 
-    fn memory(&self) -> Memory<'_, Raised> {
-        Memory::new(&self.board, &self.base, &self.raised)
-    }
-
-    fn gated<'a>(&'a self, memory: &'a Memory<'a, Raised>) -> Gated<'a, Memory<'a, Raised>> {
+    fn gated<'a, 'm>(&'a self, memory: &'a Memory<'a, 'm, Raised>) -> Gated<'a, Memory<'a, 'm, Raised>> {
         Gated { fabric: memory, windows: &self.windows, bus_master: self.bus_master }
     }
 
@@ -205,6 +205,13 @@ impl Rig {
     pub fn take_interrupts(&self) -> Vec<(FunctionId, u16)> {
         self.raised.0.take()
     }
+}
+
+/// `memory` as what a function reaches.
+pub fn board_memory(memory: &GuestMemoryMmap) -> BoardMemory {
+    let board = BoardMemory::default();
+    board.map_all(memory).unwrap();
+    board
 }
 
 /// A copy of a whole memory, to compare with later.

@@ -8,6 +8,7 @@ use super::{Bare, Duel, OwnBackEnd, RINGS, ROUND, SEED, scenario};
 use crate::{
     board::{
         blk::Blk,
+        bus::Bus,
         direct::DeviceConfig,
         memory::DmaMemory,
         pci,
@@ -42,7 +43,7 @@ pub fn run(program: &Path) -> Result<Vec<Figure>, WorkloadError> {
     let scenario = scenario(SCENARIO)?;
     let live = Live::start(&scenario, program, Path::new(""), None)?;
     let board = live.boards().first().ok_or(WorkloadError::Needs("a board"))?;
-    let memory = DmaMemory::new(board.bond().board_memory())?;
+    let memory = DmaMemory::new(board.bus.memory())?;
     let function = pci::enumerate(&*board.bus)?.pop().ok_or(WorkloadError::Needs("a disk"))?;
     let mut through = Blk::<_>::new(PciTransport::new(Rc::clone(&board.bus), function)?, &memory, RINGS)?;
 

@@ -9,6 +9,7 @@ use virtio_drivers::transport::DeviceType;
 use super::{Bare, Duel, OwnBackEnd, RINGS, ROUND, scenario};
 use crate::{
     board::{
+        bus::Bus,
         direct::DeviceConfig,
         memory::DmaMemory,
         net::Net,
@@ -79,7 +80,7 @@ pub fn run(program: &Path) -> Result<Vec<Figure>, WorkloadError> {
 }
 
 fn card(board: &BoardHandle) -> Result<Net<PciTransport<Rc<LiveBus>>>, WorkloadError> {
-    let memory = DmaMemory::new(board.bond().board_memory())?;
+    let memory = DmaMemory::new(board.bus.memory())?;
     let function = pci::enumerate(&*board.bus)?.pop().ok_or(WorkloadError::Needs("a network card"))?;
     Ok(Net::new(PciTransport::new(Rc::clone(&board.bus), function)?, &memory, RINGS)?)
 }

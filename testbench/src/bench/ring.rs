@@ -12,7 +12,7 @@ use std::{
 
 use iobond_model::{
     fabric::Gated,
-    live::{Interrupts, Memory, ready},
+    live::{BoardMemory, Interrupts, Memory, ready},
     shadow::{Context, Queue, QueueFeatures, Ring},
     windows::Windows,
 };
@@ -85,6 +85,8 @@ impl Interrupts for Silence {
 /// A guest ring full of packets, its shadow, and a back end.
 struct Rig {
     board: GuestMemoryMmap,
+    /// The same, as the engine reaches it.
+    reached: BoardMemory,
     base: GuestMemoryMmap,
     windows: Windows,
     queue: Queue,
@@ -104,12 +106,14 @@ impl Rig {
         let board_size = PAYLOAD + stride * u64::from(GUEST);
         let base_size = PAYLOAD + u64::from(context.slot_size) * u64::from(SLOTS);
         let (board, base) = (memory(0, board_size)?, memory(BASE, base_size)?);
+        let reached = BoardMemory::default();
+        reached.map_all(&board).map_err(|error| WorkloadError::Engine(error.to_string()))?;
         let mut windows = Windows::default();
         windows.grant(0, BaseAddr(BASE), base_size);
         let slots = bytes.div_ceil(context.slot_size) as u16;
         let batch = (SHADOW / slots).min(MOST_BATCH);
         let queue = Queue::new(context);
-        let rig = Self { board, base, windows, queue, bytes, stride, batch, avail: 0, used: 0 };
+        let rig = Self { board, reached, base, windows, queue, bytes, stride, batch, avail: 0, used: 0 };
         rig.fill_guest_ring(&context)?;
         Ok(rig)
     }
@@ -148,9 +152,10 @@ impl Rig {
 
     /// Forwards or returns one batch; how long that took.
     fn timed(&mut self, direction: Direction) -> Result<Duration, WorkloadError> {
-        let memory = Memory::new(&self.board, &self.base, &Silence);
-        let fabric = Gated { fabric: &memory, windows: &self.windows, bus_master: true };
         let start = Instant::now();
+        let lease = self.reached.lease();
+        let memory = Memory::new(&lease, &self.base, &Silence);
+        let fabric = Gated { fabric: &memory, windows: &self.windows, bus_master: true };
         let progress = match direction {
             Direction::Forward => ready(self.queue.forward(&fabric, None, None)),
             Direction::Retire => ready(self.queue.retire(&fabric, self.used)),

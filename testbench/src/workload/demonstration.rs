@@ -25,6 +25,7 @@ use super::{
 use crate::{
     board::{
         blk::{Blk, SECTOR},
+        bus::Bus,
         memory::DmaMemory,
         net::Net,
         pci,
@@ -152,7 +153,7 @@ impl Stage<'_> {
                 (None, _) if Instant::now() >= deadline => return error,
                 // In the inline world nothing goes on unless somebody lends it the processor.
                 (None, _) => self.live.boards().iter().for_each(|board| {
-                    crate::board::bus::Bus::relax(&*board.bus);
+                    board.bus.relax();
                 }),
             }
         }
@@ -174,7 +175,7 @@ impl Stage<'_> {
     fn find_functions(&self, result: &mut RunResult) -> Result<Vec<Found>, WorkloadError> {
         let mut boards = Vec::new();
         for board in self.live.boards() {
-            let memory = DmaMemory::new(board.bond().board_memory())?;
+            let memory = DmaMemory::new(board.bus.memory())?;
             let functions = pci::enumerate(&*board.bus)?;
             let shown: Vec<String> = functions.iter().map(ToString::to_string).collect();
             result.boards.push(BoardRecord { name: board.name.clone(), functions: shown });

@@ -46,6 +46,7 @@ impl BoardInterrupts for InterruptCounts {
 /// A board's way to its IO-Bond.
 pub struct LiveBus {
     bond: Arc<Bond>,
+    memory: GuestMemoryMmap,
     interrupts: Arc<InterruptCounts>,
     /// Whom to lend the processor while the board waits; none when the base has a thread of its own.
     base: RefCell<Option<Arc<Base>>>,
@@ -56,11 +57,12 @@ pub struct LiveBus {
 impl LiveBus {
     pub(super) fn new(
         bond: Arc<Bond>,
+        memory: GuestMemoryMmap,
         interrupts: Arc<InterruptCounts>,
         base: Option<Arc<Base>>,
         clock: Option<Arc<StageClock>>,
     ) -> Self {
-        Self { bond, interrupts, base: RefCell::new(base), clock, idle: Idle::default() }
+        Self { bond, memory, interrupts, base: RefCell::new(base), clock, idle: Idle::default() }
     }
 
     /// The world ends: nobody is lent the processor any more.
@@ -91,7 +93,7 @@ impl Bus for LiveBus {
     }
 
     fn memory(&self) -> &GuestMemoryMmap {
-        self.bond.board_memory()
+        &self.memory
     }
 
     fn relax(&self) {

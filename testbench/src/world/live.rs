@@ -13,7 +13,7 @@ use bm_hypervisor::{
     Control, Poller, Statistics,
     config::{BackEndConfig, BlkConfig, BoardConfig, FunctionConfig, MacAddress, NetConfig, RingConfig},
 };
-use iobond_model::live::Bond;
+use iobond_model::live::{BoardMapError, Bond};
 use tempfile::TempDir;
 use vm_memory::GuestMemoryMmap;
 
@@ -52,6 +52,14 @@ pub enum LiveError {
         board: String,
         /// Why.
         source: MemoryError,
+    },
+    /// A board's memory could not be made known to its IO-Bond.
+    #[error("board {board}: {source}")]
+    Map {
+        /// The board.
+        board: String,
+        /// Why.
+        source: BoardMapError,
     },
     /// A back end did not start.
     #[error(transparent)]
@@ -233,6 +241,7 @@ impl Drop for Live {
 struct Started {
     name: String,
     bond: Arc<Bond>,
+    memory: GuestMemoryMmap,
     interrupts: Arc<InterruptCounts>,
     control: Control,
 }
@@ -240,7 +249,7 @@ struct Started {
 impl Started {
     fn handle(self, base: Option<&Arc<Base>>, clock: Option<&Arc<StageClock>>) -> BoardHandle {
         let bond = Arc::clone(&self.bond);
-        let bus = LiveBus::new(bond, self.interrupts, base.cloned(), clock.cloned());
+        let bus = LiveBus::new(bond, self.memory, self.interrupts, base.cloned(), clock.cloned());
         BoardHandle { name: self.name, bus: Rc::new(bus), bond: self.bond, control: self.control }
     }
 }
@@ -255,7 +264,8 @@ fn start_board(
     let memory = board_memory(board)?;
     let interrupts = Arc::new(InterruptCounts::default());
     let stamps = Stamps(clock.cloned());
-    let mut bond = Bond::new(memory, Arc::<InterruptCounts>::clone(&interrupts));
+    let mut bond = Bond::new(Arc::<InterruptCounts>::clone(&interrupts) as _);
+    bond.map_board_memory(&memory).map_err(|source| LiveError::Map { board: name.clone(), source })?;
     if clock.is_some() {
         bond = bond.observed_by(Arc::new(stamps.clone()));
     }
@@ -264,7 +274,7 @@ fn start_board(
     let started = bm_hypervisor::start(config, Arc::new(ModelPort(Arc::clone(&bond))));
     let (poller, control) =
         started.map_err(|reason| LiveError::Hypervisor { board: name.clone(), reason: Arc::new(reason) })?;
-    Ok((poller.observed_by(stamps), Started { name, bond, interrupts, control }))
+    Ok((poller.observed_by(stamps), Started { name, bond, memory, interrupts, control }))
 }
 
 fn board_memory(board: &Board) -> Result<GuestMemoryMmap, LiveError> {

@@ -77,6 +77,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The console's log cannot be written.
+    #[error("cannot append to log {}: {source}; its directory has to exist and be writable", path.display())]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A thread, a pipe or a signal handler was refused.
     #[error("cannot {action}: {source}; the process has reached a limit of the system (see ulimit -a)")]
     Resources {

@@ -2,10 +2,11 @@
 //!
 //! * [`blk`]: a disk. It serves a raw image file as a virtio-blk device.
 //! * [`net`]: a learning Ethernet switch. Each port is a virtio-net device at a socket of its own.
+//! * [`console`]: a virtio-console device for terminals that connect to a Unix socket.
 //!
-//! Each is a library call ([`blk::serve`], [`net::serve`]) and a thin binary (`vhost-blk`, `vhost-net`). In
-//! each, what a request or a frame means is pure logic (no sockets, no threads, no clock) beside the adapter
-//! that moves it. The vhost-user protocol is that of the crates `vhost` and `vhost-user-backend`.
+//! Each is a library call ([`blk::serve`], [`net::serve`], [`console::serve`]) and a thin binary (`vhost-blk`,
+//! `vhost-net`, `vhost-console`). In each, what a request, a frame or a keystroke means is pure logic (no
+//! sockets, no threads, no clock) beside the adapter that moves it. The vhost-user protocol is that of the crates `vhost` and `vhost-user-backend`.
 //!
 //! A server prints `listening on PATH` to stdout for each socket that a front end may connect to. It serves
 //! front ends one after the other at each socket, and ends on SIGTERM or SIGINT, when it removes its sockets.
@@ -20,9 +21,11 @@
 //! * A ring without a kick descriptor does not start: `vhost-user-backend` 0.24 needs one.
 //! * A front end *process* is trusted not to truncate the file behind its memory table: that is SIGBUS for us.
 //! * The virtio-net control queue and configuration space. They belong to the front end.
+//! * Several ports of a console (MULTIPORT) and its emergency write.
 
 pub mod blk;
 mod chain;
+pub mod console;
 mod error;
 mod exit_event;
 mod idle;

@@ -40,6 +40,9 @@ pub(crate) trait Device: Sync {
     /// The device as one connection sees it.
     type Backend: VhostUserBackend<Bitmap = (), Vring = Vring> + 'static;
 
+    /// Announces what can be connected to beside the sockets for front ends, which were announced before.
+    fn announce(&self) {}
+
     /// A front end is about to come to socket number `port`; `memory` will hold its memory table.
     fn open(&self, port: usize, memory: Memory) -> Self::Backend;
 
@@ -74,6 +77,7 @@ pub(crate) fn serve<D: Device>(device: &D, paths: &[PathBuf], peering: &Peering)
     for port in &ports {
         port.door.announce();
     }
+    device.announce();
     let open = AtomicUsize::new(ports.len());
     thread::scope(|scope| {
         let mut result = Ok(());

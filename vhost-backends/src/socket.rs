@@ -46,6 +46,18 @@ impl Socket {
         &self.path
     }
 
+    /// From here on [`Self::accept`] does not wait.
+    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
+        self.listener.set_nonblocking(true)
+    }
+
+    /// Whoever connected, as a stream that does not wait either.
+    pub(crate) fn accept(&self) -> io::Result<UnixStream> {
+        let (stream, _) = self.listener.accept()?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    }
+
     /// The same socket for the vhost library to accept from. It does not remove the file.
     pub(crate) fn listener(&self) -> io::Result<vhost::vhost_user::Listener> {
         Ok(self.listener.try_clone()?.into())

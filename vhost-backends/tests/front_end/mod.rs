@@ -41,7 +41,8 @@ pub const DATA: u64 = BASE + (4 << 20);
 /// A server process. It is killed and reaped when this is dropped.
 pub struct Server {
     process: Child,
-    lines: mpsc::Receiver<String>,
+    /// What it said first.
+    pub announced: Vec<String>,
 }
 
 impl Server {
@@ -58,9 +59,10 @@ impl Server {
         let stdout = BufReader::new(process.stdout.take().unwrap());
         let (line, lines) = mpsc::channel();
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));
-        let server = Self { process, lines };
+        let mut server = Self { process, announced: Vec::new() };
         for _ in 0..ready {
-            server.lines.recv_timeout(DEADLINE).expect("the server says when it is ready");
+            let line = lines.recv_timeout(DEADLINE).expect("the server says when it is ready");
+            server.announced.push(line);
         }
         server
     }

@@ -1,0 +1,207 @@
+//! Whoever is connected to the terminal socket.
+
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracing::{info, warn};
+
+use super::output::Output;
+use super::typed::Typed;
+use crate::Error;
+use crate::socket::Socket;
+
+/// Most terminals at a time.
+const MOST: usize = 8;
+
+/// What one that comes too late reads.
+const FULL: &[u8] = b"8 terminals are connected to this console; disconnect one of them\r\n";
+
+/// Most bytes that are read from a terminal before the others are looked at.
+const MOUTHFUL: usize = 4096;
+
+/// How long to leave the socket alone when a terminal could not be accepted.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The terminals and the socket that they come from.
+pub(crate) struct Terminals {
+    socket: Socket,
+    deaf_until: Option<Instant>,
+    terminals: Vec<Terminal>,
+}
+
+struct Terminal {
+    stream: UnixStream,
+    /// Position in the output up to which the stream has it.
+    seen: u64,
+    /// The stream took less than there was, and is written to again when it has room.
+    behind: bool,
+    /// The other end may type more: it has not shut down its half.
+    typing: bool,
+    /// The other end has hung up. What it typed before may still be there to be read.
+    gone: bool,
+}
+
+/// There is nothing more to be had from a terminal, or nothing to be told it.
+struct Over;
+
+impl Terminals {
+    /// Nobody, yet.
+    pub(crate) fn new(socket: Socket) -> Result<Self, Error> {
+        socket.set_nonblocking().map_err(|source| Error::Listen { path: socket.path().into(), source })?;
+        Ok(Self { socket, deaf_until: None, terminals: Vec::new() })
+    }
+
+    /// Shows every terminal what was printed since the last time. Whoever is too far behind is disconnected.
+    pub(crate) fn show(&mut self, output: &Output) {
+        self.terminals.retain_mut(|terminal| terminal.gone || terminal.show(output).is_ok());
+    }
+
+    /// Waits for `bell`, for terminals that come, type or have room again, until `timeout` is over. Serves them
+    /// and silences the bell. Returns whether there was anything.
+    pub(crate) fn attend(
+        &mut self,
+        bell: &OwnedFd,
+        typed: &mut Typed,
+        output: &Output,
+        timeout: Option<Duration>,
+    ) -> bool {
+        let events = self.wait(bell, typed.room() > 0, timeout);
+        let [rung, called, terminals @ ..] = events.as_slice() else { return false };
+        if !rung.is_empty() {
+            let _ = rustix::io::read(bell, &mut [0u8; 8]);
+        }
+        let mut events = terminals.iter();
+        self.terminals.retain_mut(|terminal| {
+            // One for each that was waited for.
+            let ready = events.next().copied().unwrap_or(PollFlags::empty());
+            ready.is_empty() || terminal.attend(ready, typed, output).is_ok()
+        });
+        if !called.is_empty() {
+            self.accept(output);
+        }
+        [rung, called].into_iter().chain(terminals).any(|ready| !ready.is_empty())
+    }
+
+    /// What is ready: the bell, the socket, and each terminal.
+    fn wait(&mut self, bell: &OwnedFd, room: bool, timeout: Option<Duration>) -> Vec<PollFlags> {
+        let pause = self.deaf_until.map(|until| until.saturating_duration_since(Instant::now()));
+        self.deaf_until = self.deaf_until.filter(|_| pause != Some(Duration::ZERO));
+        let timeout = [timeout, pause].into_iter().flatten().min();
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+
+        // Whoever is not to be looked at now is replaced by the bell and asked nothing: a hang-up would be
+        // reported even so.
+        let nobody = || PollFd::new(bell, PollFlags::empty());
+        let mut fds = vec![PollFd::new(bell, PollFlags::IN)];
+        fds.push(match self.deaf_until {
+            Some(_) => nobody(),
+            None => PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
+        });
+        fds.extend(self.terminals.iter().map(|terminal| match terminal.interest(room) {
+            None => nobody(),
+            Some(interest) => PollFd::new(&terminal.stream, interest),
+        }));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => fds.iter().map(PollFd::revents).collect(),
+            // A signal: nothing is ready, and the caller comes again.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Lets one terminal in. Those that are gone make room for it, although something that they typed waits.
+    fn accept(&mut self, output: &Output) {
+        let stream = match self.socket.accept() {
+            Ok(stream) => stream,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return,
+            Err(error) => {
+                warn!("a terminal cannot be let in: {error}");
+                self.deaf_until = Some(Instant::now() + PAUSE);
+                return;
+            }
+        };
+        if self.terminals.len() >= MOST {
+            self.terminals.retain(|terminal| !terminal.gone);
+        }
+        if self.terminals.len() >= MOST {
+            // A new stream has room for a line; if not, hanging up says enough.
+            let _ = (&stream).write(FULL);
+            return;
+        }
+        let mut terminal =
+            Terminal { stream, seen: output.replay(), behind: false, typing: true, gone: false };
+        if terminal.write(output).is_ok() {
+            self.terminals.push(terminal);
+        }
+    }
+}
+
+impl Terminal {
+    /// What to wait for, or nothing if not even a hang-up matters now. `room` says whether it may type.
+    fn interest(&self, room: bool) -> Option<PollFlags> {
+        let mut interest = PollFlags::empty();
+        interest.set(PollFlags::IN, self.typing && room);
+        interest.set(PollFlags::OUT, self.behind && !self.gone);
+        (!self.gone || room).then_some(interest)
+    }
+
+    fn attend(&mut self, ready: PollFlags, typed: &mut Typed, output: &Output) -> Result<(), Over> {
+        self.gone |= ready.intersects(PollFlags::HUP | PollFlags::ERR);
+        if self.typing {
+            self.read(typed)?;
+        }
+        match self.gone {
+            true if !self.typing => Err(Over),
+            false if ready.contains(PollFlags::OUT) => self.write(output),
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&mut self, typed: &mut Typed) -> Result<(), Over> {
+        let mut bytes = [0; MOUTHFUL];
+        let room = typed.room().min(MOUTHFUL);
+        if room == 0 {
+            return Ok(());
+        }
+        match self.stream.read(&mut bytes[..room]) {
+            Ok(0) => self.typing = false,
+            Ok(count) => _ = typed.push(&bytes[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(_) => return Err(Over),
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, output: &Output) -> Result<(), Over> {
+        match self.behind {
+            false => self.write(output),
+            true => self.unseen(output).map(|_| ()),
+        }
+    }
+
+    /// Writes as much as the stream takes.
+    fn write(&mut self, output: &Output) -> Result<(), Over> {
+        loop {
+            let unseen = self.unseen(output)?;
+            self.behind = unseen.iter().any(|piece| !piece.is_empty());
+            if !self.behind {
+                return Ok(());
+            }
+            match self.stream.write_vectored(&unseen.map(IoSlice::new)) {
+                Ok(count) => self.seen += count as u64,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(Over),
+            }
+        }
+    }
+
+    fn unseen<'o>(&self, output: &'o Output) -> Result<[&'o [u8]; 2], Over> {
+        output.since(self.seen).map_err(|_| {
+            info!("a terminal that does not read is disconnected");
+            Over
+        })
+    }
+}

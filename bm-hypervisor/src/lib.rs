@@ -61,5 +61,5 @@ pub use self::{
     },
     error::Error,
     lifecycle::BoardState,
-    poll::{Observer, Poller, Progress, channel::PollStatistics},
+    poll::{Bell, Observer, Poller, Progress, channel::PollStatistics},
 };

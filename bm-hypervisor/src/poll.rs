@@ -3,13 +3,17 @@
 //! A pass only reads base memory, posts TAIL writes, and kicks back ends that ask for it. It never sleeps, never allocates and
 //! never frees, and makes no system call but a needed kick: of a back end, or of the control thread when it has something for
 //! it. Whatever is slow goes to the control thread over bounded lock-free channels.
+//!
+//! A thread that does not want to pass all the time sleeps between [`Poller::arm`] and [`Poller::disarm`].
 
+mod bell;
 pub(crate) mod channel;
 mod queue;
+mod sleep;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU16, AtomicU32, Ordering},
+    atomic::{AtomicU16, AtomicU32, Ordering, fence},
 };
 
 use iobond_spec::{
@@ -20,6 +24,7 @@ use iobond_spec::{
     status_page,
 };
 
+pub use self::bell::Bell;
 use self::channel::{Event, Order, PollerEnd, Request};
 pub(crate) use self::queue::{PolledQueue, Polling};
 use crate::{config::PollMode, pool::Mapping, port::Port};
@@ -91,6 +96,8 @@ struct Polled<P, O> {
     last_request: u32,
     last_errors: [u32; ERROR_WORDS],
     until_errors: u32,
+    /// Back ends were asked to interrupt.
+    armed: bool,
     observer: O,
 }
 
@@ -104,6 +111,7 @@ impl<P: Port> Poller<P> {
             last_request: 0,
             last_errors: [0; ERROR_WORDS],
             until_errors: ERROR_INTERVAL,
+            armed: false,
             observer: (),
         };
         Self { memory, mode, polled }
@@ -114,12 +122,9 @@ impl<P: Port, O: Observer> Poller<P, O> {
     /// The same poller with another observer.
     pub fn observed_by<N: Observer>(self, observer: N) -> Poller<P, N> {
         let Self { memory, mode, polled } = self;
-        let Polled { port, queues, end, last_request, last_errors, until_errors, .. } = polled;
-        Poller {
-            memory,
-            mode,
-            polled: Polled { port, queues, end, last_request, last_errors, until_errors, observer },
-        }
+        let Polled { port, queues, end, last_request, last_errors, until_errors, armed, .. } = polled;
+        let polled = Polled { port, queues, end, last_request, last_errors, until_errors, armed, observer };
+        Poller { memory, mode, polled }
     }
 
     /// Queues that are polled at present.
@@ -134,24 +139,16 @@ impl<P: Port, O: Observer> Poller<P, O> {
         let (words16, words32) = (memory.words16(), memory.words32());
         let mut progress = Progress::default();
         if polled.end.has_orders() {
-            polled.take_orders();
+            polled.take_orders(words16);
         }
         match mode {
             PollMode::StatusPage => {
                 polled.look_at_page(words32, &mut progress);
-                let head = |_: &P, queue: &PolledQueue| {
-                    words32
-                        .get(queue.head_word as usize)
-                        .map_or(0, |head| head.load(Ordering::Acquire) as u16)
-                };
-                polled.poll_queues(words16, head, &mut progress);
+                polled.poll_queues(words16, |_, queue| page_head(words32, queue), &mut progress);
             }
             PollMode::Registers => {
                 polled.look_at_registers(&mut progress);
-                let head = |port: &P, queue: &PolledQueue| {
-                    port.read32(queue.tail - queues::TAIL + queues::HEAD) as u16
-                };
-                polled.poll_queues(words16, head, &mut progress);
+                polled.poll_queues(words16, register_head, &mut progress);
             }
         }
         polled.end.count(progress);
@@ -173,7 +170,7 @@ impl<P: Port, O: Observer> Polled<P, O> {
             if head != queue.last_head {
                 publish(queue, head, words16, observer, progress);
             }
-            let used = words16.get(queue.used_word as usize).map_or(0, |used| used.load(Ordering::Acquire));
+            let used = queue.used(words16);
             if used != queue.last_used && !queue.broken {
                 give_back(queue, used, &**port, end, observer, progress);
             }
@@ -182,14 +179,12 @@ impl<P: Port, O: Observer> Polled<P, O> {
 
     /// A new word is a new request: its number differs from the last one's. The word is written after the body.
     fn look_at_page(&mut self, words: &[AtomicU32], progress: &mut Progress) {
-        let word = |index: usize| words.get(index).map_or(0, |word| word.load(Ordering::Acquire));
-        let request = word(MAILBOX_WORD);
+        let request = page_word(words, MAILBOX_WORD);
         if request != self.last_request {
-            let body =
-                Request { word: request, offset: word(MAILBOX_WORD - 2), data: word(MAILBOX_WORD - 1) };
-            self.hand_over(body, progress);
+            let [offset, data] = [MAILBOX_WORD - 2, MAILBOX_WORD - 1].map(|at| page_word(words, at));
+            self.hand_over(Request { word: request, offset, data }, progress);
         }
-        let errors = std::array::from_fn(|index| word(ERROR_WORD + index));
+        let errors = page_errors(words);
         if errors != self.last_errors && self.end.tell(Event::QueueErrors) {
             self.last_errors = errors;
         }
@@ -228,10 +223,17 @@ impl<P: Port, O: Observer> Polled<P, O> {
     }
 
     #[cold]
-    fn take_orders(&mut self) {
+    fn take_orders(&mut self, words16: &[AtomicU16]) {
         while let Some(order) = self.end.next_order() {
             match order {
-                Order::Add(queue) if self.queues.len() < self.queues.capacity() => self.queues.push(queue),
+                Order::Add(queue) if self.queues.len() < self.queues.capacity() => {
+                    if self.armed {
+                        queue.want_interrupt(words16);
+                        // As in `arm`; the queue itself is looked at later in this pass.
+                        fence(Ordering::SeqCst);
+                    }
+                    self.queues.push(queue);
+                }
                 // There cannot be more queues than contexts; should there be, the control thread gets this one back.
                 Order::Add(queue) => self.end.give_back(queue),
                 Order::Remove { ticket } => {
@@ -243,6 +245,30 @@ impl<P: Port, O: Observer> Polled<P, O> {
             }
         }
     }
+}
+
+/// A word of the status page.
+#[inline]
+fn page_word(words: &[AtomicU32], index: usize) -> u32 {
+    words.get(index).map_or(0, |word| word.load(Ordering::Acquire))
+}
+
+/// The error bits of all queues in the status page.
+#[inline]
+fn page_errors(words: &[AtomicU32]) -> [u32; ERROR_WORDS] {
+    std::array::from_fn(|index| page_word(words, ERROR_WORD + index))
+}
+
+/// A queue's HEAD in the status page.
+#[inline]
+fn page_head(words: &[AtomicU32], queue: &PolledQueue) -> u16 {
+    page_word(words, queue.head_word as usize) as u16
+}
+
+/// A queue's HEAD in its register.
+#[inline]
+fn register_head<P: Port>(port: &P, queue: &PolledQueue) -> u16 {
+    port.read32(queue.tail - queues::TAIL + queues::HEAD) as u16
 }
 
 /// HEAD has moved: IO-Bond published buffers.

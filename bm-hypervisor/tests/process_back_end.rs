@@ -52,6 +52,29 @@ fn registers_can_be_polled_instead_of_the_status_page() {
 }
 
 #[test]
+fn a_poll_thread_may_sleep_until_back_ends_and_control_thread_wake_it() {
+    for features in [FEATURES, FEATURES | EVENT_IDX] {
+        let sockets = Sockets::new();
+        let _server =
+            Server::start(Mirror::new(features | 1 << 15, PROTOCOL), &sockets.path("net"), Role::Connect);
+        let mut bench = Bench::start(board(vec![net(sockets.good_back_end("net"), 2)]));
+        assert_eq!(bench.bring_up(0, u64::MAX, 5), 0xF);
+        for index in 0..100 {
+            bench.bond.publish(1, index, &[1, 2, 3, 4], 64);
+            let tail = u32::from(index) + 1;
+            bench.sleep_until("used buffers returned", |bond, _| bond.queue(1, queues::TAIL) == tail);
+        }
+        bench.bond.publish(4, 0, &[4, 0, 2, 0], 1);
+        bench.sleep_until("the command's answer", |bond, _| bond.queue(4, queues::TAIL) == 1);
+        // A reset takes five queues back, each by an order.
+        let sequence = bench.bond.request(2, 0, 0x14, 1, 0);
+        bench.sleep_until("queues are taken back", |_, poller| poller.queues() == 0);
+        bench.pass_until("an answer", |bond, _| bond.answer(sequence).is_some());
+        bench.stop().unwrap();
+    }
+}
+
+#[test]
 fn a_back_end_that_polls_is_not_kicked() {
     let sockets = Sockets::new();
     let _server = Server::start(Mirror::new(FEATURES, PROTOCOL), &sockets.path("disk"), Role::Connect);

@@ -154,7 +154,7 @@ impl<P: Port> Board<P> {
                 Event::Gone => self.lose_device(),
             }
         }
-        self.each(|served, _| served.work_control_queue());
+        self.each(|served, tools| served.work_control_queue(tools));
     }
 
     /// Looks whether the device is still there.

@@ -60,13 +60,15 @@ pub fn start<P: Port + 'static>(config: BoardConfig, port: Arc<P>) -> Result<(Po
 }
 
 /// Has `epoll` report the wake-up event, and every connection that ends or speaks unasked: once each, since neither goes away.
+/// Interrupts of back ends are the poll thread's.
 fn watch<P: Port>(epoll: &Epoll, board: &Board<P>) -> io::Result<()> {
     let add = |fd: i32, events, name| epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, name));
     add(board.end().wake().as_raw_fd(), EventSet::IN, WAKE)?;
     let events = EventSet::IN | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
-    board
-        .connected()
-        .try_for_each(|(index, back_end)| add(back_end.connection().as_raw_fd(), events, index as u64))
+    board.connected().try_for_each(|(index, back_end)| {
+        board.end().bell().hear(back_end.call())?;
+        add(back_end.connection().as_raw_fd(), events, index as u64)
+    })
 }
 
 /// The control thread.

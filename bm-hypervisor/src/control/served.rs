@@ -4,7 +4,7 @@ use iobond_spec::{
     address::FunctionId,
     register_access::decode,
     registers::components::{queue_error_e::QueueErrorE, queue_t},
-    ring::split::AVAIL_NO_INTERRUPT,
+    ring::split::{AVAIL_NO_INTERRUPT, FLAGS, used_event_offset},
 };
 use virtio_bindings::{
     virtio_config::VIRTIO_F_NOTIFICATION_DATA,
@@ -179,8 +179,9 @@ impl Served {
         tools: &Tools<P>,
     ) -> Result<(), Refusal> {
         let Running { index, context, ticket, .. } = *running;
-        let (used, size, event_idx) = (place.used, place.sizes.shadow, ring.event_idx);
-        let queue = PolledQueue::new(Polling { context, ticket, used, size, kick, event_idx });
+        let Place { avail, used, sizes, .. } = *place;
+        let (size, event_idx) = (sizes.shadow, ring.event_idx);
+        let queue = PolledQueue::new(Polling { context, ticket, avail, used, size, kick, event_idx });
         tools.end.add(queue).map_err(|_| Error::PollerStuck { function: self.id, queue: index })?;
         let started = tools.registers.start_queue(context, &self.context(index, place, ring, tools));
         started.map_err(|error| {
@@ -281,14 +282,16 @@ impl Served {
     }
 
     /// Works the control queue, if it runs.
-    pub(super) fn work_control_queue(&mut self) -> Result<(), Error> {
+    pub(super) fn work_control_queue<P: Port>(&mut self, tools: &Tools<P>) -> Result<(), Error> {
         let Self { running, function, back_end, pairs, .. } = self;
         let most = function.device().back_end_queues / 2;
         let control = running.iter_mut().find_map(|queue| match &mut queue.work {
             Work::Control(control) => Some(control),
             Work::BackEnd(_) => None,
         });
-        let Some(wanted) = control.and_then(|control| control.serve(most)) else { return Ok(()) };
+        let Some(wanted) = control.and_then(|control| control.serve(most, || tools.end.bell().ring())) else {
+            return Ok(());
+        };
         *pairs = wanted;
         let vrings = running.iter().filter_map(|queue| match queue.work {
             Work::BackEnd(vring) => Some(vring),
@@ -314,12 +317,14 @@ impl Served {
 }
 
 /// Sets up what IO-Bond leaves alone. Used buffers are polled for, so the back end need not interrupt: by the flag, or, where
-/// interrupts go by index, by a `used_event` that stays (virtio 1.3, 2.7.7). HEAD begins at zero again, whatever the queue's former
-/// life left in the status page.
+/// interrupts go by index, by a `used_event` that is a whole round of indices away (virtio 1.3, 2.7.7). The poll thread writes them
+/// from then on. HEAD begins at zero again, whatever the queue's former life left in the status page.
 fn prepare_shadow<P: Port>(tools: &Tools<P>, place: &Place, context: u8, ring: RingFeatures) {
     let mapping = tools.pool.mapping();
-    if !ring.event_idx {
-        mapping.write(place.avail, &AVAIL_NO_INTERRUPT.to_le_bytes());
-    }
+    let (at, value) = match ring.event_idx {
+        true => (used_event_offset(place.sizes.shadow), u16::MAX),
+        false => (FLAGS, AVAIL_NO_INTERRUPT),
+    };
+    mapping.write(place.avail + at, &value.to_le_bytes());
     mapping.write(4 * (HEAD_WORD as u64 + u64::from(context)), &[0; 4]);
 }

@@ -1,16 +1,16 @@
 //! The control queue of a network device (virtio 1.3, 5.1.6.5), worked by bm-hypervisor itself.
 //!
-//! To IO-Bond and the poll pass it is a shadow vring like any other; its back end is [`ControlQueue`], on the control thread, and
-//! its kick is what wakes that thread. Only the number of queue pairs can be set; any other command is answered VIRTIO_NET_ERR.
+//! To IO-Bond and the poll pass it is a shadow vring like any other; its back end is [`ControlQueue`], on the control thread, whose
+//! kick is what wakes that thread, and whose interrupt rings the poll thread's bell. Only the number of queue pairs can be set; any other command is answered VIRTIO_NET_ERR.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU16, Ordering},
+    atomic::{AtomicU16, Ordering, fence},
 };
 
 use iobond_spec::ring::split::{
-    DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, Descriptor, IDX, UsedElement, avail_entry_offset,
-    used_element_offset,
+    AVAIL_NO_INTERRUPT, DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, Descriptor, FLAGS, IDX, UsedElement,
+    avail_entry_offset, used_element_offset,
 };
 use virtio_bindings::virtio_net::{
     VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_ERR, VIRTIO_NET_OK,
@@ -43,9 +43,9 @@ impl ControlQueue {
         Self { mapping, place: *place, taken: 0 }
     }
 
-    /// Works every command that is there, at most a ring of them. The number of pairs that the driver chose, if it did: 1 to
-    /// `most`.
-    pub(crate) fn serve(&mut self, most: u16) -> Option<u16> {
+    /// Works every command that is there, at most a ring of them, and interrupts if that is wanted. The number of pairs that the
+    /// driver chose, if it did: 1 to `most`.
+    pub(crate) fn serve(&mut self, most: u16, interrupt: impl FnOnce()) -> Option<u16> {
         let published = self.index(self.place.avail)?.load(Ordering::Acquire);
         let waiting = published.wrapping_sub(self.taken).min(self.place.sizes.shadow);
         let mut chosen = None;
@@ -56,6 +56,11 @@ impl ControlQueue {
         }
         if waiting > 0 {
             self.index(self.place.used)?.store(self.taken, Ordering::Release);
+            // The used index before the flags (virtio 1.3, 2.7.7.2).
+            fence(Ordering::SeqCst);
+            if self.word(self.place.avail + FLAGS)?.load(Ordering::Relaxed) & AVAIL_NO_INTERRUPT == 0 {
+                interrupt();
+            }
         }
         chosen
     }
@@ -113,7 +118,12 @@ impl ControlQueue {
 
     /// The free-running index of the ring at `ring`.
     fn index(&self, ring: u64) -> Option<&AtomicU16> {
-        self.mapping.words16().get(((ring + IDX) / 2) as usize)
+        self.word(ring + IDX)
+    }
+
+    /// The 16-bit word at `offset` in the pool.
+    fn word(&self, offset: u64) -> Option<&AtomicU16> {
+        self.mapping.words16().get((offset / 2) as usize)
     }
 }
 

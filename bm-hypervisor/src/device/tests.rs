@@ -1,6 +1,6 @@
 //! What is offered, and the control queue over a shadow vring that anybody may have written to.
 
-use iobond_spec::ring::split::{DESC_NEXT, DESC_WRITE, Descriptor, IDX, RING};
+use iobond_spec::ring::split::{AVAIL_NO_INTERRUPT, DESC_NEXT, DESC_WRITE, Descriptor, FLAGS, IDX, RING};
 use proptest::prelude::*;
 use vhost::vhost_user::VhostUserProtocolFeatures;
 use virtio_bindings::{virtio_blk::*, virtio_config::*, virtio_net::*};
@@ -129,7 +129,7 @@ impl Bench {
         self.describe(9, slots + 64, 1, DESC_WRITE, 0);
         self.put(self.place.avail + RING + 2 * u64::from(number % 256), &[3, 0]);
         self.put(self.place.avail + IDX, &(number.wrapping_add(1)).to_le_bytes());
-        let chosen = self.queue.serve(4);
+        let chosen = self.queue.serve(4, || {});
         assert_eq!(self.get(self.place.used + IDX), number.wrapping_add(1).to_le_bytes());
         assert_eq!(self.get(self.place.used + RING + 8 * u64::from(number % 256)), [3, 0, 0, 0, 1, 0, 0, 0]);
         let [answer] = self.get(slots + 64);
@@ -151,7 +151,23 @@ fn only_a_number_of_pairs_that_there_is_can_be_set() {
     for (number, (command, answer, chosen)) in (0..).zip(cases) {
         assert_eq!(bench.command(number, command), (answer, chosen), "{command:?}");
     }
-    assert_eq!(bench.queue.serve(4), None);
+    assert_eq!(bench.queue.serve(4, || {}), None);
+}
+
+#[test]
+fn the_control_queue_interrupts_when_it_used_something_unless_the_flag_forbids() {
+    let mut bench = Bench::new();
+    let interrupts = |bench: &mut Bench| {
+        let mut count = 0;
+        bench.queue.serve(4, || count += 1);
+        count
+    };
+    let publish = |bench: &Bench, index: u16| bench.put(bench.place.avail + IDX, &index.to_le_bytes());
+    publish(&bench, 2);
+    assert_eq!((interrupts(&mut bench), interrupts(&mut bench)), (1, 0));
+    bench.put(bench.place.avail + FLAGS, &AVAIL_NO_INTERRUPT.to_le_bytes());
+    publish(&bench, 3);
+    assert_eq!(interrupts(&mut bench), 0);
 }
 
 /// A descriptor of any kind, most of them somewhere in the pool.
@@ -181,7 +197,7 @@ proptest! {
             bytes
         };
         let before = bytes(&bench);
-        bench.queue.serve(4);
+        bench.queue.serve(4, || {});
         prop_assert!(bytes(&bench) == before, "wrote outside of used ring and slots");
         prop_assert!(u16::from_le_bytes(bench.get(bench.place.used + IDX)) <= bench.place.sizes.shadow);
     }

@@ -1,5 +1,6 @@
 //! What passes between poll thread and control thread. Channels are bounded and lock-free; nobody waits on one, so that
-//! using it makes no system call. The control thread waits on an event that the poll thread kicks when it has told it something.
+//! using it makes no system call. The control thread waits on an event that the poll thread kicks when it has told it something; it
+//! rings the poll thread's bell in turn, which matters if that sleeps.
 
 use std::{
     io,
@@ -16,7 +17,7 @@ use crossbeam_utils::{Backoff, CachePadded};
 use iobond_spec::MAX_QUEUES;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{PolledQueue, Progress};
+use super::{Bell, PolledQueue, Progress};
 use crate::vhost_user::event_fd;
 
 /// A mailbox request as it stood in status page or registers.
@@ -80,6 +81,7 @@ pub(crate) struct PollerEnd {
     events: Sender<Event>,
     given_back: Sender<PolledQueue>,
     wake: EventFd,
+    bell: Arc<Bell>,
     counters: Arc<CachePadded<Counters>>,
 }
 
@@ -89,6 +91,7 @@ pub(crate) struct ControlEnd {
     events: Receiver<Event>,
     given_back: Receiver<PolledQueue>,
     wake: EventFd,
+    bell: Arc<Bell>,
     counters: Arc<CachePadded<Counters>>,
 }
 
@@ -110,15 +113,17 @@ pub(crate) fn pair() -> io::Result<(PollerEnd, ControlEnd)> {
     let (event, events) = bounded(2 * MAX_QUEUES);
     let (give_back, given_back) = bounded(4 * MAX_QUEUES);
     let wake = event_fd()?;
+    let bell = Arc::new(Bell::new()?);
     let counters = Arc::default();
     let poller = PollerEnd {
         orders,
         events: event,
         given_back: give_back,
         wake: wake.try_clone()?,
+        bell: Arc::clone(&bell),
         counters: Arc::clone(&counters),
     };
-    Ok((poller, ControlEnd { orders: order, events, given_back, wake, counters }))
+    Ok((poller, ControlEnd { orders: order, events, given_back, wake, bell, counters }))
 }
 
 impl PollerEnd {
@@ -126,6 +131,10 @@ impl PollerEnd {
     #[inline]
     pub(super) fn has_orders(&self) -> bool {
         !self.orders.is_empty()
+    }
+
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     pub(super) fn next_order(&self) -> Option<Order> {
@@ -178,22 +187,32 @@ impl ControlEnd {
         self.events.try_recv().ok()
     }
 
-    /// Has a queue polled.
+    /// What wakes the poll thread should it sleep.
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Has a queue polled. Without a poll thread nobody minds.
     pub(crate) fn add(&self, queue: PolledQueue) -> Result<(), PollerStuck> {
-        match self.orders.try_send(Order::Add(queue)) {
-            Ok(()) => Ok(()),
-            // Nobody polls any more, so nobody minds.
-            Err(TrySendError::Disconnected(_)) => Ok(()),
+        self.order(Order::Add(queue)).map(drop)
+    }
+
+    /// Orders something, and wakes the poll thread should it sleep; whether there is one.
+    fn order(&self, order: Order) -> Result<bool, PollerStuck> {
+        match self.orders.try_send(order) {
+            Ok(()) => {
+                self.bell.ring();
+                Ok(true)
+            }
+            Err(TrySendError::Disconnected(_)) => Ok(false),
             Err(TrySendError::Full(_)) => Err(PollerStuck),
         }
     }
 
     /// Takes a queue back from polling. When this returns well, nobody polls it any more.
     pub(crate) fn remove(&self, ticket: u32) -> Result<(), PollerStuck> {
-        match self.orders.try_send(Order::Remove { ticket }) {
-            Ok(()) => {}
-            Err(TrySendError::Disconnected(_)) => return Ok(()),
-            Err(TrySendError::Full(_)) => return Err(PollerStuck),
+        if !self.order(Order::Remove { ticket })? {
+            return Ok(());
         }
         let deadline = Instant::now() + PATIENCE;
         let backoff = Backoff::new();

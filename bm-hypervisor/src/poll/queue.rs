@@ -1,10 +1,12 @@
-//! A polled queue: what a pass remembers of it, and when its back end wants a kick.
+//! A polled queue: what a pass remembers of it, when its back end wants a kick, and when it is to interrupt.
 
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use iobond_spec::{
     offsets::queues,
-    ring::split::{IDX, USED_NO_NOTIFY, avail_event_offset, need_event},
+    ring::split::{
+        AVAIL_NO_INTERRUPT, FLAGS, IDX, USED_NO_NOTIFY, avail_event_offset, need_event, used_event_offset,
+    },
 };
 use vmm_sys_util::eventfd::EventFd;
 
@@ -17,8 +19,10 @@ pub(crate) struct PolledQueue {
     pub(super) head_word: u32,
     /// Where its used index stands in the pool, in units of 16 bits; the ring's flags are right before it.
     pub(super) used_word: u32,
-    /// Where `avail_event` stands in the pool, in units of 16 bits, if the back end suppresses kicks by index.
-    event_word: Option<u32>,
+    /// Where `avail_event` and `used_event` stand in the pool, in units of 16 bits, if notifications are suppressed by index.
+    event_words: Option<[u32; 2]>,
+    /// Where the available ring's flags stand in the pool, in units of 16 bits.
+    avail_word: u32,
     /// Offset of its TAIL register.
     pub(super) tail: u32,
     /// What to kick; a back end that polls is not.
@@ -43,13 +47,15 @@ pub(crate) struct Polling {
     pub(crate) context: u8,
     /// Which life of the queue this is.
     pub(crate) ticket: u32,
+    /// Offset of the available ring in the pool.
+    pub(crate) avail: u64,
     /// Offset of the used ring in the pool.
     pub(crate) used: u64,
     /// Size of the shadow vring.
     pub(crate) size: u16,
     /// What to kick.
     pub(crate) kick: Option<EventFd>,
-    /// Whether the back end suppresses kicks by index.
+    /// Whether notifications are suppressed by index, in either direction.
     pub(crate) event_idx: bool,
 }
 
@@ -58,11 +64,15 @@ impl PolledQueue {
     /// the largest take 60 MiB.
     pub(crate) fn new(polling: Polling) -> Self {
         let word16 = |offset: u64| u32::try_from(offset / 2).unwrap_or(u32::MAX);
-        let event = polling.used + avail_event_offset(polling.size);
+        let events = [
+            polling.used + avail_event_offset(polling.size),
+            polling.avail + used_event_offset(polling.size),
+        ];
         Self {
             head_word: HEAD_WORD as u32 + u32::from(polling.context),
             used_word: word16(polling.used + IDX),
-            event_word: polling.event_idx.then(|| word16(event)),
+            event_words: polling.event_idx.then(|| events.map(word16)),
+            avail_word: word16(polling.avail + FLAGS),
             tail: queues::BASE + u32::from(polling.context) * queues::STRIDE + queues::TAIL,
             kick: polling.kick,
             ticket: polling.ticket,
@@ -82,9 +92,37 @@ impl PolledQueue {
     pub(super) fn wants_kick(&self, words16: &[AtomicU16], head: u16) -> bool {
         fence(Ordering::SeqCst);
         let word = |index: u32| words16.get(index as usize).map_or(0, |word| word.load(Ordering::Relaxed));
-        match self.event_word {
-            Some(event) => need_event(word(event), head, self.last_head),
+        match self.event_words {
+            Some([event, _]) => need_event(word(event), head, self.last_head),
             None => word(self.used_word - 1) & USED_NO_NOTIFY == 0,
+        }
+    }
+
+    /// The used index, as the back end wrote it.
+    #[inline]
+    pub(super) fn used(&self, words16: &[AtomicU16]) -> u16 {
+        words16.get(self.used_word as usize).map_or(0, |used| used.load(Ordering::Acquire))
+    }
+
+    /// Asks the back end to interrupt when it uses the next buffer (virtio 1.3, 2.7.7.1). IO-Bond never writes these words.
+    pub(super) fn want_interrupt(&self, words16: &[AtomicU16]) {
+        self.ask(words16, self.last_used, 0);
+    }
+
+    /// Asks the back end not to interrupt: by the flag, or by an index that it has just passed, so that it is a whole round of
+    /// indices away.
+    pub(super) fn want_silence(&self, words16: &[AtomicU16]) {
+        self.ask(words16, self.last_used.wrapping_sub(1), AVAIL_NO_INTERRUPT);
+    }
+
+    /// With events by index the flag "MUST" be zero (virtio 1.3, 2.7.7.1).
+    fn ask(&self, words16: &[AtomicU16], used_event: u16, flags: u16) {
+        let (word, value) = match self.event_words {
+            Some([_, event]) => (event, used_event),
+            None => (self.avail_word, flags),
+        };
+        if let Some(word) = words16.get(word as usize) {
+            word.store(value, Ordering::Relaxed);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! One pass at a time: what moved, and what the pass does about it.
 
+mod sleeping;
+
 use std::sync::Mutex;
 
 use iobond_spec::{address::BaseAddr, register_access::RegisterIo, ring::split::USED_NO_NOTIFY};
@@ -74,11 +76,14 @@ impl Bench {
         bench
     }
 
-    fn add(&mut self, kick: Option<EventFd>, event_idx: bool) {
+    fn queue(&self, kick: Option<EventFd>, event_idx: bool) -> PolledQueue {
         let place = self.pool.place(CONTEXT.into()).unwrap();
-        let polling =
-            Polling { context: CONTEXT, ticket: 1, used: place.used, size: SIZES.shadow, kick, event_idx };
-        self.end.add(PolledQueue::new(polling)).unwrap();
+        let (avail, used, size) = (place.avail, place.used, SIZES.shadow);
+        PolledQueue::new(Polling { context: CONTEXT, ticket: 1, avail, used, size, kick, event_idx })
+    }
+
+    fn add(&mut self, kick: Option<EventFd>, event_idx: bool) {
+        self.end.add(self.queue(kick, event_idx)).unwrap();
         assert!(self.poller.pass().is_idle());
         assert_eq!(self.poller.queues(), 1);
     }

@@ -78,7 +78,7 @@ pub struct BackEnd {
     front_end: Frontend,
     watchdog: Watchdog,
     offer: Offer,
-    /// What the back end's interrupts go to; nobody looks, since used indices are polled.
+    /// What the back end's interrupts go to; it is asked for some only when the poll thread is about to sleep.
     call: EventFd,
     memory_shared: bool,
 }
@@ -137,6 +137,11 @@ impl BackEnd {
     /// The connection, to be watched for its end.
     pub fn connection(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+
+    /// What its interrupts go to, those of all its vrings.
+    pub(crate) fn call(&self) -> &EventFd {
+        &self.call
     }
 
     /// What features its shadow vrings have.

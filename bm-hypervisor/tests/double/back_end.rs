@@ -55,6 +55,9 @@ impl Mirror {
                 let answer = chain.writable().next().unwrap();
                 memory.write_slice(&bytes, answer.addr()).unwrap();
                 vring.add_used(head, bytes.len() as u32).unwrap();
+                if vring.needs_notification().unwrap() {
+                    vring.signal_used_queue().unwrap();
+                }
             }
             if !vring.enable_notification().unwrap() {
                 return;

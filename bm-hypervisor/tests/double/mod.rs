@@ -8,7 +8,7 @@ pub mod back_end;
 use std::{
     collections::BTreeMap,
     fs::File,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -27,6 +27,7 @@ use iobond_spec::{
     status_page,
 };
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 /// Longer than anything here takes; what waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -241,6 +242,24 @@ impl Bench {
             if self.poller.pass().is_idle() {
                 std::thread::sleep(Duration::from_micros(50));
             }
+        }
+    }
+
+    /// Passes until `done`, and sleeps in between whenever the poller allows it: only the bell wakes. For what back ends and the
+    /// control thread do; what the test itself does as IO-Bond it does before.
+    pub fn sleep_until(&mut self, what: &str, mut done: impl FnMut(&IoBond, &Poller<IoBond>) -> bool) {
+        let epoll = Epoll::new().unwrap();
+        let readable = EpollEvent::new(EventSet::IN, 0);
+        epoll.ctl(ControlOperation::Add, self.poller.bell().as_raw_fd(), readable).unwrap();
+        while !done(&self.bond, &self.poller) {
+            if !self.poller.pass().is_idle() {
+                continue;
+            }
+            if !self.poller.arm() {
+                let rang = epoll.wait(PATIENCE.as_millis() as i32, &mut [EpollEvent::default()]).unwrap();
+                assert_eq!(rang, 1, "{what}: nothing rang within {PATIENCE:?}; {:?}", self.control.failure());
+            }
+            self.poller.disarm();
         }
     }
 

@@ -111,7 +111,7 @@ impl Terminals {
         }
     }
 
-    /// Lets one terminal in. Those that are gone make room for it, although something that they typed waits.
+    /// Lets one terminal in. Those that are gone make room for it, although there is no room for what they typed.
     fn accept(&mut self, output: &Output) {
         let stream = match self.socket.accept() {
             Ok(stream) => stream,
@@ -149,9 +149,8 @@ impl Terminal {
 
     fn attend(&mut self, ready: PollFlags, typed: &mut Typed, output: &Output) -> Result<(), Over> {
         self.gone |= ready.intersects(PollFlags::HUP | PollFlags::ERR);
-        if self.typing {
-            self.read(typed)?;
-        }
+        // From one that is gone everything at once, as far as there is room, so that its place is free.
+        while self.typing && self.read(typed)? > 0 && self.gone {}
         match self.gone {
             true if !self.typing => Err(Over),
             false if ready.contains(PollFlags::OUT) => self.write(output),
@@ -159,19 +158,21 @@ impl Terminal {
         }
     }
 
-    fn read(&mut self, typed: &mut Typed) -> Result<(), Over> {
+    /// Reads a mouthful if there is room, and returns its length.
+    fn read(&mut self, typed: &mut Typed) -> Result<usize, Over> {
         let mut bytes = [0; MOUTHFUL];
         let room = typed.room().min(MOUTHFUL);
         if room == 0 {
-            return Ok(());
+            return Ok(0);
         }
         match self.stream.read(&mut bytes[..room]) {
-            Ok(0) => self.typing = false,
-            Ok(count) => _ = typed.push(&bytes[..count]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(_) => return Err(Over),
+            Ok(count) => {
+                self.typing = count > 0;
+                Ok(typed.push(&bytes[..count]))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+            Err(_) => Err(Over),
         }
-        Ok(())
     }
 
     fn show(&mut self, output: &Output) -> Result<(), Over> {

@@ -251,11 +251,12 @@ impl Bench {
         let epoll = Epoll::new().unwrap();
         let readable = EpollEvent::new(EventSet::IN, 0);
         epoll.ctl(ControlOperation::Add, self.poller.bell().as_raw_fd(), readable).unwrap();
-        while !done(&self.bond, &self.poller) {
-            if !self.poller.pass().is_idle() {
-                continue;
+        loop {
+            let idle = self.poller.pass().is_idle();
+            if done(&self.bond, &self.poller) {
+                return;
             }
-            if !self.poller.arm() {
+            if idle && !self.poller.arm() {
                 let rang = epoll.wait(PATIENCE.as_millis() as i32, &mut [EpollEvent::default()]).unwrap();
                 assert_eq!(rang, 1, "{what}: nothing rang within {PATIENCE:?}; {:?}", self.control.failure());
             }

@@ -1,24 +1,33 @@
 //! The base's share of the work: every board's IO-Bond and bm-hypervisor, one pass after the other, as one base core polls
-//! many boards.
+//! many boards. A core that has nothing to do may sleep: back ends, boards and control threads wake it.
 
 use std::{
     cell::Cell,
+    io,
+    os::fd::AsRawFd,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use bm_hypervisor::Poller;
 use iobond_model::live::Bond;
 
-use super::{ModelPort, stamps::Stamps};
+use super::{ModelPort, stamps::Stamps, wake_up::WakeUp};
 
 /// What a base core does for one board.
 struct Post {
     bond: Arc<Bond>,
     poller: Mutex<Poller<ModelPort, Stamps>>,
+}
+
+impl Post {
+    fn poller(&self) -> MutexGuard<'_, Poller<ModelPort, Stamps>> {
+        self.poller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A base core's boards.
@@ -31,6 +40,20 @@ impl Base {
     pub(super) fn new(boards: impl IntoIterator<Item = (Arc<Bond>, Poller<ModelPort, Stamps>)>) -> Self {
         let post = |(bond, poller)| Post { bond, poller: Mutex::new(poller) };
         Self { posts: boards.into_iter().map(post).collect() }
+    }
+
+    /// Sleeps until a board, a back end or a control thread has something to do, unless one has already.
+    fn sleep(&self, wake_up: &WakeUp) {
+        let mut pollers: Vec<_> = self.posts.iter().map(Post::poller).collect();
+        wake_up.going_to_sleep();
+        let up = self.posts.iter().fold(false, |busy, post| busy | post.bond.pass());
+        // Each is armed, whatever the others say.
+        let waiting = pollers.iter_mut().fold(up, |waiting, poller| waiting | poller.arm());
+        if !waiting {
+            wake_up.wait();
+        }
+        wake_up.awake();
+        pollers.iter_mut().for_each(|poller| poller.disarm());
     }
 
     /// One bounded pass over every board: what the guest made available goes up, what back ends used goes down. Returns
@@ -66,31 +89,50 @@ impl Idle {
     }
 }
 
+/// When a base core's thread sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Never: it looks again and again.
+    Never,
+    /// When there was nothing to do for so long.
+    After(Duration),
+}
+
 /// A thread that works for a [`Base`] until it is dropped.
 #[derive(Debug)]
 pub(super) struct BaseThread {
     stop: Arc<AtomicBool>,
+    wake_up: Arc<WakeUp>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl BaseThread {
-    pub(super) fn start(base: Arc<Base>) -> std::io::Result<Self> {
+    /// Starts it. `wake_up` is what the boards' IO-Bonds ring, if the thread may sleep.
+    pub(super) fn start(base: Arc<Base>, rest: Rest, wake_up: Arc<WakeUp>) -> io::Result<Self> {
+        base.posts.iter().try_for_each(|post| wake_up.hear(post.poller().bell().as_raw_fd()))?;
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (stopped, rung) = (Arc::clone(&stop), Arc::clone(&wake_up));
         let work = move || {
-            let idle = Idle::default();
+            let (idle, mut since) = (Idle::default(), Instant::now());
             while !stopped.load(Ordering::Relaxed) {
-                idle.after(base.pass());
+                let busy = base.pass();
+                idle.after(busy);
+                match rest {
+                    _ if busy => since = Instant::now(),
+                    Rest::After(limit) if since.elapsed() >= limit => base.sleep(&rung),
+                    Rest::After(_) | Rest::Never => {}
+                }
             }
         };
         let thread = std::thread::Builder::new().name("base core".into()).spawn(work)?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, wake_up, thread: Some(thread) })
     }
 }
 
 impl Drop for BaseThread {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.wake_up.shake();
         if let Some(thread) = self.thread.take() {
             // A panic in it has been reported by the thread itself.
             let _ = thread.join();

@@ -2,107 +2,34 @@
 //! board's side of each for software to sit on.
 
 use std::{
-    ffi::OsString,
-    fs::File,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
 };
 
-use bm_hypervisor::{
-    Control, Poller, Statistics,
-    config::{BackEndConfig, BlkConfig, BoardConfig, FunctionConfig, MacAddress, NetConfig, RingConfig},
-};
-use iobond_model::live::{BoardMapError, Bond};
+use bm_hypervisor::{Control, Poller, Statistics};
+use iobond_model::live::Bond;
 use tempfile::TempDir;
 use vm_memory::GuestMemoryMmap;
 
 use super::{
-    BackEndError, BackEndProcess, Base, LiveBus, ModelPort, base_core::BaseThread, bus::InterruptCounts,
+    BackEndProcess, Base, LiveBus, LiveError, ModelPort,
+    back_ends::BackEnds,
+    base_core::{BaseThread, Rest},
+    bus::InterruptCounts,
+    hypervisor::board_config,
+    places::Places,
     stamps::Stamps,
+    wake_up::WakeUp,
 };
 use crate::{
-    board::memory::{self, MemoryError},
+    board::memory,
     measure::StageClock,
-    scenario::{BackEnd, Backing, Board, Device, Execution, Function, Net, Scenario},
+    scenario::{BackEnd, Backing, Board, Execution, Scenario},
 };
-
-/// Microseconds that a forwarded access may take. Far above the register's reset value: on a laptop whoever answers may have
-/// to wait for a processor, and a driver that is told all ones gives up.
-const MAILBOX_DEADLINE_US: u32 = 5_000_000;
 
 /// `DEVICE_NEEDS_RESET` of the device status (virtio 1.3, 2.1).
 const NEEDS_RESET: u8 = 0x40;
-
-/// A world that did not come up, or that broke.
-#[derive(Debug, thiserror::Error)]
-pub enum LiveError {
-    /// A directory or file could not be made.
-    #[error("cannot make {}: {source}", path.display())]
-    File {
-        /// What was to be made.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A board's memory could not be made.
-    #[error("board {board}: {source}")]
-    Memory {
-        /// The board.
-        board: String,
-        /// Why.
-        source: MemoryError,
-    },
-    /// A board's memory could not be made known to its IO-Bond.
-    #[error("board {board}: {source}")]
-    Map {
-        /// The board.
-        board: String,
-        /// Why.
-        source: BoardMapError,
-    },
-    /// A back end did not start.
-    #[error(transparent)]
-    BackEnd(#[from] BackEndError),
-    /// A MAC address that bm-hypervisor does not take.
-    #[error("{0}")]
-    Address(String),
-    /// A board's bm-hypervisor did not start, or has failed.
-    #[error("board {board}: {reason}")]
-    Hypervisor {
-        /// The board.
-        board: String,
-        /// Why.
-        reason: Arc<bm_hypervisor::Error>,
-    },
-    /// A function whose device bm-hypervisor does not offer.
-    #[error(
-        "board {board}, function {function}: bm-hypervisor offers no console yet; leave the function out"
-    )]
-    Console {
-        /// The board.
-        board: String,
-        /// The function's number on it.
-        function: usize,
-    },
-    /// A queue was stopped.
-    #[error(
-        "board {board}, function {function}, queue {queue}: IO-Bond stopped it ({reason}); are slot_size and slots large enough?"
-    )]
-    Stopped {
-        /// The board.
-        board: String,
-        /// The function's number on it.
-        function: usize,
-        /// The queue's index in the function.
-        queue: u16,
-        /// `queues[n].state.error`.
-        reason: String,
-    },
-    /// No thread for the base.
-    #[error("cannot start the base core's thread: {0}")]
-    Thread(std::io::Error),
-}
 
 /// One board of a live world.
 pub struct BoardHandle {
@@ -132,8 +59,9 @@ pub struct Live {
     thread: Option<BaseThread>,
     base: Option<Arc<Base>>,
     boards: Vec<BoardHandle>,
-    back_ends: Vec<(BackEnd, BackEndProcess)>,
-    directory: TempDir,
+    back_ends: BackEnds,
+    places: Places,
+    _directory: TempDir,
 }
 
 impl Live {
@@ -152,22 +80,27 @@ impl Live {
             .prefix("bmhive-")
             .tempdir()
             .map_err(|source| LiveError::File { path: std::env::temp_dir(), source })?;
-        let back_ends = start_back_ends(scenario, program, directory.path(), output)?;
+        let places = Places::new(directory.path());
+        let back_ends = BackEnds::start(scenario, program, &places, output)?;
         let mut pollers = Vec::new();
         let mut started = Vec::new();
         for (index, board) in scenario.boards.iter().enumerate() {
-            let (poller, running) = start_board(index, board, directory.path(), clock)?;
+            let (poller, running) = start_board(index, board, &places, clock)?;
             pollers.push((Arc::clone(&running.bond), poller));
             started.push(running);
         }
         let base = Arc::new(Base::new(pollers));
         let thread = match scenario.execution {
-            Execution::Threads => Some(BaseThread::start(Arc::clone(&base)).map_err(LiveError::Thread)?),
+            Execution::Threads => {
+                let wake_up = Arc::new(WakeUp::new().map_err(LiveError::Thread)?);
+                let thread = BaseThread::start(Arc::clone(&base), Rest::Never, wake_up);
+                Some(thread.map_err(LiveError::Thread)?)
+            }
             Execution::Inline => None,
         };
         let lent = thread.is_none().then_some(&base);
         let boards = started.into_iter().map(|board| board.handle(lent, clock)).collect();
-        Ok(Self { thread, base: Some(base), boards, back_ends, directory })
+        Ok(Self { thread, base: Some(base), boards, back_ends, places, _directory: directory })
     }
 
     /// The boards, in the scenario's order.
@@ -177,25 +110,22 @@ impl Live {
 
     /// The socket of the back end behind a function.
     pub fn socket(&self, board: usize, function: usize) -> PathBuf {
-        socket(self.directory.path(), board, function)
+        self.places.socket(board, function)
     }
 
     /// The image behind a disk, while it lives.
     pub fn image(&self, board: usize, function: usize, backing: &Backing) -> PathBuf {
-        image(self.directory.path(), board, function, backing)
+        self.places.image(board, function, backing)
     }
 
     /// Process ids and names of the back ends.
     pub fn back_ends(&self) -> impl Iterator<Item = (&BackEnd, &BackEndProcess)> {
-        self.back_ends.iter().map(|(which, process)| (which, process))
+        self.back_ends.iter()
     }
 
     /// Kills a back end without a warning, if it runs.
     pub fn kill(&mut self, which: BackEnd) {
-        let found = self.back_ends.iter_mut().find(|(candidate, _)| *candidate == which);
-        if let Some((_, process)) = found {
-            process.kill();
-        }
+        self.back_ends.kill(which);
     }
 
     /// The first failure of any board's bm-hypervisor: what is behind most errors that a board's driver sees.
@@ -257,7 +187,7 @@ impl Started {
 fn start_board(
     index: usize,
     board: &Board,
-    directory: &Path,
+    places: &Places,
     clock: Option<&Arc<StageClock>>,
 ) -> Result<(Poller<ModelPort, Stamps>, Started), LiveError> {
     let name = board.name.clone();
@@ -270,7 +200,7 @@ fn start_board(
         bond = bond.observed_by(Arc::new(stamps.clone()));
     }
     let bond = Arc::new(bond);
-    let config = board_config(index, board, directory)?;
+    let config = board_config(index, board, places)?;
     let started = bm_hypervisor::start(config, Arc::new(ModelPort(Arc::clone(&bond))));
     let (poller, control) =
         started.map_err(|reason| LiveError::Hypervisor { board: name.clone(), reason: Arc::new(reason) })?;
@@ -280,130 +210,4 @@ fn start_board(
 fn board_memory(board: &Board) -> Result<GuestMemoryMmap, LiveError> {
     let mebibytes = u32::try_from(board.memory_bytes >> 20).unwrap_or(u32::MAX);
     memory::create(mebibytes).map_err(|source| LiveError::Memory { board: board.name.clone(), source })
-}
-
-fn board_config(index: usize, board: &Board, directory: &Path) -> Result<BoardConfig, LiveError> {
-    let functions = board.functions.iter().enumerate();
-    let functions = functions
-        .map(|(number, function)| {
-            let console = || LiveError::Console { board: board.name.clone(), function: number };
-            function_config(function, socket(directory, index, number))?.ok_or_else(console)
-        })
-        .collect::<Result<_, _>>()?;
-    let mut config = BoardConfig::new(board.name.clone(), functions);
-    config.mailbox_deadline_us = MAILBOX_DEADLINE_US;
-    Ok(config)
-}
-
-fn mac_address(net: &Net) -> Result<MacAddress, LiveError> {
-    MacAddress::new(net.mac.octets()).map_err(|error| LiveError::Address(error.to_string()))
-}
-
-fn function_config(function: &Function, socket: PathBuf) -> Result<Option<FunctionConfig>, LiveError> {
-    let back_end = BackEndConfig::new(socket);
-    let ring = RingConfig {
-        guest: Some(function.queue_size),
-        shadow: None,
-        slot_size: Some(function.slot_size),
-        slots: Some(function.slots),
-    };
-    Ok(Some(match &function.device {
-        Device::Blk(blk) => {
-            let mut config = BlkConfig::new(back_end);
-            (config.queues, config.read_only, config.ring) = (blk.queues, blk.read_only, ring);
-            FunctionConfig::Blk(config)
-        }
-        Device::Net(net) => {
-            let mut config = NetConfig::new(mac_address(net)?, back_end);
-            (config.queue_pairs, config.ring) = (net.queue_pairs, ring);
-            FunctionConfig::Net(config)
-        }
-        Device::Console(_) => return Ok(None),
-    }))
-}
-
-fn start_back_ends(
-    scenario: &Scenario,
-    program: &Path,
-    directory: &Path,
-    output: &Path,
-) -> Result<Vec<(BackEnd, BackEndProcess)>, LiveError> {
-    let mut running = Vec::new();
-    for (name, which) in scenario.back_ends() {
-        let (args, sockets) = match which {
-            BackEnd::Switch => switch_args(scenario, directory, output),
-            BackEnd::Disk { board, function } => (disk_args(scenario, directory, board, function)?, 1),
-            BackEnd::Console { board, function } => (console_args(directory, board, function), 1),
-        };
-        running.push((which, BackEndProcess::start(&name, program, args, sockets)?));
-    }
-    Ok(running)
-}
-
-/// The switch has a port for every net function, in the scenario's order.
-fn switch_args(scenario: &Scenario, directory: &Path, output: &Path) -> (Vec<OsString>, usize) {
-    let mut args = vec![OsString::from("net")];
-    let (mut ports, mut pairs) = (0, 1);
-    for (index, board) in scenario.boards.iter().enumerate() {
-        for (number, function) in board.functions.iter().enumerate() {
-            let Device::Net(net) = &function.device else { continue };
-            args.extend([OsString::from("--port"), socket(directory, index, number).into()]);
-            ports += 1;
-            pairs = net.queue_pairs.max(pairs);
-        }
-    }
-    args.extend([OsString::from("--queues"), pairs.to_string().into()]);
-    if scenario.capture {
-        args.extend([OsString::from("--pcap-dir"), output.into()]);
-    }
-    (args, ports)
-}
-
-fn disk_args(
-    scenario: &Scenario,
-    directory: &Path,
-    board: usize,
-    function: usize,
-) -> Result<Vec<OsString>, LiveError> {
-    let described = scenario.boards.get(board).and_then(|board| board.functions.get(function));
-    let Some(Function { device: Device::Blk(blk), .. }) = described else { return Ok(Vec::new()) };
-    let image = image(directory, board, function, &blk.backing);
-    if let Backing::Scratch(bytes) = blk.backing {
-        let made = File::create(&image).and_then(|file| file.set_len(bytes));
-        made.map_err(|source| LiveError::File { path: image.clone(), source })?;
-    }
-    let mut args: Vec<OsString> = ["blk", "--socket"].map(OsString::from).into();
-    args.extend([socket(directory, board, function).into(), "--image".into(), image.into()]);
-    args.extend(["--serial".into(), OsString::from(&blk.serial)]);
-    args.extend(["--queues".into(), OsString::from(blk.queues.to_string())]);
-    if blk.read_only {
-        args.push("--read-only".into());
-    }
-    Ok(args)
-}
-
-fn console_args(directory: &Path, board: usize, function: usize) -> Vec<OsString> {
-    let beside = |ending| directory.join(format!("{board}.{function}.{ending}")).into();
-    let socket = socket(directory, board, function).into();
-    [
-        "console".into(),
-        "--socket".into(),
-        socket,
-        "--terminal".into(),
-        beside("terminal"),
-        "--log".into(),
-        beside("log"),
-    ]
-    .into()
-}
-
-fn socket(directory: &Path, board: usize, function: usize) -> PathBuf {
-    directory.join(format!("{board}.{function}.sock"))
-}
-
-fn image(directory: &Path, board: usize, function: usize, backing: &Backing) -> PathBuf {
-    match backing {
-        Backing::Image(path) => path.clone(),
-        Backing::Scratch(_) => directory.join(format!("{board}.{function}.img")),
-    }
 }

@@ -1,15 +1,25 @@
 //! What carries a scenario. Here: the `live` world, the IO-Bond model on the wall clock with real back ends in processes of
-//! their own.
+//! their own. Boards are either software of this process ([`Live`]) or machines of their own that see their functions over
+//! vfio-user ([`Served`]).
 
 mod back_end;
+mod back_ends;
 mod base_core;
+mod board_function;
 mod bus;
+mod error;
+mod hypervisor;
 mod live;
 mod model_port;
+mod places;
+mod served;
 mod stamps;
+mod wake_up;
 
 pub use back_end::{BackEndError, BackEndProcess, end_with_parent};
 pub use base_core::{Base, Idle};
 pub use bus::LiveBus;
-pub use live::{BoardHandle, Live, LiveError};
+pub use error::LiveError;
+pub use live::{BoardHandle, Live};
 pub use model_port::ModelPort;
+pub use served::{Served, ServedBoard};

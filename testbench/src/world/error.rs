@@ -1,0 +1,86 @@
+//! What keeps a world from coming up, or breaks it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use iobond_model::live::BoardMapError;
+
+use super::BackEndError;
+use crate::board::memory::MemoryError;
+
+/// A world that did not come up, or that broke.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// A directory or file could not be made.
+    #[error("cannot make {}: {source}", path.display())]
+    File {
+        /// What was to be made.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A board's memory could not be made.
+    #[error("board {board}: {source}")]
+    Memory {
+        /// The board.
+        board: String,
+        /// Why.
+        source: MemoryError,
+    },
+    /// A board's memory could not be made known to its IO-Bond.
+    #[error("board {board}: {source}")]
+    Map {
+        /// The board.
+        board: String,
+        /// Why.
+        source: BoardMapError,
+    },
+    /// A back end did not start.
+    #[error(transparent)]
+    BackEnd(#[from] BackEndError),
+    /// A MAC address that bm-hypervisor does not take.
+    #[error("{0}")]
+    Address(String),
+    /// A board's bm-hypervisor did not start, or has failed.
+    #[error("board {board}: {reason}")]
+    Hypervisor {
+        /// The board.
+        board: String,
+        /// Why.
+        reason: Arc<bm_hypervisor::Error>,
+    },
+    /// A function whose device bm-hypervisor does not offer.
+    #[error(
+        "board {board}, function {function}: bm-hypervisor offers no console yet; leave the function out"
+    )]
+    Console {
+        /// The board.
+        board: String,
+        /// The function's number on it.
+        function: usize,
+    },
+    /// A function could not be served.
+    #[error("board {board}: {source}")]
+    Server {
+        /// The board.
+        board: String,
+        /// Why.
+        source: iobond_vfio_user::ServerError,
+    },
+    /// A queue was stopped.
+    #[error(
+        "board {board}, function {function}, queue {queue}: IO-Bond stopped it ({reason}); are slot_size and slots large enough?"
+    )]
+    Stopped {
+        /// The board.
+        board: String,
+        /// The function's number on it.
+        function: usize,
+        /// The queue's index in the function.
+        queue: u16,
+        /// `queues[n].state.error`.
+        reason: String,
+    },
+    /// No thread for the base.
+    #[error("cannot start the base core's thread: {0}")]
+    Thread(std::io::Error),
+}

@@ -6,7 +6,7 @@ mod front_end;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -172,6 +172,50 @@ fn the_layout_of_a_request_is_the_drivers_choice() {
     }
 }
 
+/// A request of `count` segments of `len` bytes each in an indirect table. Neighbours in the request are none in
+/// memory, as in slots that were given back in any order.
+fn scattered(kind: u32, count: u64, len: u32) -> Vec<Part> {
+    let (header, data) = buffers(0);
+    let writable = kind == IN;
+    let segment = |index: u64| {
+        let place = index * 5 % count;
+        Part { addr: data + place * u64::from(len), len, writable }
+    };
+    let status = Part::writable(header + 16, 1);
+    [Part::readable(header, 16)].into_iter().chain((0..count).map(segment)).chain([status]).collect()
+}
+
+#[test]
+fn a_request_may_have_a_thousand_segments() {
+    let mut rig = Rig::new(&[], &Setup::default());
+    let whole: Vec<u8> = (0..SECTORS as usize * 512).map(pattern).collect();
+    for len in [512, 1024] {
+        let parts = scattered(IN, 1024, len);
+        write_header(&rig.front_end, 0, IN, 0);
+        let ring = &mut rig.front_end.rings[0];
+        let head = ring.add_indirect(&parts);
+        ring.notify(1);
+        assert_eq!(ring.wait_used(), (head, 1024 * len + 1));
+        let memory = &rig.front_end.memory;
+        for (index, part) in parts[1..=1024].iter().enumerate() {
+            let mut bytes = vec![0; len as usize];
+            memory.read_slice(&mut bytes, GuestAddress(part.addr)).unwrap();
+            assert!(bytes == whole[index * len as usize..][..len as usize], "segment {index}");
+        }
+
+        // Back, the other way around.
+        let parts: Vec<Part> = parts.iter().map(|part| Part { writable: part.len == 1, ..*part }).collect();
+        fs::write(rig.place.path("image"), vec![0; whole.len()]).unwrap();
+        write_header(&rig.front_end, 0, OUT, 0);
+        let ring = &mut rig.front_end.rings[0];
+        let head = ring.add_indirect(&parts);
+        ring.notify(1);
+        assert_eq!(ring.wait_used(), (head, 1));
+        assert!(rig.image()[..1024 * len as usize] == whole[..1024 * len as usize]);
+        fs::write(rig.place.path("image"), &whole).unwrap();
+    }
+}
+
 #[test]
 fn discarded_and_zeroed_ranges() {
     let mut rig = Rig::new(&[], &Setup::default());
@@ -242,9 +286,15 @@ fn every_way_to_notify() {
         for poll in ["0", "200"] {
             let setup = Setup { features, ..Setup::default() };
             let mut rig = Rig::new(&["--poll-us", poll], &setup);
+            write_header(&rig.front_end, 0, IN, 0);
+            let (header, data) = buffers(0);
             for _ in 0..50 {
-                assert_eq!(rig.request(IN, 0, &[], 512).0, OK);
-                rig.front_end.rings[0].wait_call();
+                let ring = &mut rig.front_end.rings[0];
+                let head = ring.add(&[Part::readable(header, 16), Part::writable(data, 513)]);
+                ring.notify(1);
+                // Whoever takes what is used before may not be interrupted for it any more.
+                ring.wait_call();
+                assert_eq!(ring.take_used(), Some((head, 513)));
             }
             let silent = Setup { call: false, memory_slots: true, ..setup };
             rig.reconnect(&silent);
@@ -456,5 +506,59 @@ fn read_latency_at_queue_depth_one() {
         times.sort();
         let kicks = rig.front_end.rings[0].kicks;
         println!("--poll-us {poll}: p50 {:?}, p99 {:?}, {kicks} kicks", times[10_000], times[19_800]);
+    }
+}
+
+/// Figures, not a test: `cargo nextest run --release -p vhost-backends --run-ignored only --no-capture
+/// sequential`.
+///
+/// Requests of 1 MiB in slots of 4 KiB, one at a time, beside `pread` and `pwrite` of the same image. The
+/// rounds alternate, so that a noisy neighbour meets both.
+#[test]
+#[ignore = "prints figures"]
+fn sequential_throughput_of_a_mebibyte() {
+    const MIB: usize = 1 << 20;
+    const IMAGE: usize = 256 * MIB;
+    const ROUNDS: usize = 8;
+    let place = Place::new();
+    fs::write(place.path("image"), vec![1; IMAGE]).unwrap();
+    let server = on_the_other_core(|| start(&place, &[]));
+    let setup = Setup { call: false, ..Setup::default() };
+    let mut front_end = FrontEnd::connect(&place.path("socket"), &setup);
+    let file = fs::OpenOptions::new().read(true).write(true).open(place.path("image")).unwrap();
+    let mut plain = vec![1; MIB];
+    for (name, kind) in [("read", IN), ("write", OUT)] {
+        let mut rates = [Vec::new(), Vec::new()];
+        let mut share = 0.0;
+        for _ in 0..ROUNDS {
+            let begin = Instant::now();
+            for at in (0..IMAGE).step_by(MIB) {
+                match kind {
+                    IN => file.read_exact_at(&mut plain, at as u64).unwrap(),
+                    _ => file.write_all_at(&plain, at as u64).unwrap(),
+                }
+            }
+            rates[0].push(IMAGE as f64 / begin.elapsed().as_secs_f64());
+
+            let (begin, cpu) = (Instant::now(), server.cpu_time());
+            for at in (0..IMAGE).step_by(MIB) {
+                write_header(&front_end, 0, kind, at as u64 / 512);
+                let ring = &mut front_end.rings[0];
+                ring.add_indirect(&scattered(kind, 256, 4096));
+                ring.notify(1);
+                ring.wait_used();
+                assert_eq!(front_end.memory.read_obj::<u8>(GuestAddress(buffers(0).0 + 16)).unwrap(), OK);
+            }
+            rates[1].push(IMAGE as f64 / begin.elapsed().as_secs_f64());
+            share = (server.cpu_time() - cpu).as_secs_f64() / begin.elapsed().as_secs_f64();
+        }
+        let [plain, disk] = rates.map(|mut rates| {
+            rates.sort_by(f64::total_cmp);
+            rates[ROUNDS / 2] / 1e9
+        });
+        println!(
+            "{name}: {disk:.2} GB/s, plain {plain:.2} GB/s, ratio {:.2}, the server had {share:.2} of a core",
+            disk / plain
+        );
     }
 }

@@ -40,7 +40,7 @@
 //!
 //! # Left out
 //!
-//! Ports to hardware (VFIO, vfio-user), reconnection to a back end, console and VGA, packed rings, live migration.
+//! Ports to hardware (VFIO, vfio-user), reconnection to a back end, VGA, packed rings, live migration.
 
 pub mod config;
 mod control;

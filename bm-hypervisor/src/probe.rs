@@ -5,7 +5,10 @@ use iobond_spec::{address::FunctionId, registers::components::ident_t};
 use crate::{
     config::{BoardConfig, FunctionConfig},
     control::offer::offered_device,
-    device::{Device, Kind, blk, features::names},
+    device::{
+        Device, Kind, blk, console,
+        features::{has, names},
+    },
     vhost_user::{BackEnd, BackEndError, Offer, Socket},
     virtio_pci::transport_features,
 };
@@ -61,6 +64,10 @@ impl Probed {
                 "  capacity:           {sectors} sectors of 512 bytes ({} MiB)",
                 sectors / 2048
             ));
+        }
+        if kind == Kind::Console && has(device.features, console::VIRTIO_CONSOLE_F_SIZE) {
+            let [columns, rows] = console::size(&device.config);
+            lines.push(format!("  size:               {columns} columns, {rows} rows"));
         }
         lines.push(format!("  a board is offered: {}", names(kind, device.features | transport)));
         lines.push(format!(

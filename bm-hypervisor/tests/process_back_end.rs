@@ -5,9 +5,9 @@ mod double;
 use bm_hypervisor::config::{BackEndConfig, Notify, PollMode, Role};
 use double::{
     Bench,
-    back_end::{EVENT_IDX, FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board, net},
+    back_end::{EVENT_IDX, FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board, console, net},
 };
-use iobond_spec::offsets::queues;
+use iobond_spec::offsets::{functions, queues};
 
 /// Sends `count` chains through queue context `n`, each answered with its bytes reversed.
 fn mirror(bench: &mut Bench, n: u32, count: u16) {
@@ -149,8 +149,26 @@ fn a_network_function_has_as_many_pairs_as_its_driver_asks_for() {
 }
 
 #[test]
+fn a_console_is_as_large_as_its_back_end_says_and_prints_and_types() {
+    let sockets = Sockets::new();
+    let mut mirror_of_80x25 = Mirror::new(FEATURES | 1, PROTOCOL);
+    mirror_of_80x25.space[..4].copy_from_slice(&[80, 0, 25, 0]);
+    let server = Server::start(mirror_of_80x25, &sockets.path("console"), Role::Connect);
+    let mut bench = Bench::start(board(vec![console(sockets.good_back_end("console"))]));
+    let space = functions::BASE + functions::CONFIG;
+    assert_eq!((bench.bond.get(space), bench.bond.get(space + 8)), (0x1043_1AF4, 0x07_80_00_01));
+    assert_eq!((bench.get(0, 0x2000, 4), bench.get(0, 0x2004, 4)), (25 << 16 | 80, 1), "size, max_nr_ports");
+    assert_eq!(bench.bring_up(0, u64::MAX, 2), 0xF);
+    mirror(&mut bench, 0, 70);
+    mirror(&mut bench, 1, 70);
+    let settled = server.log.lock().unwrap()[0].clone();
+    assert!(settled.starts_with("features") && settled.ends_with('1'), "SIZE is the back end's: {settled}");
+    bench.stop().unwrap();
+}
+
+#[test]
 fn what_the_board_finds_is_programmed_and_what_it_had_is_taken_back() {
-    use iobond_spec::offsets::{board as power, functions, status_page, windows};
+    use iobond_spec::offsets::{board as power, status_page, windows};
     let sockets = Sockets::new();
     let _disk = Server::start(Mirror::new(FEATURES, PROTOCOL), &sockets.path("disk"), Role::Connect);
     let _net = Server::start(Mirror::new(FEATURES, PROTOCOL), &sockets.path("net"), Role::Connect);

@@ -15,6 +15,10 @@
 //! mac = "52:54:00:00:00:01"
 //! mtu = 1500
 //! backend = { socket = "/run/switch.sock", role = "listen" }
+//!
+//! [[functions]]
+//! [functions.console]
+//! backend = { socket = "/run/console.sock" }
 //! ```
 
 mod mac;
@@ -70,6 +74,8 @@ pub enum FunctionConfig {
     Net(NetConfig),
     /// A block device (virtio 1.3, 5.2).
     Blk(BlkConfig),
+    /// A console (virtio 1.3, 5.3).
+    Console(ConsoleConfig),
 }
 
 /// A network function.
@@ -104,6 +110,17 @@ pub struct BlkConfig {
     /// function read-only whatever stands here.
     #[serde(default)]
     pub read_only: bool,
+    /// Sizes of its rings and slot pools.
+    #[serde(default)]
+    pub ring: RingConfig,
+}
+
+/// A console function of one port. Its size, if it has one, is the back end's.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleConfig {
+    /// Who shows what the board prints, and types.
+    pub backend: BackEndConfig,
     /// Sizes of its rings and slot pools.
     #[serde(default)]
     pub ring: RingConfig,
@@ -201,12 +218,25 @@ impl BlkConfig {
     }
 }
 
+impl ConsoleConfig {
+    /// A console function with default rings.
+    pub fn new(backend: BackEndConfig) -> Self {
+        Self { backend, ring: RingConfig::default() }
+    }
+
+    /// The sizes that its rings and slot pools have.
+    pub fn ring_sizes(&self) -> RingSizes {
+        self.ring.resolve(RingSizes::CONSOLE)
+    }
+}
+
 impl FunctionConfig {
     /// Its back end.
     pub fn backend(&self) -> &BackEndConfig {
         match self {
             Self::Net(net) => &net.backend,
             Self::Blk(blk) => &blk.backend,
+            Self::Console(console) => &console.backend,
         }
     }
 
@@ -215,6 +245,7 @@ impl FunctionConfig {
         match self {
             Self::Net(net) => net.ring_sizes(),
             Self::Blk(blk) => blk.ring_sizes(),
+            Self::Console(console) => console.ring_sizes(),
         }
     }
 
@@ -223,6 +254,7 @@ impl FunctionConfig {
         match self {
             Self::Net(net) => 2 * net.queue_pairs + u16::from(net.queue_pairs > 1),
             Self::Blk(blk) => blk.queues,
+            Self::Console(_) => crate::device::console::QUEUES,
         }
     }
 
@@ -231,6 +263,7 @@ impl FunctionConfig {
         match self {
             Self::Net(_) => "net",
             Self::Blk(_) => "blk",
+            Self::Console(_) => "console",
         }
     }
 }
@@ -283,6 +316,7 @@ impl FunctionConfig {
                 within(&format!("{at}.mtu"), net.mtu.unwrap_or(68), 68, u16::MAX)?;
             }
             Self::Blk(blk) => within(&format!("{at}.queues"), blk.queues, 1, 32)?,
+            Self::Console(_) => {}
         }
         self.ring_sizes().check(&format!("{at}.ring"))
     }

@@ -45,6 +45,9 @@ impl RingSizes {
     pub const BLK: Self = Self { guest: 256, shadow: 1024, slot_size: 4096, slots: 1024 };
     /// Defaults of a network function: a frame of 1500 bytes and its header go into a slot.
     pub const NET: Self = Self { guest: 256, shadow: 1024, slot_size: 2048, slots: 1024 };
+    /// Defaults of a console: Linux fills the receive queue with buffers of a page, and each goes into a slot and a shadow
+    /// descriptor of its own.
+    pub const CONSOLE: Self = Self { guest: 64, shadow: 256, slot_size: 4096, slots: 64 };
     /// A control queue: its commands are a few bytes each.
     pub const CONTROL: Self = Self { guest: 64, shadow: 256, slot_size: 64, slots: 256 };
 

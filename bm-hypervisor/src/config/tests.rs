@@ -13,6 +13,9 @@ mac = "52:54:00:00:00:01"
 queue_pairs = 2
 backend = { socket = "/run/switch.sock", role = "listen", notify = "poll", timeout_ms = 100 }
 ring = { guest = 512 }
+[[functions]]
+[functions.console]
+backend = { socket = "/run/console.sock" }
 "#;
 
 #[test]
@@ -20,13 +23,16 @@ fn a_board_reads_back_as_it_was_written() {
     let board = BoardConfig::from_toml(BOARD).unwrap();
     assert_eq!(board.poll, PollMode::StatusPage);
     assert_eq!(board.mailbox_deadline_us, 50_000);
-    let [FunctionConfig::Blk(blk), FunctionConfig::Net(net)] = board.functions.as_slice() else {
+    let [FunctionConfig::Blk(blk), FunctionConfig::Net(net), FunctionConfig::Console(console)] =
+        board.functions.as_slice()
+    else {
         panic!("{board:?}")
     };
     assert_eq!(blk.ring_sizes(), RingSizes::BLK);
     assert_eq!(net.ring_sizes(), RingSizes { guest: 512, shadow: 1024, ..RingSizes::NET });
     assert_eq!((net.backend.role, net.backend.notify), (Role::Listen, Notify::Poll));
-    assert_eq!(board.functions[1].queues(), 5);
+    assert_eq!(console.ring_sizes(), RingSizes::CONSOLE);
+    assert_eq!((board.functions[1].queues(), board.functions[2].queues()), (5, 2));
     assert_eq!(BoardConfig::from_toml(&toml::to_string(&board).unwrap()).unwrap(), board);
 }
 
@@ -44,7 +50,10 @@ fn a_typo_is_answered_with_line_column_and_the_expected_keys() {
 fn an_unknown_device_is_answered_with_those_there_are() {
     let text =
         BoardConfig::from_toml(&BOARD.replace("functions.net", "functions.nett")).unwrap_err().to_string();
-    assert!(text.contains("`nett`") && text.contains("`net`") && text.contains("`blk`"), "{text}");
+    assert!(
+        text.contains("`nett`") && ["`net`", "`blk`", "`console`"].iter().all(|known| text.contains(known)),
+        "{text}"
+    );
 }
 
 #[test]

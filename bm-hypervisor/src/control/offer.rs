@@ -6,7 +6,7 @@ use super::{registers::Identity, served::Served};
 use crate::{
     Error,
     config::{BoardConfig, FunctionConfig, PollMode},
-    device::{Device, Lacks, blk, net},
+    device::{Device, Lacks, blk, console, features::has, net},
     vhost_user::{BackEnd, BackEndError, Socket},
     virtio_pci::{Function, transport_features},
 };
@@ -73,6 +73,13 @@ pub(crate) fn offered_device(
             let space = back_end.config_space(blk::CONFIG_SIZE)?;
             let space = space.ok_or(Lacks::Config);
             space.and_then(|space| blk::device(config, back_end.offer(), space))
+        }
+        FunctionConfig::Console(config) => {
+            let size = match has(back_end.offer().features, console::VIRTIO_CONSOLE_F_SIZE) {
+                true => back_end.config_space(console::SIZE_FIELDS)?,
+                false => None,
+            };
+            console::device(config, back_end.offer(), size.as_deref())
         }
     };
     device.map_err(|lacks| back_end.error(lacks.into()))

@@ -16,7 +16,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{board::Tools, registers::Context, statistics::FunctionStatistics};
 use crate::{
     Error,
-    device::{Kind, Role, blk, control_queue::ControlQueue, features::has, net},
+    device::{Kind, Role, control_queue::ControlQueue, features::has, net},
     poll::{HEAD_WORD, PolledQueue, Polling},
     pool::Place,
     port::Port,
@@ -104,10 +104,7 @@ impl Served {
             return Err(self.back_end.error(crate::vhost_user::Problem::Died).into());
         }
         let (negotiated, offer) = (self.function.negotiated(), self.back_end.offer());
-        let device = match self.function.device().kind {
-            Kind::Net => net::back_end_features(negotiated, offer),
-            Kind::Blk => blk::back_end_features(negotiated, offer),
-        };
+        let device = self.function.device().kind.back_end_features(negotiated, offer);
         self.back_end.settle(device, tools.pool)?;
         let enabled = self.function.queues().iter().zip(0..).filter(|(queue, _)| queue.enabled);
         let enabled: Vec<u16> = enabled.map(|(_, index)| index).collect();

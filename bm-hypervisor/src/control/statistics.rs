@@ -37,7 +37,7 @@ pub struct MailboxStatistics {
 /// One function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionStatistics {
-    /// `net` or `blk`.
+    /// `net`, `blk` or `console`.
     pub device: &'static str,
     /// `device_status` as the driver reads it.
     pub status: u8,

@@ -2,7 +2,7 @@
 
 use virtio_bindings::{virtio_blk::*, virtio_config::*, virtio_net::*, virtio_ring::*};
 
-use super::Kind;
+use super::{Kind, console::*};
 
 /// Feature bits number `bits` as a mask.
 pub const fn mask(bits: &[u32]) -> u64 {
@@ -94,11 +94,18 @@ const BLK: &[(u32, &str)] = &[
     (VIRTIO_BLK_F_ZONED, "ZONED"),
 ];
 
+const CONSOLE: &[(u32, &str)] = &[
+    (VIRTIO_CONSOLE_F_SIZE, "SIZE"),
+    (VIRTIO_CONSOLE_F_MULTIPORT, "MULTIPORT"),
+    (VIRTIO_CONSOLE_F_EMERG_WRITE, "EMERG_WRITE"),
+];
+
 /// The names of `features`, separated by blanks; a bit without one as `bit N`.
 pub fn names(kind: Kind, features: u64) -> String {
     let device = match kind {
         Kind::Net => NET,
         Kind::Blk => BLK,
+        Kind::Console => CONSOLE,
     };
     let name = |bit| match device.iter().chain(TRANSPORT).find(|(known, _)| *known == bit) {
         Some((_, name)) => (*name).to_owned(),

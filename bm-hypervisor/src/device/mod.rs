@@ -4,6 +4,7 @@
 //! driver from it. Feature bits and field layouts are those of crate `virtio-bindings`.
 
 pub mod blk;
+pub mod console;
 pub(crate) mod control_queue;
 pub mod features;
 pub mod net;
@@ -19,6 +20,8 @@ pub enum Kind {
     Net,
     /// A block device (virtio 1.3, 5.2).
     Blk,
+    /// A console of one port (virtio 1.3, 5.3).
+    Console,
 }
 
 impl Kind {
@@ -27,6 +30,7 @@ impl Kind {
         match self {
             Self::Net => "net",
             Self::Blk => "blk",
+            Self::Console => "console",
         }
     }
 
@@ -35,15 +39,18 @@ impl Kind {
         match self {
             Self::Net => virtio_bindings::virtio_ids::VIRTIO_ID_NET as u16,
             Self::Blk => virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK as u16,
+            Self::Console => console::ID,
         }
     }
 
-    /// PCI base class, sub-class and programming interface: an Ethernet controller, a SCSI storage controller (PCI Code and ID
-    /// Assignment Specification 1.11, 1.2 and 1.3), which is what firmware expects of virtio devices.
+    /// PCI base class, sub-class and programming interface: an Ethernet controller, a SCSI storage controller, another
+    /// communication device (PCI Code and ID Assignment Specification 1.11, 1.2, 1.3 and 1.8), which is what firmware expects of
+    /// virtio devices.
     pub const fn class_code(self) -> u32 {
         match self {
             Self::Net => 0x02_00_00,
             Self::Blk => 0x01_00_00,
+            Self::Console => 0x07_80_00,
         }
     }
 
@@ -51,7 +58,16 @@ impl Kind {
     pub const fn dependencies(self) -> &'static [Dependency] {
         match self {
             Self::Net => net::DEPENDENCIES,
-            Self::Blk => &[],
+            Self::Blk | Self::Console => &[],
+        }
+    }
+
+    /// The bits of `negotiated` that a back end with this offer is to know.
+    pub fn back_end_features(self, negotiated: u64, offer: &Offer) -> u64 {
+        match self {
+            Self::Net => net::back_end_features(negotiated, offer),
+            Self::Blk => blk::back_end_features(negotiated, offer),
+            Self::Console => console::back_end_features(negotiated, offer),
         }
     }
 }
@@ -91,7 +107,7 @@ impl Device {
     pub fn role(&self, index: u16, negotiated: u64) -> Option<Role> {
         let data = match self.kind {
             Kind::Net if !has(negotiated, VIRTIO_NET_F_MQ) => 2,
-            Kind::Net | Kind::Blk => self.back_end_queues,
+            Kind::Net | Kind::Blk | Kind::Console => self.back_end_queues,
         };
         if index < data {
             return Some(Role::BackEnd(index));

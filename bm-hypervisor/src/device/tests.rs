@@ -8,7 +8,7 @@ use zerocopy::IntoBytes;
 
 use super::{control_queue::ControlQueue, features::*, *};
 use crate::{
-    config::{BackEndConfig, BlkConfig, NetConfig, RingConfig},
+    config::{BackEndConfig, BlkConfig, ConsoleConfig, NetConfig, RingConfig},
     pool::{IOVA, Place, Pool},
 };
 
@@ -76,6 +76,37 @@ fn a_disk_is_cut_to_slots_and_to_what_the_back_end_takes() {
     assert_eq!(blk::device(&config(2, false), &silent, space), Err(Lacks::Queues { there: 1, wanted: 2 }));
     let old = Offer { features: 0, ..silent };
     assert_eq!(net::device(&net_config(1), &old), Err(Lacks::Version1));
+}
+
+#[test]
+fn a_console_has_one_port_and_a_size_if_its_back_end_says_so() {
+    let config = ConsoleConfig::new(BackEndConfig::new("/run/console.sock"));
+    let all = offer(&[0, 1, 2], 2);
+    let device = console::device(&config, &all, Some(&[80, 0, 25, 0])).unwrap();
+    assert_eq!(names(Kind::Console, device.features), "SIZE");
+    assert_eq!(device.config, [80, 0, 25, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(console::size(&device.config), [80, 25]);
+    assert_eq!((device.queues(), device.role(1, 1), device.role(2, 1)), (2, Some(Role::BackEnd(1)), None));
+    assert_eq!(device.kind.back_end_features(u64::MAX, &all), 1);
+    // Neither half of an offer is enough.
+    for (offer, space) in
+        [(&all, None), (&all, Some(&[80, 0][..])), (&offer(&[], 2), Some(&[80, 0, 25, 0][..]))]
+    {
+        let device = console::device(&config, offer, space).unwrap();
+        assert_eq!((device.features, console::size(&device.config)), (0, [0, 0]));
+    }
+    let one_way = Err(Lacks::Queues { there: 1, wanted: 2 });
+    assert_eq!(console::device(&config, &offer(&[], 1), None), one_way);
+}
+
+/// Linux fills a console's receive queue with buffers of a page, and blocks nothing else while they stand.
+#[test]
+fn a_console_takes_as_many_pages_as_its_ring_has_descriptors() {
+    let sizes = ConsoleConfig::new(BackEndConfig::new("s")).ring_sizes();
+    assert_eq!(sizes, RingSizes::CONSOLE);
+    let slots_of_a_page = 4096u32.div_ceil(sizes.slot_size);
+    let taken = u32::from(sizes.guest) * slots_of_a_page;
+    assert!(taken <= sizes.slots.into() && taken <= sizes.shadow.into());
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use bm_hypervisor::config::{BackEndConfig, BlkConfig, BoardConfig, FunctionConfig, NetConfig, Role};
+use bm_hypervisor::config::{
+    BackEndConfig, BlkConfig, BoardConfig, ConsoleConfig, FunctionConfig, NetConfig, Role,
+};
 use vhost_user_backend::{ShutdownHandle, VhostUserBackendMut, VhostUserDaemon, VringRwLock, VringT};
 use virtio_queue::QueueOwnedT;
 use vm_memory::{Bytes, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
@@ -23,10 +25,11 @@ pub const PROTOCOL: u64 = 1 | 1 << 3 | 1 << 9 | 1 << 15;
 
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
-/// Answers each chain with its readable bytes reversed. As a disk it has 2048 sectors.
+/// Answers each chain with its readable bytes reversed. As a disk it has 2048 sectors, unless its configuration space is set.
 pub struct Mirror {
     pub features: u64,
     pub protocol: u64,
+    pub space: [u8; 60],
     memory: Memory,
     event_idx: bool,
     pub log: Arc<Mutex<Vec<String>>>,
@@ -35,7 +38,9 @@ pub struct Mirror {
 impl Mirror {
     pub fn new(features: u64, protocol: u64) -> Self {
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-        Self { features, protocol, memory, event_idx: false, log: Arc::default() }
+        let mut space = [0; 60];
+        space[..8].copy_from_slice(&2048u64.to_le_bytes());
+        Self { features, protocol, space, memory, event_idx: false, log: Arc::default() }
     }
 
     fn work(&self, vring: &VringRwLock) {
@@ -95,9 +100,7 @@ impl VhostUserBackendMut for Mirror {
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        let mut space = [0; 60];
-        space[..8].copy_from_slice(&2048u64.to_le_bytes());
-        space[offset as usize..(offset + size) as usize].to_vec()
+        self.space[offset as usize..(offset + size) as usize].to_vec()
     }
 
     fn update_memory(&mut self, memory: Memory) -> std::io::Result<()> {
@@ -243,6 +246,10 @@ pub fn blk(backend: BackEndConfig) -> FunctionConfig {
 pub fn net(backend: BackEndConfig, queue_pairs: u16) -> FunctionConfig {
     let mac = "52:54:00:00:00:01".parse().unwrap();
     FunctionConfig::Net(NetConfig { queue_pairs, ..NetConfig::new(mac, backend) })
+}
+
+pub fn console(backend: BackEndConfig) -> FunctionConfig {
+    FunctionConfig::Console(ConsoleConfig::new(backend))
 }
 
 pub fn board(functions: Vec<FunctionConfig>) -> BoardConfig {

@@ -1,10 +1,11 @@
-//! The chores of this repository: `cargo xtask setup | registers | check | test`.
+//! The chores of this repository: `cargo xtask setup | guest | registers | check | fuzz | test`.
 //!
 //! What CI runs is what a developer runs: `.ci/run` calls `cargo xtask test`. Left out: whatever cargo does by itself
 //! (`cargo run --release` is the demonstration).
 
 mod check;
 mod command;
+mod guest;
 mod house;
 mod registers;
 mod report;
@@ -30,6 +31,11 @@ struct Arguments {
 enum Chore {
     /// Install what the project needs: Debian packages and a Python environment under target/venv.
     Setup,
+    /// Make what compute boards boot, below target/guest: QEMU >= 10.1, a stock Debian kernel, an initramfs.
+    ///
+    /// QEMU is the machine's own where it is new enough. Everything else is fetched by apt from the mirror in the machine's
+    /// sources and unpacked, not installed. What is there already is kept; remove target/guest to get newer packages.
+    Guest,
     /// Generate the register layer and the register reference from iobond.rdl.
     Registers {
         /// Change nothing; fail when a committed file differs from what would be generated.
@@ -62,6 +68,9 @@ fn run(chore: &Chore, checkout: &Checkout, report: &mut Report) {
     match chore {
         Chore::Setup => {
             setup::run(checkout, report);
+        }
+        Chore::Guest => {
+            guest::run(checkout, report);
         }
         Chore::Registers { check } => registers::run(checkout, report, *check),
         Chore::Check => check::run(checkout, report),

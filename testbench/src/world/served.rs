@@ -46,6 +46,11 @@ impl ServedBoard {
         self.terminal.as_deref()
     }
 
+    /// The IO-Bond itself, for reading its registers as the base would.
+    pub fn bond(&self) -> &Arc<Bond> {
+        &self.bond
+    }
+
     /// What its bm-hypervisor has counted, with the status that each driver has set.
     pub fn statistics(&self) -> Statistics {
         self.control.statistics()

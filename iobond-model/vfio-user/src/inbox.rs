@@ -1,0 +1,100 @@
+//! Messages as they come in: answers go to who asked, requests are kept in order for the socket's thread.
+
+use std::{collections::VecDeque, io, time::Duration};
+
+use crate::{
+    Violation,
+    dma::Accesses,
+    message::{Framer, Message},
+    protocol::MAX_MESSAGE,
+    stream::{Received, Stream},
+};
+
+/// Requests that are kept while an earlier one is being met. What is more stays in the socket and holds the client up.
+const MOST_KEPT: usize = 256;
+/// Bytes of their payloads, not counting the last.
+const MOST_KEPT_BYTES: usize = MAX_MESSAGE;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum End {
+    #[error("the client closed the connection")]
+    Closed,
+    #[error("the client closed the connection in the middle of a message")]
+    Cut,
+    #[error("the client broke the protocol: {0}")]
+    Violation(#[from] Violation),
+    #[error("the socket failed: {0}")]
+    Socket(#[from] io::Error),
+    #[error("the client proposed no version in time")]
+    Silent,
+    #[error("the client did not read an answer within {} s", .0.as_secs())]
+    Unread(Duration),
+    #[error("the server stops")]
+    Stopped,
+}
+
+/// Where messages come in.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    framer: Framer,
+    kept: VecDeque<Message>,
+    kept_bytes: usize,
+    /// Why no more messages come.
+    end: Option<End>,
+}
+
+impl Inbox {
+    /// The next request, in the order in which they came; after the last one why there is none.
+    pub(crate) fn next(&mut self) -> Result<Option<Message>, End> {
+        match self.kept.pop_front() {
+            Some(request) => {
+                self.kept_bytes -= request.payload.len();
+                Ok(Some(request))
+            }
+            None => self.end.take().map_or(Ok(None), Err),
+        }
+    }
+
+    /// Whether more can be taken in.
+    pub(crate) fn is_open(&self) -> bool {
+        self.end.is_none() && self.kept.len() < MOST_KEPT && self.kept_bytes < MOST_KEPT_BYTES
+    }
+
+    /// Takes in what is there and what there is room for, without waiting. Whether there was anything.
+    pub(crate) fn take_in(&mut self, stream: &Stream, accesses: &Accesses) -> bool {
+        let mut any = false;
+        while self.is_open() {
+            match self.take_in_some(stream, accesses) {
+                Ok(true) => any = true,
+                Ok(false) => break,
+                Err(end) => {
+                    self.end = Some(end);
+                    any = true;
+                    // Nobody waits for answers that cannot come.
+                    accesses.close();
+                }
+            }
+        }
+        any
+    }
+
+    fn take_in_some(&mut self, stream: &Stream, accesses: &Accesses) -> Result<bool, End> {
+        let (bytes, fds) = match stream.receive(self.framer.space())? {
+            Received::Bytes(bytes, fds) => (bytes, fds),
+            Received::FdsLost => return Err(Violation::FdsLost.into()),
+            Received::Nothing => return Ok(false),
+            Received::End if self.framer.is_amid() => return Err(End::Cut),
+            Received::End => return Err(End::Closed),
+        };
+        match self.framer.advance(bytes, fds)? {
+            Some(reply) if reply.is_reply() => accesses.complete(&reply)?,
+            Some(request) => {
+                self.kept_bytes += request.payload.len();
+                self.kept.push_back(request);
+            }
+            None => {}
+        }
+        Ok(true)
+    }
+}

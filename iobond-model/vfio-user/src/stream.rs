@@ -1,0 +1,135 @@
+//! The socket: bytes and file descriptors, and never a wait without an end.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    net::Shutdown,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    cmsg_space,
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags,
+    },
+};
+
+/// The most descriptors that Linux puts into one message (`SCM_MAX_FD`).
+const SCM_MAX_FD: usize = 253;
+
+/// What came.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// Bytes, and descriptors with them.
+    Bytes(usize, Vec<OwnedFd>),
+    /// Bytes, and descriptors that did not fit.
+    FdsLost,
+    /// Nothing, for now.
+    Nothing,
+    /// The other side has closed.
+    End,
+}
+
+/// A connected socket. Messages are sent whole from any thread.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    socket: UnixStream,
+    sending: Mutex<()>,
+}
+
+impl Stream {
+    pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, sending: Mutex::new(()) })
+    }
+
+    /// Takes what is there, without waiting.
+    pub(crate) fn receive(&self, space: &mut [u8]) -> io::Result<Received> {
+        let mut control = [MaybeUninit::uninit(); cmsg_space!(ScmRights(SCM_MAX_FD))];
+        let mut control = RecvAncillaryBuffer::new(&mut control);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let received = loop {
+            match rustix::net::recvmsg(&self.socket, &mut [IoSliceMut::new(space)], &mut control, flags) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Received::Nothing),
+                received => break received?,
+            }
+        };
+        let mut fds = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                fds.extend(rights);
+            }
+        }
+        Ok(match received.bytes {
+            _ if received.flags.contains(ReturnFlags::CTRUNC) => Received::FdsLost,
+            0 => Received::End,
+            bytes => Received::Bytes(bytes, fds),
+        })
+    }
+
+    /// Sends `parts` as one message.
+    ///
+    /// # Errors
+    /// Also when the other side takes too little of it before `patience` is over. Part of the message may be out then, so the
+    /// connection is at an end: this side is shut down.
+    pub(crate) fn send(&self, parts: &[&[u8]], patience: Duration) -> io::Result<()> {
+        let _order = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = self.send_by(parts, Instant::now() + patience);
+        if sent.is_err() {
+            self.shut_down();
+        }
+        sent
+    }
+
+    fn send_by(&self, parts: &[&[u8]], deadline: Instant) -> io::Result<()> {
+        let mut parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = &mut parts[..];
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match rustix::net::sendmsg(&self.socket, rest, &mut SendAncillaryBuffer::default(), flags) {
+                Ok(bytes) => IoSlice::advance_slices(&mut rest, bytes),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if !ready(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(left))? {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing goes in or out any more, and whoever waits is woken.
+    pub(crate) fn shut_down(&self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Sleeps until there is something to receive or `other` can be read, `patience` at most. Whether that came.
+    pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, patience: Option<Duration>) -> io::Result<bool> {
+        let socket = self.socket.as_fd();
+        let read = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        ready(&mut [read(socket), read(other.unwrap_or(socket))], patience)
+    }
+}
+
+/// Waits until one of `fds` is ready, `patience` at most. Whether one is.
+pub(crate) fn ready(fds: &mut [PollFd<'_>], patience: Option<Duration>) -> io::Result<bool> {
+    let timeout = patience.and_then(|patience| Timespec::try_from(patience).ok());
+    match poll(fds, timeout.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        // Whoever waits asks again.
+        Err(Errno::INTR) => Ok(true),
+        Err(errno) => Err(errno.into()),
+    }
+}

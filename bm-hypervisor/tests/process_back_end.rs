@@ -2,7 +2,7 @@
 
 mod double;
 
-use bm_hypervisor::config::{BackEndConfig, Notify, PollMode, Role};
+use bm_hypervisor::config::{BackEndConfig, BlkConfig, FunctionConfig, Notify, PollMode, Role};
 use double::{
     Bench,
     back_end::{EVENT_IDX, FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board, console, net},
@@ -120,6 +120,40 @@ fn resets_stop_every_queue_and_it_starts_again() {
     assert_eq!(server.log.lock().unwrap().iter().filter(|line| *line == "stop 0").count(), 4);
     let statistics = bench.stop().unwrap();
     assert_eq!((statistics.mailbox.resets, statistics.functions[0].running_queues), (1, 0));
+}
+
+/// A driver that is killed, or a kernel that starts another, resets with whatever it has in flight.
+#[test]
+fn a_reset_in_the_middle_of_everything_leaves_nothing_behind() {
+    let sockets = Sockets::new();
+    let _server =
+        Server::start(Mirror::new(FEATURES | EVENT_IDX, PROTOCOL), &sockets.path("disk"), Role::Connect);
+    let two_queues = BlkConfig { queues: 2, ..BlkConfig::new(sockets.good_back_end("disk")) };
+    let mut bench = Bench::start(board(vec![FunctionConfig::Blk(two_queues)]));
+    for round in 0..30 {
+        assert_eq!(bench.bring_up(0, u64::MAX, 2), 0xF);
+        for n in 0..2 {
+            bench.bond.set(queues::BASE + n * queues::STRIDE + queues::TAIL, 0);
+            // The whole ring, and how much of it is taken up by the time of the reset is anybody's guess.
+            (0..256).for_each(|index| bench.bond.publish(n, index, &[1, 2, 3], 64));
+        }
+        for _ in 0..round {
+            bench.poller.pass();
+        }
+        match round % 2 {
+            0 => bench.set(0, 0x14, 1, 0),
+            _ => bench.reset(0),
+        }
+        assert_eq!((bench.status(0), bench.poller.queues()), (0, 0));
+        for n in 0..2 {
+            bench.bond.set(queues::BASE + n * queues::STRIDE + queues::TAIL, 0);
+        }
+        assert_eq!(bench.bring_up(0, u64::MAX, 2), 0xF);
+        mirror(&mut bench, 0, 3);
+        mirror(&mut bench, 1, 3);
+    }
+    let statistics = bench.stop().unwrap();
+    assert_eq!((statistics.functions[0].needs_reset, statistics.functions[0].refused_accesses), (0, 0));
 }
 
 #[test]

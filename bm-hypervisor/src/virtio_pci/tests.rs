@@ -1,5 +1,7 @@
 //! The control plane as a driver finds it, a well-behaved and a hostile one.
 
+mod linux;
+
 use std::collections::BTreeMap;
 
 use iobond_spec::{address::FunctionId, function::*};

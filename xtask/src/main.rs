@@ -5,6 +5,7 @@
 
 mod check;
 mod command;
+mod fuzz;
 mod guest;
 mod house;
 mod registers;
@@ -44,7 +45,18 @@ enum Chore {
     },
     /// Formatting, lints, documentation, generated files and the rules of the house.
     Check,
-    /// Run one tier of tests; without a tier: setup, check and every tier.
+    /// Fuzz one target or all of them; what is found goes below target/fuzz, never into the committed corpus.
+    Fuzz {
+        /// Which target: the name of a file in fuzz/fuzz_targets.
+        target: Option<String>,
+        /// How long each target runs.
+        #[arg(long, default_value_t = fuzz::SECONDS)]
+        seconds: u32,
+        /// Where the fuzzer's random numbers start.
+        #[arg(long, default_value_t = fuzz::SEED)]
+        seed: u32,
+    },
+    /// Run one tier of tests; without a tier: setup, guest, check and every tier.
     Test {
         /// Which tier to run.
         tier: Option<Tier>,
@@ -74,9 +86,14 @@ fn run(chore: &Chore, checkout: &Checkout, report: &mut Report) {
         }
         Chore::Registers { check } => registers::run(checkout, report, *check),
         Chore::Check => check::run(checkout, report),
+        Chore::Fuzz { target, seconds, seed } => {
+            fuzz::run(checkout, report, target.as_deref(), *seconds, *seed);
+        }
         Chore::Test { tier: Some(tier) } => tier.run(checkout, report),
         Chore::Test { tier: None } => {
             if setup::run(checkout, report) {
+                // Early: what it needs from the network is missing now or never. The tier that boots it asks again.
+                guest::run(checkout, report);
                 check::run(checkout, report);
                 for tier in Tier::ALL {
                     tier.run(checkout, report);

@@ -27,6 +27,8 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need { probe: &["cc", "--version"], package: "gcc" },
+    // libFuzzer is C++.
+    Need { probe: &["c++", "--version"], package: "g++" },
     Need { probe: &["git", "--version"], package: "git" },
     // Debian splits `ensurepip` off python3; without it a virtual environment has no pip.
     Need { probe: &["python3", "-c", "import ensurepip, venv"], package: "python3-venv" },
@@ -76,7 +78,7 @@ fn packages(needs: &[Need], root: bool) -> Result<()> {
     let still = missing(needs).join(" ");
     if !still.is_empty() {
         bail!(
-            "{still} is installed, yet the program that PATH finds first does not work; see `type -a cc git python3`"
+            "{still} is installed, yet the program that PATH finds first does not work; see `type -a cc c++ git python3`"
         );
     }
     Ok(())

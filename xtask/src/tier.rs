@@ -1,5 +1,5 @@
-//! Tiers of tests, told apart by the name of the file: `tests/process_*.rs` of any crate starts other processes, every
-//! other test is a unit test.
+//! Tiers of tests, told apart by the name of the file: of any crate, `tests/process_*.rs` starts other processes,
+//! `tests/linux_*.rs` boots Linux, `fuzz/fuzz_targets/*.rs` is fuzzed, and every other test is a unit test.
 //!
 //! `cargo nextest` runs them where it is installed (it ends a test that hangs, see .config/nextest.toml), `cargo test`
 //! otherwise. Both select by target, so both run the same tests.
@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 
 use crate::{
-    command,
+    command, fuzz, guest,
     report::{Counts, Report},
     tree::{Checkout, Tree},
 };
@@ -22,11 +22,15 @@ pub enum Tier {
     Unit,
     /// Tests that start the programs of this workspace.
     Process,
+    /// A minute of fuzzing for each fuzz target.
+    Fuzz,
+    /// Tests that boot Linux on compute boards.
+    Linux,
 }
 
 impl Tier {
     /// Every tier, the fastest first.
-    pub const ALL: [Self; 2] = [Self::Unit, Self::Process];
+    pub const ALL: [Self; 4] = [Self::Unit, Self::Process, Self::Fuzz, Self::Linux];
 
     /// Runs the tier.
     pub fn run(self, checkout: &Checkout, report: &mut Report) {
@@ -37,13 +41,22 @@ impl Tier {
                     watch(checkout.cargo().args(["test", "--workspace", "--doc"]), Closing::Libtest)
                 });
             }
-            // A test finds the programs of other crates beside its own; cargo builds only those of its own crate.
-            Self::Process => {
-                let build = || command::run(checkout.cargo().args(["build", "--workspace", "--bins"]));
-                if report.step("programs", build) {
-                    report.tests("process tests", || self.test(checkout, "process", &[]));
+            Self::Process => self.with_programs(checkout, report, "process"),
+            Self::Fuzz => fuzz::run(checkout, report, None, fuzz::SECONDS, fuzz::SEED),
+            Self::Linux => {
+                if guest::run(checkout, report) {
+                    self.with_programs(checkout, report, "linux");
                 }
             }
+        }
+    }
+
+    /// Runs tests that find the programs of other crates beside their own; cargo builds only those of a test's own crate.
+    /// Without optimisation, as they are built for the other tiers: under TCG it is the guest that takes the time.
+    fn with_programs(self, checkout: &Checkout, report: &mut Report, profile: &str) {
+        let build = || command::run(checkout.cargo().args(["build", "--workspace", "--bins"]));
+        if report.step("programs", build) {
+            report.tests(&format!("{profile} tests"), || self.test(checkout, profile, &[]));
         }
     }
 
@@ -55,7 +68,7 @@ impl Tier {
             Err(error) => return (Counts::NONE, Err(error)),
         };
         if kinds.is_empty() && targets.is_empty() {
-            return (Counts::NONE, Err(anyhow!("the tier has no test: no crate has a tests/process_*.rs")));
+            return (Counts::NONE, Err(anyhow!("the tier has no test: no crate has a tests/{profile}_*.rs")));
         }
         let mut cargo = checkout.cargo();
         let nextest = command::succeeds(checkout.cargo().args(["nextest", "--version"]));
@@ -63,6 +76,10 @@ impl Tier {
             true => cargo.args(["nextest", "run", "--profile", profile]),
             false => cargo.arg("test"),
         };
+        if self != Self::Unit {
+            // One at a time, as the profiles have it, also where nextest is not there to read them.
+            cargo.env("RUST_TEST_THREADS", "1");
+        }
         let closing = if nextest { Closing::Nextest } else { Closing::Libtest };
         cargo.args(["--workspace", "--no-fail-fast"]).args(kinds);
         cargo.args(targets.iter().flat_map(|target| ["--test", target]));
@@ -75,10 +92,16 @@ impl Tier {
     /// Names of the integration tests of this tier: `CRATE/tests/NAME.rs` and `CRATE/tests/NAME/main.rs`.
     fn targets(self, tree: &Tree) -> BTreeSet<String> {
         let names = tree.files.iter().filter_map(|file| target(&file.path));
-        names
-            .filter(|name| name.starts_with("process_") == (self == Self::Process))
-            .map(str::to_owned)
-            .collect()
+        names.filter(|name| Self::of(name) == self).map(str::to_owned).collect()
+    }
+
+    /// The tier of an integration test.
+    fn of(name: &str) -> Self {
+        match name.split_once('_') {
+            Some(("process", _)) => Self::Process,
+            Some(("linux", _)) => Self::Linux,
+            _ => Self::Unit,
+        }
     }
 }
 
@@ -136,6 +159,7 @@ mod tests {
             "testbench/tests/process_demo.rs",
             "vhost-backends/tests/process_blk/main.rs",
             "vhost-backends/tests/process_blk/image.rs",
+            "testbench/tests/linux_two_boards.rs",
             "iobond-model/spec/tests/layout.rs",
             "iobond-model/src/process_not.rs",
             "iobond-model/tests/seeds.txt",
@@ -145,6 +169,7 @@ mod tests {
         let targets = |tier: Tier| tier.targets(&tree).into_iter().collect::<Vec<_>>();
         assert_eq!(targets(Tier::Unit), ["layout"]);
         assert_eq!(targets(Tier::Process), ["process_blk", "process_demo"]);
+        assert_eq!(targets(Tier::Linux), ["linux_two_boards"]);
     }
 
     #[test]

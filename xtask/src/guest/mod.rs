@@ -36,7 +36,7 @@ const PACKAGES: &[&str] = &["busybox-static", "e2fsprogs", "fio", "kmod", "linux
 const QEMU_PACKAGE: &str = "qemu-system-x86";
 
 /// The code that makes each result: a change of it makes the result again.
-const FETCHING: &str = concat!(include_str!("apt.rs"), include_str!("mod.rs"));
+const FETCHING: &str = include_str!("apt.rs");
 const UNPACKING: &str = include_str!("root.rs");
 const EXTRACTING: &str = include_str!("kernel.rs");
 const PACKING: &str =
@@ -76,13 +76,14 @@ fn make(checkout: &Checkout) -> Result<()> {
         initramfs::write(&root, &files, to)
     })?;
     let program = format!("bin/{}", qemu::PROGRAM);
-    let script = qemu::script(own.as_deref());
+    let script = qemu::script(own.as_ref().map(|own| &*own.path));
     cache.make(&program, &digest([script.as_bytes()]), |to| {
         fs::write(to, &script)?;
         fs::set_permissions(to, fs::Permissions::from_mode(0o755))
             .context("cannot make QEMU's script executable")
     })?;
-    let all = digest([&kernel, &initrd, &script].map(|input| input.as_bytes()));
+    let version = own.map(|own| own.version).unwrap_or_default();
+    let all = digest([&kernel, &initrd, &script, &version].map(|input| input.as_bytes()));
     let made = cache.make(MANIFEST, &all, |to| {
         let manifest = Manifest {
             qemu_version: qemu::ask(&mut Command::new(cache.path(&program)))?,

@@ -13,13 +13,22 @@ pub const PROGRAM: &str = "qemu-system-x86_64";
 const OLDEST: (u32, u32) = (10, 1);
 const DEVICE: &str = "vfio-user-pci";
 
-/// The machine's own QEMU as an absolute path, if it is new enough and has the device.
-pub fn of_this_machine() -> Option<String> {
+/// The machine's own QEMU.
+pub struct Own {
+    /// Absolute.
+    pub path: String,
+    /// As it says it.
+    pub version: String,
+}
+
+/// The machine's own QEMU, if it is new enough and has the device.
+pub fn of_this_machine() -> Option<Own> {
     let path = command::output(Command::new("sh").args(["-c", "command -v \"$0\"", PROGRAM])).ok()?;
     let path = path.trim().to_owned();
-    let version = version(&command::output(Command::new(&path).arg("--version")).ok()?)?;
+    let version = ask(&mut Command::new(&path)).ok()?;
     let devices = command::output(Command::new(&path).args(["-device", "help"])).ok()?;
-    (number(&version)? >= OLDEST && devices.contains(&format!("\"{DEVICE}\""))).then_some(path)
+    let fits = number(&version)? >= OLDEST && devices.contains(&format!("\"{DEVICE}\""));
+    fits.then_some(Own { path, version })
 }
 
 /// Asks a QEMU for its version.

@@ -2,6 +2,7 @@
 
 mod links;
 mod places;
+mod scripts;
 mod sources;
 mod unsafety;
 
@@ -50,6 +51,7 @@ const RULES: &[Rule] = &[
     places::machine_paths,
     places::registry_hosts,
     links::resolve,
+    scripts::parse,
 ];
 
 /// Fails with every place that breaks a rule.

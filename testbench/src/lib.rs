@@ -4,6 +4,7 @@
 //! * [`board`] is who sits on a compute board;
 //! * [`measure`] takes latencies, processor shares, stages of a request;
 //! * [`result`] is what a run found, in one schema for every world;
+//! * [`guest`] is Linux on a board, [`instance`] a base with guests that stays up, [`terminal`] a user's way to them;
 //! * [`report`] shows a result on the terminal, as a page, and beside another one;
 //! * [`world`] is what carries a scenario, [`workload`] what is done in it;
 //! * [`mod@bench`] measures parts beside a baseline;
@@ -15,9 +16,12 @@
 pub mod bench;
 pub mod board;
 pub mod command;
+pub mod guest;
+pub mod instance;
 pub mod measure;
 pub mod report;
 pub mod result;
 pub mod scenario;
+pub mod terminal;
 pub mod workload;
 pub mod world;

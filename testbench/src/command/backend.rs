@@ -11,6 +11,8 @@ pub(super) enum Arguments {
     Blk(vhost_backends::blk::Options),
     /// The switch
     Net(vhost_backends::net::Options),
+    /// A console
+    Console(vhost_backends::console::Options),
 }
 
 pub(super) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
@@ -18,6 +20,7 @@ pub(super) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
     match arguments {
         Arguments::Blk(options) => vhost_backends::blk::serve(options),
         Arguments::Net(options) => vhost_backends::net::serve(options),
+        Arguments::Console(options) => vhost_backends::console::serve(options),
     }
     .into_diagnostic()?;
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use miette::{Context, IntoDiagnostic};
 
-use super::Console;
+use super::Output;
 use crate::{
     bench,
     measure::this_machine,
@@ -36,7 +36,7 @@ enum What {
     Memory,
 }
 
-pub(super) fn run(arguments: &Arguments, console: &Console) -> miette::Result<ExitCode> {
+pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
     let program = std::env::current_exe().into_diagnostic().wrap_err("cannot find this executable")?;
     let wanted = arguments.what.map_or_else(|| vec![What::Ring, What::Blk, What::Net], |what| vec![what]);
     let mut figures = Vec::new();
@@ -45,11 +45,11 @@ pub(super) fn run(arguments: &Arguments, console: &Console) -> miette::Result<Ex
     }
     if arguments.json {
         let rows = serde_json::to_string_pretty(&figures).into_diagnostic()?;
-        console.print(&format!("{rows}\n"))?;
+        output.print(&format!("{rows}\n"))?;
     } else {
         let mut result = RunResult::new("bmhive bench", None, this_machine());
         result.figures = figures;
-        console.print(&report::render_terminal(&result, false))?;
+        output.print(&report::render_terminal(&result, false))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use super::Console;
+use super::Output;
 use crate::scenario::Scenario;
 
 /// Check scenario files without running them
@@ -13,12 +13,12 @@ pub(super) struct Arguments {
     scenarios: Vec<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments, console: &Console) -> miette::Result<ExitCode> {
+pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
     for path in &arguments.scenarios {
         let scenario = Scenario::load(path)?;
         let functions: usize = scenario.boards.iter().map(|board| board.functions.len()).sum();
         let back_ends: Vec<String> = scenario.back_ends().into_iter().map(|(name, _)| name).collect();
-        console.print(&format!(
+        output.print(&format!(
             "{}: {:?}, {} boards, {functions} functions, back ends {}\n",
             path.display(),
             scenario.name,

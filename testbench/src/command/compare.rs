@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use miette::IntoDiagnostic;
 
-use super::Console;
+use super::Output;
 use crate::{report::compare::Comparison, result::RunResult};
 
 /// Lay two results side by side
@@ -24,11 +24,11 @@ fn percent(text: &str) -> Result<f64, String> {
     if number.is_finite() && number >= 0.0 { Ok(number) } else { Err("expected 0 or more".to_owned()) }
 }
 
-pub(super) fn run(arguments: &Arguments, console: &Console) -> miette::Result<ExitCode> {
+pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
     let a = RunResult::read(&arguments.a).into_diagnostic()?;
     let b = RunResult::read(&arguments.b).into_diagnostic()?;
     let comparison = Comparison::new(&a, &b);
-    console.print(&comparison.render())?;
+    output.print(&comparison.render())?;
     let Some(limit) = arguments.fail_above else { return Ok(ExitCode::SUCCESS) };
     let regressions: Vec<&str> = comparison.regressions(limit).map(|row| row.name.as_str()).collect();
     if regressions.is_empty() {

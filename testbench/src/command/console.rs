@@ -1,104 +1,58 @@
-//! What the commands say, and how loudly.
+//! `bmhive console`: a terminal on a board.
 
 use std::{
-    io::{self, IsTerminal, Write},
-    path::Path,
+    io,
+    os::unix::net::UnixStream,
     process::ExitCode,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
 };
 
-use miette::{GraphicalReportHandler, GraphicalTheme, IntoDiagnostic, Report};
-use tracing_subscriber::EnvFilter;
+use miette::{Context, IntoDiagnostic};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::{
-    report::{self, progress::Progress},
-    result::RunResult,
-};
+use super::{DEFAULT_INSTANCE, Output, board};
+use crate::terminal::{self, Left};
 
-/// Columns of an error with a piece of its file; more than its lines need, so that they are not broken.
-const ERROR_WIDTH: usize = 200;
-
-/// Standard output for results, standard error for everything else.
-#[derive(Clone, Copy, Debug)]
-pub struct Console {
-    quiet: bool,
-    verbose: u8,
+/// Attach this terminal to a board's console; Ctrl-] detaches
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The board's name
+    board: String,
+    /// The machine's serial port instead of the virtio console
+    #[arg(long)]
+    serial: bool,
+    /// The instance
+    #[arg(long, default_value = DEFAULT_INSTANCE)]
+    name: String,
 }
 
-impl Console {
-    pub(super) const fn new(quiet: bool, verbose: u8) -> Self {
-        Self { quiet, verbose }
+pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
+    let status = board::look(&arguments.name, &arguments.board)?;
+    let board = &arguments.board;
+    let path = if arguments.serial {
+        status.serial.ok_or_else(|| miette::miette!("{board} is off, and so is its serial port"))?
+    } else {
+        let missing =
+            || miette::miette!("{board} has no console function; --serial attaches to its serial port");
+        status.terminal.ok_or_else(missing)?
+    };
+    let stream = UnixStream::connect(&path)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot connect to {}", path.display()))?;
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&ended)).into_diagnostic()?;
     }
-
-    /// Logs of this crate and the libraries, on standard error.
-    pub(super) fn start_log(self) {
-        // What ends a run is told by `complain`; the library's own word of it would be a repetition.
-        let level = match (self.quiet, self.verbose) {
-            (true, _) => "off",
-            (_, 0) => "warn,bm_hypervisor::control::board=off",
-            (_, 1) => "info",
-            (_, 2) => "debug",
-            _ => "trace",
-        };
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal())
-            .init();
+    if terminal::is_interactive() {
+        output.say(&format!("{board}: attached, Ctrl-] detaches\r"));
     }
-
-    /// For steps that take long.
-    #[must_use]
-    pub fn progress(self) -> Progress {
-        Progress::new(self.quiet)
+    let (keyboard, screen) = (io::stdin(), io::stdout());
+    let left =
+        terminal::attach(&keyboard, &screen, &stream, || ended.load(Ordering::Relaxed)).into_diagnostic()?;
+    match left {
+        Left::Detached => output.say(&format!("\n{board}: detached")),
+        Left::EndOfInput | Left::Interrupted => {}
+        Left::Closed => output.say(&format!("\n{board}: the console was closed")),
     }
-
-    /// Prints what a command was asked for. A reader that has gone, as `head` does, is no error.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub fn print(self, text: &str) -> miette::Result<()> {
-        match io::stdout().lock().write_all(text.as_bytes()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            outcome => outcome.into_diagnostic(),
-        }
-    }
-
-    /// Ends a run: prints its result, leaves `result.json` and `report.html` in `directory` and says so, and fails when a check
-    /// of it failed.
-    ///
-    /// # Errors
-    /// A file or standard output cannot be written.
-    pub fn conclude(self, result: &RunResult, directory: &Path) -> miette::Result<ExitCode> {
-        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        self.print(&report::render_terminal(result, colour))?;
-        let record = result.write(directory).into_diagnostic()?;
-        let page = report::write(result, directory).into_diagnostic()?;
-        self.print(&format!("\n{}\n{}\n", record.display(), page.display()))?;
-        Ok(if result.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    }
-
-    /// Prints an error: the place in its file where it has one, otherwise one line with its causes.
-    pub(super) fn complain(self, report: &Report) {
-        eprintln!("{}", explain(report, io::stderr().is_terminal()));
-    }
-}
-
-fn explain(report: &Report, colour: bool) -> String {
-    // Some errors end with their cause already.
-    let line = report.chain().map(ToString::to_string).fold("error".to_owned(), |line, cause| {
-        if line.ends_with(&cause) { line } else { format!("{line}: {cause}") }
-    });
-    if report.source_code().is_none() {
-        return line;
-    }
-    let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let mut picture = String::new();
-    match GraphicalReportHandler::new_themed(theme)
-        .with_width(ERROR_WIDTH)
-        .render_report(&mut picture, report.as_ref())
-    {
-        Ok(()) => picture,
-        Err(_) => line,
-    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use super::{Console, run};
+use super::{Output, run};
 use crate::scenario::Scenario;
 
 /// Where the demonstration leaves its results.
@@ -25,6 +25,6 @@ impl Default for Arguments {
     }
 }
 
-pub(super) fn run(arguments: &Arguments, console: &Console) -> miette::Result<ExitCode> {
-    run::carry_out(&Scenario::demonstration()?, arguments.file.as_deref(), &arguments.out, console)
+pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
+    run::carry_out(&Scenario::demonstration()?, arguments.file.as_deref(), &arguments.out, output)
 }

@@ -4,17 +4,25 @@
 
 mod backend;
 mod bench;
+mod board;
 mod check;
 mod compare;
 mod console;
 mod demo;
+mod launch;
+mod output;
 mod run;
+mod status;
+mod up;
 
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-pub use console::Console;
+pub use output::Output;
+
+/// What `bmhive up` calls its instance when nobody says otherwise.
+const DEFAULT_INSTANCE: &str = "default";
 
 /// IO-Bond: bare-metal virtio for a server full of compute boards
 #[derive(Debug, Parser)]
@@ -34,29 +42,40 @@ struct CommandLine {
 enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
+    Up(up::Arguments),
+    Status(status::Arguments),
+    Console(console::Arguments),
+    Board(board::Arguments),
     Bench(bench::Arguments),
     Check(check::Arguments),
     Compare(compare::Arguments),
     #[command(hide = true, subcommand)]
     Backend(backend::Arguments),
+    #[command(hide = true)]
+    Launch(launch::Arguments),
 }
 
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
-    let console = Console::new(line.quiet, line.verbose);
-    console.start_log();
+    let output = Output::new(line.quiet, line.verbose);
+    output.start_log();
     let outcome = match line.command.unwrap_or_else(|| Command::Demo(demo::Arguments::default())) {
-        Command::Demo(arguments) => demo::run(&arguments, &console),
-        Command::Run(arguments) => run::run(&arguments, &console),
-        Command::Bench(arguments) => bench::run(&arguments, &console),
-        Command::Check(arguments) => check::run(&arguments, &console),
-        Command::Compare(arguments) => compare::run(&arguments, &console),
+        Command::Demo(arguments) => demo::run(&arguments, &output),
+        Command::Run(arguments) => run::run(&arguments, &output),
+        Command::Up(arguments) => up::run(&arguments, &output),
+        Command::Status(arguments) => status::run(&arguments, &output),
+        Command::Console(arguments) => console::run(&arguments, &output),
+        Command::Board(arguments) => board::run(&arguments, &output),
+        Command::Bench(arguments) => bench::run(&arguments, &output),
+        Command::Check(arguments) => check::run(&arguments, &output),
+        Command::Compare(arguments) => compare::run(&arguments, &output),
         Command::Backend(arguments) => backend::run(arguments),
+        Command::Launch(arguments) => launch::run(&arguments),
     };
     outcome.unwrap_or_else(|report| {
-        console.complain(&report);
+        output.complain(&report);
         ExitCode::FAILURE
     })
 }

@@ -9,7 +9,7 @@ use std::{
 use miette::{Context, IntoDiagnostic};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::Console;
+use super::Output;
 use crate::{
     scenario::Scenario,
     workload::demonstration::{self, Plan},
@@ -25,11 +25,11 @@ pub(super) struct Arguments {
     out: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments, console: &Console) -> miette::Result<ExitCode> {
+pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
     let scenario = Scenario::load(&arguments.scenario)?;
     let name = arguments.scenario.file_stem().unwrap_or_default();
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("target/bmhive").join(name));
-    carry_out(&scenario, None, &out, console)
+    carry_out(&scenario, None, &out, output)
 }
 
 /// Carries a scenario out, prints its result and leaves it in `out`.
@@ -37,13 +37,13 @@ pub(super) fn carry_out(
     scenario: &Scenario,
     file: Option<&Path>,
     out: &Path,
-    console: &Console,
+    output: &Output,
 ) -> miette::Result<ExitCode> {
     std::fs::create_dir_all(out)
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot make the directory {}", out.display()))?;
     let program = std::env::current_exe().into_diagnostic().wrap_err("cannot find this executable")?;
-    let progress = console.progress();
+    let progress = output.progress();
     let interrupted = interruption().into_diagnostic().wrap_err("cannot listen for signals")?;
     let plan = Plan {
         scenario,
@@ -55,7 +55,7 @@ pub(super) fn carry_out(
     };
     let mut result = demonstration::run(&plan).into_diagnostic()?;
     result.notes.extend(guests_stay_off(scenario));
-    console.conclude(&result, out)
+    output.conclude(&result, out)
 }
 
 /// The boards' software is this process; guests are for `bmhive up`.

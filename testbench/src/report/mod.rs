@@ -9,12 +9,14 @@ pub mod progress;
 mod quantity;
 #[cfg(test)]
 pub(crate) mod sample;
+mod status;
 mod table;
 mod terminal;
 
 use std::path::{Path, PathBuf};
 
 pub use html::ReportError;
+pub use status::render as render_status;
 pub use terminal::render as render_terminal;
 
 use crate::result::{RunResult, replace};

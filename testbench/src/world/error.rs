@@ -48,16 +48,6 @@ pub enum LiveError {
         /// Why.
         reason: Arc<bm_hypervisor::Error>,
     },
-    /// A function whose device bm-hypervisor does not offer.
-    #[error(
-        "board {board}, function {function}: bm-hypervisor offers no console yet; leave the function out"
-    )]
-    Console {
-        /// The board.
-        board: String,
-        /// The function's number on it.
-        function: usize,
-    },
     /// A function could not be served.
     #[error("board {board}: {source}")]
     Server {

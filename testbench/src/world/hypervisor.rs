@@ -1,7 +1,7 @@
 //! A scenario's board as bm-hypervisor is configured for it.
 
 use bm_hypervisor::config::{
-    BackEndConfig, BlkConfig, BoardConfig, FunctionConfig, MacAddress, NetConfig, RingConfig,
+    BackEndConfig, BlkConfig, BoardConfig, ConsoleConfig, FunctionConfig, MacAddress, NetConfig, RingConfig,
 };
 
 use super::{LiveError, places::Places};
@@ -14,9 +14,7 @@ const MAILBOX_DEADLINE_US: u32 = 5_000_000;
 pub(super) fn board_config(index: usize, board: &Board, places: &Places) -> Result<BoardConfig, LiveError> {
     let functions = board.functions.iter().enumerate();
     let functions = functions
-        .map(|(number, function)| {
-            function_config(&board.name, number, function, BackEndConfig::new(places.socket(index, number)))
-        })
+        .map(|(number, function)| function_config(function, BackEndConfig::new(places.socket(index, number))))
         .collect::<Result<_, _>>()?;
     let mut config = BoardConfig::new(board.name.clone(), functions);
     config.mailbox_deadline_us = MAILBOX_DEADLINE_US;
@@ -27,12 +25,7 @@ fn mac_address(net: &Net) -> Result<MacAddress, LiveError> {
     MacAddress::new(net.mac.octets()).map_err(|error| LiveError::Address(error.to_string()))
 }
 
-fn function_config(
-    board: &str,
-    number: usize,
-    function: &Function,
-    back_end: BackEndConfig,
-) -> Result<FunctionConfig, LiveError> {
+fn function_config(function: &Function, back_end: BackEndConfig) -> Result<FunctionConfig, LiveError> {
     let ring = RingConfig {
         guest: Some(function.queue_size),
         shadow: None,
@@ -50,6 +43,10 @@ fn function_config(
             (config.queue_pairs, config.ring) = (net.queue_pairs, ring);
             FunctionConfig::Net(config)
         }
-        Device::Console(_) => return Err(LiveError::Console { board: board.into(), function: number }),
+        Device::Console(_) => {
+            let mut config = ConsoleConfig::new(back_end);
+            config.ring = ring;
+            FunctionConfig::Console(config)
+        }
     })
 }

@@ -1,0 +1,211 @@
+//! Who runs a guest's instructions: the processor (KVM) or QEMU's translator (TCG).
+//!
+//! That `/dev/kvm` can be opened says little: inside of some virtual machines it is there, and stock kernels hang in it before
+//! their first word. So the question is put to a guest: the very kernel that boards run, without a root file system. Where KVM
+//! works it talks within half a second and, finding no root, panics and resets after about one, which `-no-reboot` turns into an
+//! exit.
+
+use std::{
+    fmt, fs, io,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::GuestFiles;
+
+/// How long the kernel may take to its first word.
+const FIRST_WORD: Duration = Duration::from_secs(3);
+/// How long it may take to its end; TCG takes three seconds on a slow laptop.
+const LIFETIME: Duration = Duration::from_secs(15);
+/// What the device is.
+const KVM: &str = "/dev/kvm";
+
+/// Who runs a guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The processor's virtualisation, by Linux.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+impl Accelerator {
+    /// For `-accel`.
+    pub(super) const fn option(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg,thread=multi",
+        }
+    }
+
+    /// For `-cpu`: all that there is.
+    pub(super) const fn cpu(self) -> &'static str {
+        match self {
+            Self::Kvm => "host",
+            Self::Tcg => "max",
+        }
+    }
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "TCG",
+        })
+    }
+}
+
+/// What a user asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wanted {
+    /// KVM if a guest runs in it, else TCG
+    #[default]
+    Auto,
+    /// KVM, untried
+    Kvm,
+    /// TCG
+    Tcg,
+}
+
+/// An accelerator and the reason for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The accelerator.
+    pub accelerator: Accelerator,
+    /// Why this one, in half a sentence.
+    pub reason: String,
+}
+
+impl Wanted {
+    /// Chooses; with [`Wanted::Auto`] by running a small guest in KVM, which is over within 15 s. Logs go to `directory`.
+    #[must_use]
+    pub fn choose(self, files: &GuestFiles, program: &Path, directory: &Path) -> Choice {
+        let asked = |accelerator| Choice { accelerator, reason: "as asked".into() };
+        match self {
+            Self::Kvm => asked(Accelerator::Kvm),
+            Self::Tcg => asked(Accelerator::Tcg),
+            Self::Auto => match probe(files, program, directory) {
+                Ok(took) => Choice {
+                    accelerator: Accelerator::Kvm,
+                    reason: format!("a kernel ran in it for {:.1} s", took.as_secs_f64()),
+                },
+                Err(reason) => Choice { accelerator: Accelerator::Tcg, reason },
+            },
+        }
+    }
+}
+
+/// How long a kernel without a root took to its end in KVM, or why KVM will not do.
+fn probe(files: &GuestFiles, program: &Path, directory: &Path) -> Result<Duration, String> {
+    let usable = fs::OpenOptions::new().read(true).write(true).open(KVM);
+    usable.map_err(|error| format!("{KVM} cannot be used: {error}"))?;
+    let serial = directory.join("probe.log");
+    let mut guest =
+        Guest::start(files, program, &serial).map_err(|error| format!("KVM cannot be tried: {error}"))?;
+    let outcome = guest.watch(&serial, FIRST_WORD, LIFETIME);
+    drop(guest);
+    // Only for the probe; an error leaves a small file in a directory that is removed later.
+    let _ = fs::remove_file(&serial);
+    outcome
+}
+
+/// A guest that ends by itself, or is killed.
+struct Guest(Child);
+
+impl Guest {
+    fn start(files: &GuestFiles, program: &Path, serial: &Path) -> io::Result<Self> {
+        let log = serial.to_string_lossy().replace(',', ",,");
+        let child = Command::new(program)
+            .arg("launch")
+            .arg(&files.qemu)
+            .args([
+                "-M",
+                "q35",
+                "-accel",
+                Accelerator::Kvm.option(),
+                "-cpu",
+                Accelerator::Kvm.cpu(),
+                "-m",
+                "256",
+            ])
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+            .arg("-kernel")
+            .arg(&files.kernel)
+            .args(["-append", "console=ttyS0 earlyprintk=serial panic=-1"])
+            .args(["-chardev", &format!("file,id=serial,path={log}"), "-serial", "chardev:serial"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self(child))
+    }
+
+    /// Waits for the guest's end, which has to come in order, after it has said something.
+    fn watch(&mut self, serial: &Path, first_word: Duration, lifetime: Duration) -> Result<Duration, String> {
+        let start = Instant::now();
+        loop {
+            let ended = self.0.try_wait().map_err(|error| error.to_string())?;
+            let took = start.elapsed();
+            let spoke = fs::metadata(serial).is_ok_and(|log| log.len() > 0);
+            match ended {
+                Some(status) if status.success() && spoke => return Ok(took),
+                Some(status) => return Err(format!("QEMU with KVM ended at once ({status})")),
+                None if !spoke && took > first_word => {
+                    return Err(format!(
+                        "{KVM} is there, but a kernel in it says nothing for {first_word:?}"
+                    ));
+                }
+                None if took > lifetime => {
+                    return Err(format!(
+                        "{KVM} is there, but a kernel in it does not end within {lifetime:?}"
+                    ));
+                }
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // The only error is that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Watches a shell script in the place of QEMU; `$1` is the serial port's log.
+    fn watch(script: &str) -> Result<Duration, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let serial = directory.path().join("serial");
+        let child = Command::new("sh").args(["-c", script, "sh"]).arg(&serial).spawn().unwrap();
+        Guest(child).watch(&serial, Duration::from_millis(300), Duration::from_millis(600))
+    }
+
+    #[test]
+    fn a_guest_that_talks_and_ends_is_good() {
+        watch("echo Linux > $1; sleep 0.05").unwrap();
+    }
+
+    #[test]
+    fn any_other_guest_says_what_is_wrong() {
+        for (script, part) in [
+            ("exec sleep 60", "says nothing for 300ms"),
+            ("echo Linux > $1; exec sleep 60", "does not end within 600ms"),
+            ("exit 1", "exit status: 1"),
+            ("exit 0", "ended at once"),
+        ] {
+            let start = Instant::now();
+            let reason = watch(script).unwrap_err();
+            assert!(reason.contains(part), "{script}: {reason}");
+            assert!(start.elapsed() < Duration::from_secs(5), "{script}: {:?}", start.elapsed());
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A board's power: its machine is switched on and off, and ends in one way or another.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::Power;
+use crate::guest::{Ended, Machine, Qemu, QmpError};
+
+/// How long a guest may take to switch off when its power button was pressed, before it is switched off.
+pub(super) const POWER_BUTTON: Duration = Duration::from_secs(15);
+/// The same when the whole instance ends and somebody waits for a prompt.
+pub(super) const POWER_BUTTON_AT_END: Duration = Duration::from_secs(3);
+/// How long QEMU may take to quit, before it is killed.
+const QUIT: Duration = Duration::from_secs(1);
+
+/// Something that happened to a board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Its machine was switched on.
+    On,
+    /// The drivers of all functions are up.
+    DriversUp(Duration),
+    /// It is off: the guest switched it off, or it was told to.
+    Off,
+    /// It was killed.
+    Killed,
+    /// QEMU ended without order; how, and its last words.
+    Crashed(String),
+    /// The base gave the board up; why.
+    Failed(String),
+}
+
+/// What cannot be done to a board's power.
+#[derive(Debug, thiserror::Error)]
+pub enum PowerError {
+    /// The scenario has no guest for it.
+    #[error("board {0} has no guest; give it a [board.guest] in the scenario")]
+    NoGuest(String),
+    /// It is on already.
+    #[error("board {0} is on already")]
+    On(String),
+    /// It is off.
+    #[error("board {0} is off; `bmhive board {0} start` switches it on")]
+    Off(String),
+    /// QEMU cannot be started.
+    #[error("board {board}: cannot start QEMU: {source}")]
+    Start {
+        /// The board.
+        board: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// QEMU does not do as it is told.
+    #[error("board {board}: {source}")]
+    Qmp {
+        /// The board.
+        board: String,
+        /// Why.
+        source: QmpError,
+    },
+}
+
+/// A machine on its way to its end.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// The guest was asked; QEMU is told to quit at this time.
+    Guest(Instant),
+    /// QEMU was told to quit; it is killed at this time.
+    Quit(Instant),
+}
+
+/// A board's machine and what became of it.
+#[derive(Debug)]
+pub(super) struct PoweredBoard {
+    name: String,
+    /// Where its sockets and logs are.
+    pub directory: PathBuf,
+    machine: Option<Qemu>,
+    ending: Option<Ending>,
+    /// What it is while there is no machine.
+    rest: Power,
+    drivers_up_after: Option<Duration>,
+}
+
+impl PoweredBoard {
+    /// A board that is off.
+    pub(super) fn new(name: &str, directory: PathBuf, has_guest: bool) -> Self {
+        let rest = if has_guest { Power::Off } else { Power::None };
+        Self { name: name.into(), directory, machine: None, ending: None, rest, drivers_up_after: None }
+    }
+
+    pub(super) fn power(&self) -> Power {
+        match (&self.machine, self.ending, self.drivers_up_after) {
+            (None, ..) => self.rest.clone(),
+            (Some(_), Some(_), _) => Power::Stopping,
+            (Some(_), None, None) => Power::Starting,
+            (Some(_), None, Some(_)) => Power::Running,
+        }
+    }
+
+    pub(super) fn machine(&self) -> Option<&Qemu> {
+        self.machine.as_ref()
+    }
+
+    pub(super) fn drivers_up_after(&self) -> Option<Duration> {
+        self.drivers_up_after
+    }
+
+    /// Switches the machine on.
+    pub(super) fn start(&mut self, program: &Path, machine: &Machine<'_>) -> Result<Event, PowerError> {
+        if self.machine.is_some() {
+            return Err(PowerError::On(self.name.clone()));
+        }
+        let started = Qemu::start(program, machine);
+        let qemu = started.map_err(|source| PowerError::Start { board: self.name.clone(), source })?;
+        (self.machine, self.ending, self.drivers_up_after) = (Some(qemu), None, None);
+        Ok(Event::On)
+    }
+
+    /// Asks the guest to switch off; `patience` later it is switched off. A guest without drivers cannot hear it, and QEMU is told
+    /// to quit at once.
+    pub(super) fn stop(&mut self, now: Instant, patience: Duration) -> Result<(), PowerError> {
+        let machine = self.machine.as_ref().ok_or_else(|| PowerError::Off(self.name.clone()))?;
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        let heard = self.drivers_up_after.is_some()
+            && machine.qmp().and_then(|mut qmp| qmp.system_powerdown()).is_ok();
+        self.ending = Some(Ending::Guest(if heard { now + patience } else { now }));
+        Ok(())
+    }
+
+    /// Cuts the power.
+    pub(super) fn kill(&mut self) -> Result<Event, PowerError> {
+        let mut machine = self.machine.take().ok_or_else(|| PowerError::Off(self.name.clone()))?;
+        machine.kill();
+        self.come_to_rest(Power::Killed);
+        Ok(Event::Killed)
+    }
+
+    /// Presses the reset button.
+    pub(super) fn reset(&mut self) -> Result<(), PowerError> {
+        let machine = self.machine.as_ref().ok_or_else(|| PowerError::Off(self.name.clone()))?;
+        let outcome = machine.qmp().and_then(|mut qmp| qmp.system_reset());
+        outcome.map_err(|source| PowerError::Qmp { board: self.name.clone(), source })
+    }
+
+    /// Looks what has become of the machine; `drivers_up` says whether all functions have a driver.
+    pub(super) fn look(&mut self, now: Instant, drivers_up: impl FnOnce() -> bool) -> Option<Event> {
+        let machine = self.machine.as_mut()?;
+        if let Some(ended) = machine.ended() {
+            self.machine = None;
+            return Some(self.after(&ended));
+        }
+        match self.ending {
+            Some(Ending::Guest(deadline)) if now >= deadline => {
+                // One that does not hear it is killed after the same time.
+                let _ = machine.qmp().and_then(|mut qmp| qmp.quit());
+                self.ending = Some(Ending::Quit(now + QUIT));
+            }
+            // Its end is seen at the next look.
+            Some(Ending::Quit(deadline)) if now >= deadline => machine.kill(),
+            _ if self.drivers_up_after.is_none() && drivers_up() => {
+                let after = now.saturating_duration_since(machine.started());
+                self.drivers_up_after = Some(after);
+                return Some(Event::DriversUp(after));
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn after(&mut self, ended: &Ended) -> Event {
+        if ended.in_order() || self.ending.is_some() {
+            self.come_to_rest(Power::Off);
+            return Event::Off;
+        }
+        let reason = ended.to_string();
+        self.come_to_rest(Power::Crashed { reason: reason.clone() });
+        Event::Crashed(reason)
+    }
+
+    fn come_to_rest(&mut self, rest: Power) {
+        (self.rest, self.ending, self.drivers_up_after) = (rest, None, None);
+    }
+}

@@ -1,0 +1,163 @@
+//! Takes requests from `control.sock` to the thread that owns the instance, and its replies back.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, SyncSender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Reply, Request,
+    control::{LONGEST_REQUEST, read_line},
+};
+
+/// Clients at a time; one more is turned away.
+const MOST_CLIENTS: usize = 16;
+/// How long a client may take to send its line, and to take the answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the owner may take.
+const OWNER_PATIENCE: Duration = Duration::from_secs(8);
+
+/// A request, and where the reply is waited for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub request: Request,
+    reply: SyncSender<Reply>,
+}
+
+impl Asked {
+    /// Answers. A client that has gone does not hear it.
+    pub(super) fn answer(self, reply: Reply) {
+        let _ = self.reply.send(reply);
+    }
+}
+
+/// Listens at `path`, for this user only; requests come out of the receiver. The thread ends with the process, as it waits for
+/// clients without an end; once the receiver is gone it turns them away.
+pub(super) fn listen(path: &Path) -> io::Result<Receiver<Asked>> {
+    // The directory is ours alone already, so that nobody connects in between.
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    let (asked, requests) = mpsc::sync_channel(MOST_CLIENTS);
+    thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &asked))?;
+    Ok(requests)
+}
+
+fn accept(listener: &UnixListener, asked: &SyncSender<Asked>) {
+    // As many as there are clients.
+    let places = Arc::new(());
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else {
+            // Out of descriptors, say: not to be tried in a loop.
+            thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        if Arc::strong_count(&places) > MOST_CLIENTS {
+            tracing::warn!("a client of the control socket was turned away: {MOST_CLIENTS} are connected");
+            continue;
+        }
+        let (asked, place) = (asked.clone(), Arc::clone(&places));
+        let client = move || {
+            if let Err(error) = serve(stream, &asked) {
+                tracing::debug!("a client of the control socket was dropped: {error}");
+            }
+            drop(place);
+        };
+        if let Err(error) = thread::Builder::new().name("client".into()).spawn(client) {
+            tracing::warn!("a client of the control socket was turned away: {error}");
+        }
+    }
+}
+
+fn serve(mut stream: UnixStream, asked: &SyncSender<Asked>) -> io::Result<()> {
+    let line = read_line(&mut stream, LONGEST_REQUEST, Instant::now() + PATIENCE)?;
+    let reply = match serde_json::from_slice(&line) {
+        Ok(request) => forward(request, asked),
+        Err(error) => Reply::Refused { reason: format!("not a request: {error}") },
+    };
+    let mut answer = serde_json::to_vec(&reply).map_err(io::Error::other)?;
+    answer.push(b'\n');
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(&answer)
+}
+
+fn forward(request: Request, asked: &SyncSender<Asked>) -> Reply {
+    let ending = |_| Reply::Refused { reason: "the instance is ending".into() };
+    let (reply, answer) = mpsc::sync_channel(1);
+    if asked.try_send(Asked { request, reply }).is_err() {
+        return Reply::Refused { reason: "the instance is busy, or ending; try again".into() };
+    }
+    answer.recv_timeout(OWNER_PATIENCE).unwrap_or_else(ending)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    /// An instance that answers everything with [`Reply::Done`] until the sender is dropped.
+    fn instance(path: &Path) -> Receiver<Request> {
+        let asked = listen(path).unwrap();
+        let (seen, requests) = mpsc::channel();
+        thread::spawn(move || {
+            for one in asked {
+                let _ = seen.send(one.request.clone());
+                one.answer(Reply::Done);
+            }
+        });
+        requests
+    }
+
+    fn say(path: &Path, bytes: &[u8]) -> String {
+        let mut stream = UnixStream::connect(path).unwrap();
+        // The other end may have heard enough before it heard all.
+        let _ = stream.write_all(bytes);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    #[test]
+    fn a_line_is_answered_with_a_line_and_abuse_with_a_reason_or_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let requests = instance(&path);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+        assert_eq!(say(&path, b"{\"request\":\"status\"}\n"), "{\"reply\":\"done\"}\n");
+        assert_eq!(requests.recv().unwrap(), Request::Status);
+        for nonsense in
+            [&b"hello\n"[..], b"\n", b"{\"request\":\"halt\"}\n", b"\xff\xfe\n", b"[[[[[[[[[[[[\n"]
+        {
+            assert!(
+                say(&path, nonsense).starts_with("{\"reply\":\"refused\",\"reason\":\"not a request"),
+                "{nonsense:?}"
+            );
+        }
+        assert_eq!(say(&path, &[b'x'; 2 * LONGEST_REQUEST]), "", "too long");
+        // Silence, beside which others are served.
+        let start = Instant::now();
+        let silent: Vec<_> = (0..MOST_CLIENTS - 1).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        assert_eq!(say(&path, b"{\"request\":\"status\"}\n"), "{\"reply\":\"done\"}\n");
+        for mut stream in silent {
+            stream.set_read_timeout(Some(5 * PATIENCE)).unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "a silent client was kept");
+        }
+        assert!(start.elapsed() < 4 * PATIENCE, "{:?}", start.elapsed());
+        assert_eq!(
+            say(&path, b"{\"request\":\"board\",\"board\":\"b\",\"action\":\"kill\"}\n"),
+            "{\"reply\":\"done\"}\n"
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! What an instance says of itself: what `bmhive status --json` prints.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::guest::Accelerator;
+
+/// A whole instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The instance's name.
+    pub instance: String,
+    /// The process that is the base.
+    pub pid: u32,
+    /// The scenario's file.
+    pub scenario: String,
+    /// Seconds since it was up.
+    pub uptime: f64,
+    /// Who runs the guests' instructions.
+    pub accelerator: Accelerator,
+    /// Why.
+    pub accelerator_reason: String,
+    /// The boards, in the scenario's order.
+    pub boards: Vec<BoardStatus>,
+    /// The back ends.
+    pub back_ends: Vec<BackEndStatus>,
+}
+
+/// A board.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BoardStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether its machine is on.
+    pub power: Power,
+    /// Why the base has given the board up, if it has.
+    pub failure: Option<String>,
+    /// The QEMU process, while it runs.
+    pub pid: Option<u32>,
+    /// Seconds since the machine was switched on, while it is.
+    pub uptime: Option<f64>,
+    /// Seconds that it took from there until the drivers of all functions were up, once they have been.
+    pub drivers_up_after: Option<f64>,
+    /// The socket of the board's console, if it has one.
+    pub terminal: Option<PathBuf>,
+    /// The socket of its serial port, while it runs.
+    pub serial: Option<PathBuf>,
+    /// What the serial port said.
+    pub serial_log: Option<PathBuf>,
+    /// Its functions, in order.
+    pub functions: Vec<FunctionStatus>,
+}
+
+/// Whether a board's machine is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum Power {
+    /// The scenario has no guest for it.
+    None,
+    /// Off; nobody has switched it on yet, or it ended in order.
+    Off,
+    /// On, and not all functions have a driver yet.
+    Starting,
+    /// On, every function has a driver, or had one.
+    Running,
+    /// On, and told to end.
+    Stopping,
+    /// It was killed on request.
+    Killed,
+    /// QEMU ended without order.
+    Crashed {
+        /// How, and its last words.
+        reason: String,
+    },
+}
+
+impl Power {
+    /// Whether there is a process.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::Stopping)
+    }
+
+    /// One word for it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::None => "no guest",
+            Self::Off => "off",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Killed => "killed",
+            Self::Crashed { .. } => "crashed",
+        }
+    }
+}
+
+/// A PCI function.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FunctionStatus {
+    /// `console`, `blk` or `net`.
+    pub device: String,
+    /// The vfio-user socket that QEMU connects to.
+    pub socket: PathBuf,
+    /// `device_status` as the driver reads it (virtio 1.3, 2.1).
+    pub status: u8,
+    /// Features that the driver accepted.
+    pub features: u64,
+    /// Queues that run.
+    pub queues: u16,
+    /// Interrupts sent; wraps at 2^32.
+    pub interrupts: u64,
+    /// Requests, frames or buffers that were returned to the driver since it enabled its queues; wraps at 2^32 for each queue.
+    pub requests: u64,
+    /// Bytes of payload from board to base since then.
+    pub bytes_up: u64,
+    /// And from base to board.
+    pub bytes_down: u64,
+    /// Why IO-Bond stopped one of its queues, if it did.
+    pub queue_error: Option<String>,
+}
+
+impl FunctionStatus {
+    /// Who drives the function, in a few words, from the device status.
+    #[must_use]
+    pub const fn driver(&self) -> &'static str {
+        const ACKNOWLEDGE: u8 = 1;
+        const DRIVER_OK: u8 = 4;
+        const DEVICE_NEEDS_RESET: u8 = 64;
+        const FAILED: u8 = 128;
+        match self.status {
+            0 => "none",
+            status if status & FAILED != 0 => "failed",
+            status if status & DEVICE_NEEDS_RESET != 0 => "needs reset",
+            status if status & DRIVER_OK != 0 => "ready",
+            status if status & ACKNOWLEDGE != 0 => "negotiating",
+            _ => "unknown",
+        }
+    }
+}
+
+/// A back end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackEndStatus {
+    /// Its name in the scenario.
+    pub name: String,
+    /// Its process.
+    pub pid: u32,
+}

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use front_end::{DATA, DEADLINE, EVENT_IDX, FrontEnd, Part, Place, Server, Setup, VERSION_1, eventually};
+use front_end::{
+    DATA, DEADLINE, EVENT_IDX, FrontEnd, Part, Place, Server, Setup, VERSION_1, eventually, on_the_other_core,
+};
 use rustix::process::Signal;
 use vhost::VhostBackend;
 use vm_memory::{Bytes, GuestAddress};
@@ -526,4 +528,34 @@ fn what_is_wrong_at_the_start_is_one_clear_line() {
     let wrong = ["--socket", "s", "--terminal", "t", "--size", "80"];
     let (status, text) = Server::start(CONSOLE, &wrong, 0).wait();
     assert!(status.code() == Some(2) && text.contains("80x25"), "{text}");
+}
+
+/// Figures, not a test: `cargo nextest run --release -p vhost-backends --run-ignored only --no-capture printing`.
+///
+/// Linux's console prints 16 bytes at a time and spins until they are taken.
+#[test]
+#[ignore = "prints figures"]
+fn printing_as_linux_does() {
+    let rig = on_the_other_core(|| Rig::new(&[]));
+    let mut driver = rig.driver(&Setup { call: false, ..setup() });
+    let mut terminal = rig.terminal();
+    let reader = thread::spawn(move || while terminal.0.read(&mut [0; 4096]).unwrap() > 0 {});
+    let cpu = rig.server.cpu_time();
+    let begin = Instant::now();
+    let mut times: Vec<Duration> = (0..50_000)
+        .map(|_| {
+            let start = Instant::now();
+            driver.print(b"sixteen bytes ..");
+            start.elapsed()
+        })
+        .collect();
+    let rate = 16.0 * times.len() as f64 / begin.elapsed().as_secs_f64() / 1e6;
+    let share = (rig.server.cpu_time() - cpu).as_secs_f64() / begin.elapsed().as_secs_f64();
+    times.sort();
+    println!(
+        "16 bytes: p50 {:?}, p99 {:?}, {rate:.1} MB/s, the server had {share:.2} of a core",
+        times[25_000], times[49_500]
+    );
+    drop(rig);
+    reader.join().unwrap();
 }

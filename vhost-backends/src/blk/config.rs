@@ -18,9 +18,6 @@ use crate::VHOST_USER_F_PROTOCOL_FEATURES;
 const CONFIG_SPACE: usize = 256;
 const _: () = assert!(size_of::<virtio_blk_config>() <= CONFIG_SPACE);
 
-/// Most data descriptors of a request that a driver is told to use: a ring of 256, less header and status.
-const MAX_SEGMENTS: u16 = 254;
-
 /// What does not change while the server runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
@@ -117,7 +114,9 @@ impl Negotiated {
             }
         };
         let Shape { sectors, queues, queue_size, .. } = self.shape;
-        let segments = u32::from(MAX_SEGMENTS.min(queue_size.saturating_sub(2)).max(1));
+        // 2.7.5.3.1: no chain is longer than the ring; header and status are part of it. A front end whose ring is
+        // shorter than ours tells its driver less.
+        let segments = u32::from(queue_size.saturating_sub(2).max(1));
         put(offset_of!(virtio_blk_config, capacity), &sectors.to_le_bytes());
         put(offset_of!(virtio_blk_config, seg_max), &segments.to_le_bytes());
         put(offset_of!(virtio_blk_config, blk_size), &(SECTOR as u32).to_le_bytes());
@@ -156,6 +155,8 @@ mod tests {
         assert_eq!(disk.read(52, 4), (MAX_EXTENTS as u32).to_le_bytes());
         assert_eq!(disk.read(56, 1), [1]);
         assert_eq!(disk.read(0, 256).len(), 256);
+        let longest = Negotiated::new(Shape { queue_size: 1024, ..SHAPE });
+        assert_eq!(longest.read(12, 4), 1022u32.to_le_bytes(), "1 MiB in pages is one request");
         assert!(disk.read(0, 257).is_empty() && disk.read(u32::MAX, u32::MAX).is_empty());
     }
 

@@ -182,7 +182,7 @@ impl Terminal {
         }
     }
 
-    /// Writes as much as the stream takes.
+    /// Writes as much as the stream takes. One that takes no more at all may yet have something typed to be read.
     fn write(&mut self, output: &Output) -> Result<(), Over> {
         loop {
             let unseen = self.unseen(output)?;
@@ -194,7 +194,10 @@ impl Terminal {
                 Ok(count) => self.seen += count as u64,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Err(Over),
+                Err(_) => {
+                    self.gone = true;
+                    return if self.typing { Ok(()) } else { Err(Over) };
+                }
             }
         }
     }

@@ -7,7 +7,10 @@
 use std::{cell::RefCell, fs::File, ops::Range, rc::Rc};
 
 use iobond_spec::address::BoardAddr;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
+    io::Errno,
+};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use super::pci::MMIO_WINDOW;
@@ -60,14 +63,17 @@ pub fn create(mebibytes: u32) -> Result<GuestMemoryMmap, MemoryError> {
     if mebibytes == 0 || u64::from(mebibytes) > limit {
         return Err(MemoryError::Size { mebibytes, limit });
     }
-    let refused = |reason: String| MemoryError::Create { mebibytes, reason };
+    let failed = |reason: String| MemoryError::Create { mebibytes, reason };
+    let refused = |errno: Errno| failed(errno.to_string());
     let size = u64::from(mebibytes) << 20;
     let file =
-        memfd_create("board memory", MemfdFlags::CLOEXEC).map_err(|error| refused(error.to_string()))?;
+        memfd_create("board memory", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(refused)?;
+    ftruncate(&file, size).map_err(refused)?;
+    // Whoever is given it maps it without fear that it is cut off.
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).map_err(refused)?;
     let file = File::from(file);
-    file.set_len(size).map_err(|error| refused(error.to_string()))?;
     let region = (GuestAddress(0), size as usize, Some(FileOffset::new(file, 0)));
-    GuestMemoryMmap::from_ranges_with_files([region]).map_err(|error| refused(error.to_string()))
+    GuestMemoryMmap::from_ranges_with_files([region]).map_err(|error| failed(error.to_string()))
 }
 
 /// What a page is in use for.

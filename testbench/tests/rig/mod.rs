@@ -7,5 +7,6 @@
 pub mod bmhive;
 pub mod by_hand;
 pub mod home;
+pub mod hosted;
 pub mod seat;
 pub mod toml;

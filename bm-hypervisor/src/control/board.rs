@@ -289,7 +289,7 @@ impl<P: Port> Board<P> {
             board: self.name.clone(),
             state: self.state,
             mailbox: self.mailbox,
-            poll: self.end.statistics(),
+            poll: self.end.counters().read(),
             memory: self.pool.usage(),
             functions: self.functions.iter().map(Served::statistics).collect(),
         }

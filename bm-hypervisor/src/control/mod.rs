@@ -19,6 +19,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use crossbeam_utils::CachePadded;
 use vmm_sys_util::{
     epoll::{ControlOperation, Epoll, EpollEvent, EventSet},
     eventfd::EventFd,
@@ -28,12 +29,16 @@ use self::{board::Board, statistics::Statistics};
 use crate::{
     Error,
     config::BoardConfig,
-    poll::{Poller, channel},
+    poll::{
+        Poller,
+        channel::{self, Counters},
+    },
     port::Port,
 };
 
-/// Milliseconds between two looks whether the device is still there, when nothing else happens.
-const TICK: i32 = 100;
+/// Milliseconds between two looks whether the device is still there, when nothing else happens. All that an idle board's control
+/// thread wakes for.
+const TICK: i32 = 1_000;
 /// What the wake-up event is called among connections, which are called by the index of their function.
 const WAKE: u64 = u64::MAX;
 
@@ -50,13 +55,14 @@ pub fn start<P: Port + 'static>(config: BoardConfig, port: Arc<P>) -> Result<(Po
     let board = Board::bring_up(&config, Arc::clone(&port), control_end)?;
     watch(&epoll, &board)?;
     let poller = Poller::new(port, Arc::clone(board.pool().mapping()), config.poll, poller_end);
+    let counters = Arc::clone(board.end().counters());
     let shared = Arc::new(Shared::default());
     shared.publish(&board);
     let thread = thread::Builder::new().name(format!("bm-{}", config.name)).spawn({
         let shared = Arc::clone(&shared);
         move || run(board, &epoll, &shared)
     })?;
-    Ok((poller, Control { shared, wake, thread: Some(thread) }))
+    Ok((poller, Control { shared, counters, wake, thread: Some(thread) }))
 }
 
 /// Has `epoll` report the wake-up event, and every connection that ends or speaks unasked: once each, since neither goes away.
@@ -118,14 +124,16 @@ impl Shared {
 #[derive(Debug)]
 pub struct Control {
     shared: Arc<Shared>,
+    counters: Arc<CachePadded<Counters>>,
     wake: EventFd,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Control {
-    /// What was counted until now, at most a tenth of a second old.
+    /// What was counted until now.
     pub fn statistics(&self) -> Statistics {
-        self.shared.report().statistics.clone()
+        // The control thread publishes what it counts whenever it did something; it does not hear of what passes count.
+        Statistics { poll: self.counters.read(), ..self.shared.report().statistics.clone() }
     }
 
     /// The first failure, if there was any: of a back end, whose function stopped with DEVICE_NEEDS_RESET while the others go on;

@@ -53,13 +53,37 @@ pub(crate) enum Order {
     Remove { ticket: u32 },
 }
 
-/// What passes did since the start.
+/// What passes did since the start. The poll thread is the only one that writes.
 #[derive(Debug, Default)]
-struct Counters {
+pub(crate) struct Counters {
     requests: AtomicU64,
     published: AtomicU64,
     kicked: AtomicU64,
     returned: AtomicU64,
+}
+
+impl Counters {
+    #[inline]
+    fn add(&self, progress: Progress) {
+        let add = |counter: &AtomicU64, more: u32| {
+            counter.store(counter.load(Ordering::Relaxed) + u64::from(more), Ordering::Relaxed);
+        };
+        add(&self.requests, progress.requests);
+        add(&self.published, progress.published);
+        add(&self.kicked, progress.kicked);
+        add(&self.returned, progress.returned);
+    }
+
+    /// What stands now.
+    pub(crate) fn read(&self) -> PollStatistics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        PollStatistics {
+            requests: read(&self.requests),
+            published: read(&self.published),
+            kicked: read(&self.kicked),
+            returned: read(&self.returned),
+        }
+    }
 }
 
 /// Sums of [`Progress`] since the start.
@@ -162,17 +186,9 @@ impl PollerEnd {
 
     #[inline]
     pub(super) fn count(&self, progress: Progress) {
-        if progress.is_idle() {
-            return;
+        if !progress.is_idle() {
+            self.counters.add(progress);
         }
-        let add = |counter: &AtomicU64, more: u32| {
-            // The poll thread is the only one that writes.
-            counter.store(counter.load(Ordering::Relaxed) + u64::from(more), Ordering::Relaxed);
-        };
-        add(&self.counters.requests, progress.requests);
-        add(&self.counters.published, progress.published);
-        add(&self.counters.kicked, progress.kicked);
-        add(&self.counters.returned, progress.returned);
     }
 }
 
@@ -231,13 +247,7 @@ impl ControlEnd {
     }
 
     /// What passes did since the start.
-    pub(crate) fn statistics(&self) -> PollStatistics {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        PollStatistics {
-            requests: read(&self.counters.requests),
-            published: read(&self.counters.published),
-            kicked: read(&self.counters.kicked),
-            returned: read(&self.counters.returned),
-        }
+    pub(crate) fn counters(&self) -> &Arc<CachePadded<Counters>> {
+        &self.counters
     }
 }

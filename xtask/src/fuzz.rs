@@ -4,12 +4,7 @@
 //! cargo-fuzz itself wants a nightly compiler for its sanitizers. Coverage alone is a pass of LLVM that a stable compiler
 //! takes too, and in safe code a defect is a panic, which needs no sanitizer to be seen.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -100,7 +95,9 @@ impl Target {
         command::run(cargo(checkout, "build", &manifest).args(["--bin", &self.name]))?;
         let program = format!("{FOLDER}/{TRIPLE}/release/{}", self.name);
         let committed = format!("{}/corpus/{}", self.package, self.name);
-        let seeds = files(&checkout.path(&committed))?.len();
+        let seeds = fs::read_dir(checkout.path(&committed))
+            .with_context(|| format!("cannot list {committed}"))?
+            .count();
         if seeds == 0 {
             bail!("{committed} is empty: a minute of fuzzing cannot start from nothing");
         }
@@ -110,21 +107,20 @@ impl Target {
         for folder in [&found, &artifacts] {
             fs::create_dir_all(checkout.path(folder)).with_context(|| format!("cannot make {folder}"))?;
         }
-        let before = files(&checkout.path(&artifacts))?;
         let mut fuzzer = Command::new(checkout.path(&program));
         fuzzer.current_dir(checkout.root()).arg(format!("-seed={seed}"));
         fuzzer.arg(format!("-max_total_time={seconds}")).arg(format!("-timeout={SLOWEST_INPUT}"));
         fuzzer.arg(format!("-rss_limit_mb={MEMORY_MIB}")).arg(format!("-artifact_prefix={artifacts}"));
         fuzzer.args([&found, &committed]);
         eprintln!("    {seeds} committed inputs, seed {seed}, {seconds} s");
-        let mut runs = None;
-        let outcome = command::watch(&mut fuzzer, |line| runs = done(line).or(runs));
+        let (mut runs, mut replay) = (None, String::new());
+        let outcome = command::watch(&mut fuzzer, |line| {
+            runs = done(line).or(runs);
+            replay.extend(written(line).map(|path| format!("    {program} {path}\n")));
+        });
         if let Err(error) = outcome {
-            let after = files(&checkout.path(&artifacts))?;
-            let crashes: Vec<_> = after.difference(&before).map(|path| path.display().to_string()).collect();
-            let replay = crashes.iter().map(|crash| format!("    {program} {crash}\n")).collect::<String>();
-            return Err(error
-                .context(format!("{} failed with seed {seed}; replay at the root:\n{replay}", self.name)));
+            let seeded = format!("{} failed with seed {seed}; replay at the root:\n{replay}", self.name);
+            return Err(error.context(seeded));
         }
         match runs {
             Some(1..) => Ok(()),
@@ -138,11 +134,9 @@ fn done(line: &str) -> Option<u64> {
     line.strip_prefix("Done ")?.split_once(" runs in ")?.0.parse().ok()
 }
 
-fn files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    entries
-        .map(|entry| Ok(entry.with_context(|| format!("cannot list {}", folder.display()))?.path()))
-        .collect()
+/// The file that libFuzzer keeps an input in which failed: `artifact_prefix='...'; Test unit written to FILE`.
+fn written(line: &str) -> Option<&str> {
+    line.split_once("; Test unit written to ").map(|(_, path)| path)
 }
 
 #[cfg(test)]
@@ -155,6 +149,13 @@ mod tests {
         assert_eq!(Target::at("a/vfio/fuzz/fuzz_targets/message.rs"), Some(expected));
         assert_eq!(Target::at("a/vfio/fuzz/fuzz_targets/message/parts.rs"), None);
         assert_eq!(Target::at("a/vfio/fuzz/corpus/message/one.rs"), None);
+    }
+
+    #[test]
+    fn what_failed_is_named() {
+        let line = "artifact_prefix='target/fuzz/artifacts/toy/'; Test unit written to target/fuzz/artifacts/toy/crash-d4";
+        assert_eq!(written(line), Some("target/fuzz/artifacts/toy/crash-d4"));
+        assert_eq!(written("SUMMARY: libFuzzer: deadly signal"), None);
     }
 
     #[test]

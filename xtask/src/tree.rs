@@ -12,7 +12,7 @@ use crate::command;
 
 /// What a generator or a third party wrote: checked against its source, not against the rules of the house.
 const NOT_OURS: &[&str] =
-    &["iobond-model/spec/src/registers/", "docs/registers.", "Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT"];
+    &["iobond-model/spec/src/registers/", "docs/registers.", "LICENSE-APACHE", "LICENSE-MIT"];
 
 /// One text file.
 #[derive(Debug)]
@@ -26,7 +26,12 @@ pub struct File {
 impl File {
     /// Whether people wrote it.
     pub fn is_ours(&self) -> bool {
-        !NOT_OURS.iter().any(|prefix| self.path.starts_with(prefix))
+        !self.is_lock() && !NOT_OURS.iter().any(|prefix| self.path.starts_with(prefix))
+    }
+
+    /// Whether cargo wrote it: the lock file of a workspace.
+    pub fn is_lock(&self) -> bool {
+        self.path.rsplit('/').next() == Some("Cargo.lock")
     }
 
     /// The extension, or nothing.

@@ -53,8 +53,8 @@ impl Apt {
         update.with_context(|| {
             let [.., suite] = SUITES;
             format!(
-                "the machine's mirror must carry {suite}, and debian-archive-keyring must verify it (upgrade that \
-                 package when keys are missing)"
+                "cannot fetch the package lists; the machine's mirror must be reachable and carry {suite}, and \
+                 debian-archive-keyring must verify it (upgrade that package when keys are missing)"
             )
         })?;
         let archives = self.folder.join("cache/archives");

@@ -38,7 +38,7 @@ pub fn registry_hosts(tree: &Tree) -> Vec<Violation> {
 /// Lines that hold one of these names behind a character (none at the start of the line) that `starts` takes.
 fn named(tree: &Tree, names: &[String], starts: fn(Option<char>) -> bool) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for file in tree.files.iter().filter(|file| file.path != "Cargo.lock") {
+    for file in tree.files.iter().filter(|file| !file.is_lock()) {
         for (index, line) in file.text.lines().enumerate() {
             let found = |name: &&String| {
                 line.match_indices(name.as_str()).any(|(at, _)| starts(line[..at].chars().next_back()))

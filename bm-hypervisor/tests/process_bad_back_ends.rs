@@ -215,6 +215,7 @@ fn a_back_end_that_hangs_at_a_reset_is_given_up() {
     let mut bench = Bench::start(board(vec![net(sockets.back_end("stuck"), 1)]));
     assert_eq!(bench.bring_up(0, u64::MAX, 2), 0xF);
     bench.set(0, 0x14, 1, 0);
+    assert_eq!(bench.status(0), 0, "Linux reads it until it is zero");
     assert!(!bench.bond.is_enabled(0) && !bench.bond.is_enabled(1));
     let error = bench.stop().unwrap_err().to_string();
     assert!(

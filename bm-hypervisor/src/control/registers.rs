@@ -197,12 +197,14 @@ impl<P: Port> Registers<P> {
         }
     }
 
-    /// Has IO-Bond forget a queue.
+    /// Has IO-Bond forget a queue. When this returns, all that it wrote for the queue has arrived: a read's completion passes no
+    /// write that was posted before it (PCIe 5.0, 2.4.1).
     pub(super) fn stop_queue(&self, number: u8) {
         self.0.0.write32(
             self.queue(number) + offsets::queues::CONTROL,
             encode(queue_t::control::Control::default()),
         );
+        self.queue_state(number);
     }
 
     /// Why IO-Bond stopped a queue, if it did.

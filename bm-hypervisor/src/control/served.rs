@@ -251,8 +251,10 @@ impl Served {
 
     /// Asks the driver for a reset (virtio 1.3, 2.1.2).
     pub(super) fn ask_for_reset<P: Port>(&mut self, tools: &Tools<P>) {
-        self.counted.needs_reset += u64::from(!self.function.status().needs_reset());
-        if let Some(vector) = self.function.ask_for_reset() {
+        let before = self.function.status();
+        let vector = self.function.ask_for_reset();
+        self.counted.needs_reset += u64::from(self.function.status() != before);
+        if let Some(vector) = vector {
             tools.registers.inject_config_change(self.id, vector);
         }
     }

@@ -99,10 +99,13 @@ impl Status {
         self.0 &= !FEATURES_OK;
     }
 
-    /// Sets DEVICE_NEEDS_RESET (virtio 1.3, 2.1.2); whether it is new.
+    /// Sets DEVICE_NEEDS_RESET (virtio 1.3, 2.1.2); whether it is new. A status of zero stays: the device is reset, and its driver
+    /// may be waiting to read just that (4.1.4.3.2).
     pub fn set_needs_reset(&mut self) -> bool {
-        let new = !self.needs_reset();
-        self.0 |= NEEDS_RESET;
+        let new = self.0 != 0 && !self.needs_reset();
+        if new {
+            self.0 |= NEEDS_RESET;
+        }
         new
     }
 }
@@ -150,6 +153,7 @@ mod tests {
     #[test]
     fn a_device_that_needs_reset_goes_on_only_after_one() {
         let mut status = Status::default();
+        assert_eq!((status.set_needs_reset(), status.bits()), (false, 0), "it is reset");
         status.write(3);
         assert!(status.set_needs_reset() && !status.set_needs_reset());
         assert_eq!((status.write(0xb), status.bits()), (Step::Refuse, 0x43));

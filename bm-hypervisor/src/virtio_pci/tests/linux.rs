@@ -9,6 +9,8 @@ const QUEUE_SIZE: (u32, u8) = (0x18, 2);
 const QUEUE_VECTOR: (u32, u8) = (0x1A, 2);
 const QUEUE_ENABLE: (u32, u8) = (0x1C, 2);
 const QUEUE_RESET: (u32, u8) = (0x3A, 2);
+/// Index of the control queue of [`net`].
+const CONTROL_QUEUE: u16 = 4;
 
 /// The driver, which accesses every field in its natural width, one access after the other.
 struct Linux {
@@ -86,7 +88,9 @@ impl Linux {
             self.write((field, 4), address as u32);
             self.write((field + 4, 4), (address >> 32) as u32);
         }
-        self.vector(QUEUE_VECTOR, vector);
+        if vector != NO_VECTOR {
+            self.vector(QUEUE_VECTOR, vector);
+        }
         assert_eq!(self.read((0x1E, 2)), u32::from(index), "queue_notify_off");
     }
 
@@ -95,10 +99,12 @@ impl Linux {
         self.write(QUEUE_ENABLE, 1);
     }
 
-    /// `vp_modern_find_vqs`: sets up every queue, then enables every queue.
+    /// `vp_modern_find_vqs`: sets up every queue, then enables every queue. A network device's control queue, which is polled, gets
+    /// no vector.
     fn find_queues(&mut self, count: u16) {
         self.vector((0x10, 2), 0);
-        (0..count).for_each(|index| self.set_up(index, u16::MAX, index + 1));
+        let vector = |index| if index == CONTROL_QUEUE { NO_VECTOR } else { index + 1 };
+        (0..count).for_each(|index| self.set_up(index, u16::MAX, vector(index)));
         (0..count).for_each(|index| self.enable(index));
     }
 
@@ -137,7 +143,7 @@ fn it_binds_and_unbinds_as_often_as_it_likes() {
         assert_eq!(linux.effects(), [Effect::Reset, Effect::Start]);
         let enabled: Vec<_> =
             linux.function.queues().iter().map(|queue| (queue.enabled, queue.vector)).collect();
-        assert_eq!(enabled, [(true, 1), (true, 2), (true, 3), (true, 4), (true, 5)]);
+        assert_eq!(enabled, [(true, 1), (true, 2), (true, 3), (true, 4), (true, NO_VECTOR)]);
         linux.unbind(5);
         assert!(!linux.function.queues().iter().any(|queue| queue.enabled));
         linux.bind(5);

@@ -63,12 +63,13 @@ impl Cache {
         if result.exists() && fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == inputs) {
             return Ok(false);
         }
-        for stale in [&self.path(self.seal), &stamp, &result] {
-            remove(stale)?;
-        }
         let partial = self.folder.join("partial").join(&flat);
         remove(&partial)?;
         make(&partial)?;
+        // Only now, so that what fails or is interrupted leaves what was there before.
+        for stale in [&self.path(self.seal), &stamp, &result] {
+            remove(stale)?;
+        }
         settle(&partial, &result)?;
         let partial_stamp = self.folder.join("partial").join(format!("{flat}.stamp"));
         fs::write(&partial_stamp, inputs)
@@ -142,6 +143,18 @@ mod tests {
         assert!(cache.make("boot/kernel", "two", write("second")).unwrap());
         assert_eq!(fs::read_to_string(cache.path("boot/kernel")).unwrap(), "second");
         assert!(!cache.path("seal").exists());
+    }
+
+    #[test]
+    fn what_fails_to_be_made_anew_leaves_the_old_result_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path().to_owned(), "seal").unwrap();
+        assert!(cache.make("root", "one", write("old")).unwrap());
+        assert!(cache.make("seal", "one", write("whole")).unwrap());
+        assert!(cache.make("root", "two", |_| bail!("no network")).is_err());
+        assert_eq!(fs::read_to_string(cache.path("root")).unwrap(), "old");
+        assert!(cache.path("seal").exists());
+        assert!(cache.make("root", "two", write("new")).unwrap());
     }
 
     #[test]

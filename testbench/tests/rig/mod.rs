@@ -8,5 +8,6 @@ pub mod bmhive;
 pub mod by_hand;
 pub mod home;
 pub mod hosted;
+pub mod linux;
 pub mod seat;
 pub mod toml;

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -74,6 +75,8 @@ impl BackEndProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // A Ctrl-C at the terminal is for us: we end back ends when nobody uses them any more.
+            .process_group(0)
             .spawn();
         let child = spawned.map_err(|source| BackEndError::Spawn {
             name: name.to_owned(),

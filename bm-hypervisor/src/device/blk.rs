@@ -44,7 +44,7 @@ pub fn device(config: &BlkConfig, offer: &Offer, mut space: Vec<u8>) -> Result<D
     space.resize(CONFIG_SIZE as usize, 0);
     let sizes = config.ring_sizes();
     let seg_max = seg_max(&sizes, offer, &space);
-    set(&mut space, field::SIZE_MAX, &sizes.slot_size.to_le_bytes());
+    set(&mut space, field::SIZE_MAX, &size_max(&sizes).to_le_bytes());
     set(&mut space, field::SEG_MAX, &seg_max.to_le_bytes());
     set(&mut space, field::NUM_QUEUES, &config.queues.to_le_bytes());
     let multiqueue = if config.queues > 1 { mask(&[VIRTIO_BLK_F_MQ]) } else { 0 };
@@ -59,10 +59,19 @@ pub fn device(config: &BlkConfig, offer: &Offer, mut space: Vec<u8>) -> Result<D
     })
 }
 
-/// Most segments of a request. A segment fits in a slot (`size_max`), so one segment is one descriptor of the shadow vring; a
-/// request's header and status take two more. What the back end takes at most is honoured.
+/// Most bytes of a segment: a slot, so that a segment is one descriptor of the shadow vring; but no less than a page, without which
+/// Linux refuses the disk (`blk_validate_limits`).
+fn size_max(sizes: &RingSizes) -> u32 {
+    const LEAST: u32 = 4096;
+    sizes.slot_size.max(LEAST)
+}
+
+/// Most segments of a request, whose header and status take two descriptors and two slots more. What the back end takes at most is
+/// honoured.
 fn seg_max(sizes: &RingSizes, offer: &Offer, space: &[u8]) -> u32 {
-    let fits = u32::from(sizes.guest.min(sizes.slots)).saturating_sub(2);
+    let left = |there: u16| u32::from(there).saturating_sub(2);
+    let slots_each = size_max(sizes) / sizes.slot_size.max(1);
+    let fits = left(sizes.guest).min(left(sizes.slots.min(sizes.shadow)) / slots_each);
     let takes = match space.get(field::SEG_MAX..field::SEG_MAX + 4).map(TryInto::try_into) {
         Some(Ok(bytes)) if has(offer.features, VIRTIO_BLK_F_SEG_MAX) => u32::from_le_bytes(bytes),
         _ => u32::MAX,

@@ -105,7 +105,7 @@ fn interrupts_may_be_raised_while_clients_come_and_go() {
             eventually("interrupts", || events.iter().all(|event| rig::signals(event) > 0));
         }
         over.store(true, Ordering::Relaxed);
-        raising.map(|thread| thread.join().unwrap());
+        raising.into_iter().for_each(|thread| thread.join().unwrap());
     });
     rig.card.is_left();
 }

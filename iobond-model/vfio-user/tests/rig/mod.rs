@@ -1,5 +1,6 @@
 //! A function that writes down what it is asked, a server for it, and a peer that says whatever it likes.
-#![allow(dead_code)] // Each test uses part of it.
+#![allow(dead_code)] // each test uses its own part of the rig
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a rig that cannot be set up is a failed test
 
 use std::{
     io::{IoSlice, Read},

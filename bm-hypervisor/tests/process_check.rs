@@ -51,6 +51,26 @@ fn it_says_what_is_offered() {
 }
 
 #[test]
+fn it_says_how_large_a_console_is() {
+    let sockets = Sockets::new();
+    // VIRTIO_CONSOLE_F_SIZE and VIRTIO_CONSOLE_F_EMERG_WRITE.
+    let mut mirror_of_80x25 = Mirror::new(FEATURES | 1 | 1 << 2, PROTOCOL);
+    mirror_of_80x25.space[..4].copy_from_slice(&[80, 0, 25, 0]);
+    let _server = Server::start(mirror_of_80x25, &sockets.path("disk"), Role::Connect);
+    let (good, out, err) = check(&sockets, &disk(&sockets).replace("functions.blk", "functions.console"));
+    assert!(good, "{err}");
+    for line in [
+        "function 0: console, PCI ID 1af4:1043",
+        "  back end features:  SIZE EMERG_WRITE INDIRECT_DESC PROTOCOL_FEATURES VERSION_1",
+        "  size:               80 columns, 25 rows",
+        "  a board is offered: SIZE INDIRECT_DESC EVENT_IDX VERSION_1 NOTIFICATION_DATA RING_RESET",
+        "  queues:             2 of at most 64 descriptors",
+    ] {
+        assert!(out.lines().any(|found| found == line), "no line `{line}` in\n{out}");
+    }
+}
+
+#[test]
 fn it_fails_clearly() {
     let sockets = Sockets::new();
     let (good, _, err) = check(&sockets, &disk(&sockets));

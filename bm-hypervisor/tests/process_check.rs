@@ -43,7 +43,7 @@ fn it_says_what_is_offered() {
         "  back end queues:    4",
         "  capacity:           2048 sectors of 512 bytes (1 MiB)",
         "  a board is offered: SIZE_MAX SEG_MAX RO FLUSH INDIRECT_DESC EVENT_IDX VERSION_1 NOTIFICATION_DATA RING_RESET",
-        "  queues:             1 of at most 256 descriptors",
+        "  queues:             1 of at most 512 descriptors",
     ] {
         assert!(out.lines().any(|found| found == line), "no line `{line}` in\n{out}");
     }

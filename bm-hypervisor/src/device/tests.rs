@@ -71,7 +71,7 @@ fn a_disk_is_cut_to_slots_and_to_what_the_back_end_takes() {
 
     let silent = offer(&[], 1);
     let device = blk::device(&config(1, false), &silent, space.clone()).unwrap();
-    assert_eq!(long(&device, 12), 254, "header, status and segments fit in the guest's ring");
+    assert_eq!(long(&device, 12), 510, "header, status and segments fit in the guest's ring");
     let small_slots = RingConfig { slot_size: Some(512), ..RingConfig::default() };
     let device =
         blk::device(&BlkConfig { ring: small_slots, ..config(1, false) }, &silent, space.clone()).unwrap();

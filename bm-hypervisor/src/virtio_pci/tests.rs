@@ -188,9 +188,9 @@ fn what_is_out_of_order_is_ignored_and_counted() {
     assert_eq!(driver.enable(0, 0x1000), Effect::None);
     assert_eq!((driver.get(0x1C, 2), driver.0.refused()), (0, 1), "before FEATURES_OK");
     assert!(driver.negotiate(TRANSPORT));
-    for size in [0, 3, 512, 0xFFFF] {
+    for size in [0, 3, 1024, 0xFFFF] {
         driver.set(0x18, 2, size);
-        assert_eq!(driver.get(0x18, 2), 256, "{size} is no size");
+        assert_eq!(driver.get(0x18, 2), 512, "{size} is no size");
     }
     driver.enable(0, 0x1000);
     driver.set(0x20, 4, 0x5000);

@@ -5,6 +5,7 @@
 //! 1 means that somebody else had the processor, and that the row is not worth much.
 
 pub mod blk;
+pub mod guest;
 pub mod memory;
 pub mod net;
 pub mod ring;

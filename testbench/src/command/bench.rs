@@ -1,27 +1,36 @@
 //! `bmhive bench`.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use miette::{Context, IntoDiagnostic};
 
 use super::Output;
 use crate::{
     bench,
+    guest::{self, Wanted},
     measure::this_machine,
     report,
     result::{Figure, RunResult},
-    workload::WorkloadError,
 };
 
 /// Measure, beside a baseline in the same run
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What to measure; everything when not given
+    /// What to measure; everything but the guest when not given
     #[arg(value_enum)]
     what: Option<What>,
     /// Print one JSON array of rows instead of a table
     #[arg(long)]
     json: bool,
+    /// For `guest`: directory of QEMU, kernel and initial RAM disk [default: $BMHIVE_GUEST, then target/guest]
+    #[arg(long, value_name = "DIR")]
+    guest: Option<PathBuf>,
+    /// For `guest`: who runs the guests' instructions
+    #[arg(long, value_enum, default_value_t)]
+    accel: Wanted,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -34,6 +43,8 @@ enum What {
     Net,
     /// What a board costs its base, alone
     Memory,
+    /// Disks, boot and idle cost of a Linux guest, beside QEMU's own devices (minutes; needs `cargo xtask guest`)
+    Guest,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
@@ -41,7 +52,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<Exit
     let wanted = arguments.what.map_or_else(|| vec![What::Ring, What::Blk, What::Net], |what| vec![what]);
     let mut figures = Vec::new();
     for what in wanted {
-        figures.extend(measure(what, &program).into_diagnostic()?);
+        figures.extend(measure(what, arguments, &program)?);
     }
     if arguments.json {
         let rows = serde_json::to_string_pretty(&figures).into_diagnostic()?;
@@ -54,15 +65,23 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(what: What, program: &Path) -> Result<Vec<Figure>, WorkloadError> {
-    match what {
+fn measure(what: What, arguments: &Arguments, program: &Path) -> miette::Result<Vec<Figure>> {
+    let figures = match what {
         What::Ring => bench::ring::run(),
         What::Blk => {
             // Before there are drivers and their buffers, which are none of the base's.
-            let memory = bench::memory::run(program)?;
-            Ok([bench::blk::run(program)?, memory].concat())
+            let memory = bench::memory::run(program).into_diagnostic()?;
+            bench::blk::run(program).map(|figures| [figures, memory].concat())
         }
         What::Net => bench::net::run(program),
         What::Memory => bench::memory::run(program),
-    }
+        What::Guest => {
+            let files = guest::find(arguments.guest.as_deref()).into_diagnostic()?;
+            let directory = tempfile::tempdir().into_diagnostic().wrap_err("cannot make a directory")?;
+            let choice = arguments.accel.choose(&files, program, directory.path());
+            eprintln!("accelerator {}: {}", choice.accelerator, choice.reason);
+            bench::guest::run(program, &files, choice.accelerator)
+        }
+    };
+    figures.into_diagnostic()
 }

@@ -56,18 +56,19 @@ impl fmt::Display for Ended {
 }
 
 impl Qemu {
-    /// Starts the machine. `program` is `bmhive`, whose `launch` command becomes QEMU: so QEMU ends with the thread that calls
+    /// Starts the machine, with `extra` arguments behind its own. `program` is `bmhive`, whose `launch` command becomes QEMU: so QEMU ends with the thread that calls
     /// this, however that ends.
     ///
     /// # Errors
     /// The log cannot be made, or `program` cannot be run. That QEMU itself cannot be run is said by [`Qemu::ended`].
-    pub fn start(program: &Path, machine: &Machine<'_>) -> io::Result<Self> {
+    pub fn start(program: &Path, machine: &Machine<'_>, extra: &[std::ffi::OsString]) -> io::Result<Self> {
         let log = machine.qemu_log();
         let errors = File::create(&log)?;
         let child = Command::new(program)
             .arg("launch")
             .arg(&machine.files.qemu)
             .args(machine.arguments())
+            .args(extra)
             .stdin(Stdio::null())
             .stdout(errors.try_clone()?)
             .stderr(errors)

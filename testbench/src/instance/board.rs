@@ -114,7 +114,7 @@ impl PoweredBoard {
         if self.machine.is_some() {
             return Err(PowerError::On(self.name.clone()));
         }
-        let started = Qemu::start(program, machine);
+        let started = Qemu::start(program, machine, &[]);
         let qemu = started.map_err(|source| PowerError::Start { board: self.name.clone(), source })?;
         (self.machine, self.ending, self.drivers_up_after) = (Some(qemu), None, None);
         Ok(Event::On)
@@ -157,9 +157,8 @@ impl PoweredBoard {
         }
         match self.ending {
             Some(Ending::Guest(deadline)) if now >= deadline => {
-                // One that does not hear it is killed after the same time.
-                let _ = machine.qmp().and_then(|mut qmp| qmp.quit());
-                self.ending = Some(Ending::Quit(now + QUIT));
+                let heard = machine.qmp().and_then(|mut qmp| qmp.quit()).is_ok();
+                self.ending = Some(Ending::Quit(if heard { now + QUIT } else { now }));
             }
             // Its end is seen at the next look.
             Some(Ending::Quit(deadline)) if now >= deadline => machine.kill(),

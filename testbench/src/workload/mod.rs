@@ -82,6 +82,14 @@ pub enum WorkloadError {
     /// The queue engine met an error in a bench.
     #[error("the queue engine stopped: {0}")]
     Engine(String),
+    /// A guest did not come up, or did not do what it was asked.
+    #[error("guest of {board}: {source}")]
+    Guest {
+        /// The board.
+        board: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A scenario that is built in is none.
     #[error("{0}")]
     Scenario(String),

@@ -19,16 +19,22 @@ const PLACES: &[(&str, &str, bool)] = &[
     ("fio", "usr/bin/fio", true),
     ("init", "init", true),
     ("inittab", "etc/inittab", false),
+    ("inputrc", "etc/inputrc", false),
     ("profile", "etc/profile", false),
 ];
 
 /// Drivers of what IO-Bond shows to a board, and the file system of the tests.
 const DRIVERS: &[&str] = &["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "ext4"];
 
-/// Programs beside busybox, and where they go. Its shell would run its own `mke2fs` whatever the path finds, so e2fsprogs'
-/// goes by the name that `mkfs -t ext4` knows it by.
-const PROGRAMS: &[(&str, &str)] =
-    &[("usr/sbin/mke2fs", "usr/sbin/mkfs.ext4"), ("usr/sbin/e2fsck", "usr/sbin/fsck.ext4")];
+/// Programs beside busybox. Its shell asks the terminal for the cursor at every prompt, and whoever reads the replay of a
+/// console would answer: hence bash.
+const PROGRAMS: &[&str] = &["usr/bin/bash", "usr/sbin/e2fsck", "usr/sbin/ethtool", "usr/sbin/mke2fs"];
+
+/// Names by which `mkfs -t ext4` and `fsck -t ext4` know two of them.
+const NAMES: &[(&str, &str)] = &[("usr/sbin/mkfs.ext4", "mke2fs"), ("usr/sbin/fsck.ext4", "e2fsck")];
+
+/// Files that they read. The terminal is the one that `guest/profile` names.
+const DATA: &[&str] = &["etc/mke2fs.conf", "usr/share/terminfo/v/vt220"];
 
 /// fio links against every store that Debian knows, 56 MB of libraries. They travel as an archive in the archive, which
 /// costs a boot nothing; `guest/fio` unpacks it when it is first called.
@@ -52,18 +58,20 @@ pub fn write(root: &Root, files: &Files, to: &Path) -> Result<()> {
     for (name, place, executable) in PLACES {
         archive.add(place, Entry::File { data: files.get(name)?.into(), executable: *executable });
     }
-    archive.add("etc/passwd", text("root:x:0:0:root:/root:/bin/sh\n"));
+    archive.add("etc/passwd", text("root:x:0:0:root:/root:/bin/bash\n"));
     archive.add("etc/group", text("root:x:0:\n"));
     archive.add("etc/mtab", Entry::Link("/proc/self/mounts".into()));
-    archive.add("etc/mke2fs.conf", file(root, "etc/mke2fs.conf", false)?);
     add_drivers(&mut archive, root)?;
-    for (program, place) in PROGRAMS {
-        archive.add(place, file(root, program, true)?);
+    for program in PROGRAMS {
+        archive.add(program, file(root, program, true)?);
     }
-    archive.add("usr/sbin/e2fsck", Entry::Link("fsck.ext4".into()));
-    let programs: Vec<_> = PROGRAMS.iter().map(|(program, _)| *program).collect();
-    let libraries = root.libraries(&programs)?;
+    NAMES.iter().for_each(|(name, target)| archive.add(name, Entry::Link((*target).into())));
+    for path in DATA {
+        archive.add(path, file(root, path, false)?);
+    }
+    let libraries = root.libraries(PROGRAMS)?;
     add_libraries(&mut archive, root, &libraries)?;
+    // After the programs, because what is there already stays: `mke2fs` is not busybox's.
     add_busybox(&mut archive, root)?;
     archive.add(FIO_ARCHIVE, Entry::File { data: compress(&fio(root, &libraries)?)?, executable: false });
     let bytes = compress(&archive.bytes()?)?;

@@ -32,7 +32,16 @@ const MANIFEST: &str = "guest.toml";
 const KERNEL: &str = "boot/vmlinux";
 const INITRD: &str = "boot/initrd.cpio.gz";
 /// Packages of the board; what they depend on comes with them. kmod orders the kernel's modules.
-const PACKAGES: &[&str] = &["busybox-static", "e2fsprogs", "fio", "kmod", "linux-image-cloud-amd64"];
+const PACKAGES: &[&str] = &[
+    "bash",
+    "busybox-static",
+    "e2fsprogs",
+    "ethtool",
+    "fio",
+    "kmod",
+    "linux-image-cloud-amd64",
+    "ncurses-base",
+];
 const QEMU_PACKAGE: &str = "qemu-system-x86";
 
 /// The code that makes each result: a change of it makes the result again.

@@ -175,7 +175,7 @@ impl<'a, T: AsFd> Raw<'a, T> {
         let before = tcgetattr(terminal)?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(terminal, OptionalActions::Flush, &raw)?;
+        tcsetattr(terminal, OptionalActions::Now, &raw)?;
         Ok(Self { terminal, before })
     }
 }
@@ -183,6 +183,6 @@ impl<'a, T: AsFd> Raw<'a, T> {
 impl<T: AsFd> Drop for Raw<'_, T> {
     fn drop(&mut self) {
         // A terminal that has gone needs no mode.
-        let _ = tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
+        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
     }
 }

@@ -1,6 +1,7 @@
 //! One QEMU process, from its start until it was waited for.
 
 use std::{
+    ffi::OsString,
     fmt,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
@@ -56,19 +57,19 @@ impl fmt::Display for Ended {
 }
 
 impl Qemu {
-    /// Starts the machine, with `extra` arguments behind its own. `program` is `bmhive`, whose `launch` command becomes QEMU: so QEMU ends with the thread that calls
-    /// this, however that ends.
+    /// Starts the machine, with `more` arguments after its own: what a measurement adds, such as QEMU's own devices. `program` is
+    /// `bmhive`, whose `launch` command becomes QEMU: so QEMU ends with the thread that calls this, however that ends.
     ///
     /// # Errors
     /// The log cannot be made, or `program` cannot be run. That QEMU itself cannot be run is said by [`Qemu::ended`].
-    pub fn start(program: &Path, machine: &Machine<'_>, extra: &[std::ffi::OsString]) -> io::Result<Self> {
+    pub fn start(program: &Path, machine: &Machine<'_>, more: &[OsString]) -> io::Result<Self> {
         let log = machine.qemu_log();
         let errors = File::create(&log)?;
         let child = Command::new(program)
             .arg("launch")
             .arg(&machine.files.qemu)
             .args(machine.arguments())
-            .args(extra)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(errors.try_clone()?)
             .stderr(errors)
@@ -120,7 +121,7 @@ impl Drop for Qemu {
 
 /// Becomes `program`, which ends when the parent of this process does. Returns only if that fails.
 #[must_use]
-pub fn launch(program: &Path, arguments: &[std::ffi::OsString]) -> io::Error {
+pub fn launch(program: &Path, arguments: &[OsString]) -> io::Error {
     // The request to be killed outlives exec (prctl(2), PR_SET_PDEATHSIG).
     crate::world::end_with_parent();
     Command::new(program).args(arguments).exec()

@@ -90,14 +90,12 @@ impl Machine<'_> {
             });
             line.word("-device").word(device.to_string());
         }
-        line.word("-chardev").word(option(
-            "socket,id=serial,server=on,wait=off",
-            &[("path", &self.directory.join(SERIAL_SOCKET)), ("logfile", &self.directory.join(SERIAL_LOG))],
-        ));
+        let [socket, log] = [SERIAL_SOCKET, SERIAL_LOG].map(|name| option_value(&self.directory.join(name)));
+        line.word("-chardev");
+        line.word(format!("socket,id=serial,server=on,wait=off,path={socket},logfile={log}"));
         line.word("-serial").word("chardev:serial");
-        line.word("-chardev")
-            .word(option("socket,id=qmp,server=on,wait=off", &[("path", &self.qmp_socket())]));
-        line.word("-mon").word("chardev=qmp,mode=control");
+        let qmp = option_value(&self.qmp_socket());
+        line.word("-qmp").word(format!("unix:{qmp},server=on,wait=off"));
     }
 
     /// What Linux and its init are told. The last console is init's; the serial port hears what happens before there is a
@@ -131,13 +129,9 @@ impl CommandLine {
     }
 }
 
-/// A list of options with paths in it, whose commas QEMU wants doubled.
-fn option(start: &str, paths: &[(&str, &Path)]) -> OsString {
-    let mut words = OsString::from(start);
-    for (key, path) in paths {
-        words.push(format!(",{key}={}", path.to_string_lossy().replace(',', ",,")));
-    }
-    words
+/// A path inside of a list of options, where commas are doubled.
+fn option_value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
 }
 
 #[cfg(test)]

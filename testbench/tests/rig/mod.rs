@@ -6,6 +6,7 @@
 
 pub mod bmhive;
 pub mod by_hand;
+pub mod fake_qemu;
 pub mod home;
 pub mod hosted;
 pub mod linux;

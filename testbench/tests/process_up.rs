@@ -1,0 +1,234 @@
+//! What `bmhive up` owns and gives back: its directory, its processes, its boards' power. QEMU is a script here.
+//!
+//! ```text
+//!   bmhive up --+-- QEMU of left      bmhive status, board, console
+//!               +-- QEMU of right        |
+//!               +-- back ends         control.sock
+//!               \-- bmhive/test/{lock, control.sock, left/, right/, base.d/}
+//! ```
+#![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
+
+mod rig;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
+
+use rig::{
+    fake_qemu::{fake_board, fake_qemu},
+    home::Home,
+    linux::{Up, command},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use testbench::instance::Power;
+
+const SERVER: &str = "[server]\nname = \"a test\"\n";
+
+fn two_boards(left: &str, right: &str) -> String {
+    [SERVER, &fake_board("left", left), &fake_board("right", right)].concat()
+}
+
+fn start_in(home: Home, scenario: &str, options: &[&str]) -> Up {
+    let guest = home.path("guest");
+    if !guest.exists() {
+        fake_qemu(&home);
+    }
+    Up::start_in(home, scenario, &[&["--accel", "tcg", "--guest", guest.to_str().unwrap()], options].concat())
+}
+
+fn start(scenario: &str) -> Up {
+    start_in(Home::new(), scenario, &[])
+}
+
+/// Runs one that ends by itself.
+fn run(scenario: &str) -> (Up, rig::bmhive::Ended) {
+    let home = Home::new();
+    let [option, guest] = fake_qemu(&home);
+    let mut up = Up::begin(home, scenario, &["--until-off", "--accel", "tcg", &option, &guest]);
+    let ended = up.finish();
+    (up, ended)
+}
+
+fn pid(board: &testbench::instance::BoardStatus) -> Pid {
+    Pid::from_raw(board.pid.unwrap().cast_signed()).unwrap()
+}
+
+#[test]
+fn whichever_signal_ends_it_nothing_is_left() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut up = start(&two_boards("stay", "stay"));
+        assert_eq!(up.home.back_ends().len(), 2);
+        assert_eq!(up.status().boards.iter().filter(|board| board.pid.is_some()).count(), 2);
+        up.signal(signal);
+        let ended = up.finish();
+        assert_eq!((ended.code, ended.signal), (Some(0), None), "{signal:?}: {ended:#?}");
+        up.assert_nothing_left();
+    }
+}
+
+#[test]
+fn killed_it_leaves_files_only_and_the_next_one_removes_them() {
+    let mut up = start(&two_boards("stay", "stay"));
+    up.signal(Signal::KILL);
+    assert_eq!(up.finish().signal, Some(Signal::KILL.as_raw()));
+    up.home.await_quiet();
+    let stale = up.run_directory();
+    assert!(stale.join("control.sock").exists() && stale.join("left").exists());
+    let answer = up.ask(&["status"]);
+    assert_eq!(answer.code, Some(1), "{answer:#?}");
+    assert!(answer.stderr.contains("no instance \"test\" runs"), "{answer:#?}");
+
+    let only_right = [SERVER, &fake_board("right", "stay")].concat();
+    let mut up = start_in(std::mem::replace(&mut up.home, Home::new()), &only_right, &[]);
+    assert!(!stale.join("left").exists() && stale.join("right").exists());
+    up.signal(Signal::TERM);
+    assert_eq!(up.finish().code, Some(0));
+    up.assert_nothing_left();
+}
+
+#[test]
+fn a_name_has_one_instance() {
+    let up = start(&two_boards("stay", "stay"));
+    let guest = up.home.path("guest");
+    let arguments = ["up", "--accel", "tcg", "--guest", guest.to_str().unwrap(), "scenario.toml"];
+    let answer = up.ask(&arguments);
+    assert_eq!(answer.code, Some(1), "{answer:#?}");
+    let pid = up.pid().as_raw_nonzero().to_string();
+    assert!(answer.stderr.contains(&pid) && answer.stderr.contains("runs already"), "{answer:#?}");
+    assert_eq!(up.status().boards.len(), 2);
+    let other = command(&up.home, &["status", "--name", "other"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&other.stderr).contains("no instance \"other\" runs"), "{other:?}");
+}
+
+#[test]
+fn until_off_ends_with_its_last_board() {
+    let (up, ended) = run(&two_boards("off", "off"));
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.stderr.contains("left: off\n") && ended.stderr.contains("right: off\n"), "{ended:#?}");
+    up.assert_nothing_left();
+}
+
+#[test]
+fn a_qemu_that_crashes_is_told_with_its_last_words() {
+    let (up, ended) = run(&two_boards("crash", "off"));
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    let told = "left: QEMU ended with status 3: first words; no such device\n";
+    assert!(ended.stderr.contains(told) && ended.stderr.contains("right: off\n"), "{ended:#?}");
+    up.assert_nothing_left();
+}
+
+#[test]
+fn a_board_that_goes_leaves_its_neighbour_and_the_base() {
+    let up = start(&two_boards("stay", "stay"));
+    let before = up.status();
+    let neighbour = before.boards[1].pid;
+
+    // Whoever kills it:
+    up.done(&["board", "left", "kill"]);
+    assert_eq!(up.board("left").power, Power::Killed);
+    up.done(&["board", "left", "start"]);
+    assert_eq!(up.board("left").power, Power::Starting);
+    kill_process(pid(&up.board("left")), Signal::KILL).unwrap();
+    let crashed = up.await_board("left", "crashed", |board| !board.power.is_on());
+    assert_eq!(crashed.power, Power::Crashed { reason: "QEMU was ended by signal 9".into() });
+    up.done(&["board", "left", "start"]);
+
+    // Without a word from the script's QMP socket it is told to end, then killed.
+    let began = Instant::now();
+    up.done(&["board", "left", "stop"]);
+    assert_eq!(up.board("left").power, Power::Off);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+
+    let after = up.status();
+    assert_eq!((after.boards[1].pid, &after.boards[1].power), (neighbour, &Power::Starting));
+    assert_eq!(after.back_ends, before.back_ends);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_reason() {
+    let scenario = two_boards("stay", "stay")
+        + "[[board]]\nname = \"bare\"\nmemory_mib = 16\n[[board.function]]\nkind = \"console\"\n";
+    let up = start(&scenario);
+    assert_eq!(up.board("bare").power, Power::None);
+    for (arguments, reason) in [
+        (["board", "left", "start"], "board left is on already"),
+        (["board", "bare", "start"], "board bare has no guest; give it a [board.guest] in the scenario"),
+        (["board", "bare", "stop"], "board bare is off"),
+        (["board", "lfet", "kill"], "no board is called \"lfet\"; there are left, right, bare"),
+        (["board", "left", "reset"], "QEMU does not answer on its QMP socket"),
+        (["console", "bare", "--serial"], "bare is off, and so is its serial port"),
+    ] {
+        let answer = up.ask(&arguments);
+        assert_eq!(answer.code, Some(1), "{arguments:?}: {answer:#?}");
+        assert!(answer.stderr.contains(reason), "{arguments:?}: {answer:#?}");
+    }
+}
+
+#[test]
+fn a_board_that_shall_wait_is_off_until_it_is_started() {
+    let scenario =
+        two_boards("stay", "stay").replacen("[board.guest]", "[board.guest]\nautostart = false", 1);
+    let up = start(&scenario);
+    assert_eq!(up.await_power("right", &Power::Starting).pid.is_some(), true);
+    assert_eq!(up.board("left").power, Power::Off);
+    up.done(&["board", "left", "start"]);
+    assert_eq!(up.board("left").power, Power::Starting);
+}
+
+#[test]
+fn whatever_comes_to_the_control_socket_the_boards_stay_up() {
+    let up = start(&two_boards("stay", "stay"));
+    let path = up.run_directory().join("control.sock");
+    let say = |bytes: &[u8]| {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let _ = stream.write_all(bytes);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    let mut random = fastrand::Rng::with_seed(7);
+    let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(1 << 20).collect();
+    for bytes in
+        [&noise[..], b"{}\n", b"{\"request\":\"board\",\"board\":\"left\",\"action\":\"explode\"}\n", b"\0\n"]
+    {
+        let answer = say(bytes);
+        assert!(answer.is_empty() || answer.contains("\"reply\":\"refused\""), "{answer}");
+    }
+    // More silent clients than there are places: they are dropped after a second, and whoever comes then is served.
+    let silent: Vec<_> = (0..40).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let start = Instant::now();
+    while up.ask(&["status"]).code != Some(0) {
+        assert!(start.elapsed() < Duration::from_secs(5), "silent clients keep others out");
+    }
+    drop(silent);
+    assert!(up.status().boards.iter().all(|board| board.power == Power::Starting));
+}
+
+#[test]
+fn what_cannot_be_started_is_one_line() {
+    let home = Home::new();
+    let [option, guest] = fake_qemu(&home);
+    let software = "[server]\nname = \"x\"\n[[board]]\nname = \"b\"\nmemory_mib = 16\n[[board.function]]\nkind = \"console\"\n";
+    home.write("software.toml", software);
+    home.write("guest.toml", two_boards("stay", "stay"));
+    fs::remove_file(home.path("guest/vmlinux")).unwrap();
+    for (arguments, reason) in [
+        (&["up", "software.toml", &option, &guest][..], "no board of software.toml has a guest"),
+        (
+            &["up", "guest.toml", "--guest", "/no/such"],
+            "no guest files in /no/such; `cargo xtask guest` makes them",
+        ),
+        (&["up", "guest.toml", &option, &guest], "vmlinux, which is not there"),
+        (&["up", "guest.toml", "--name", "../x", &option, &guest], "vmlinux, which is not there"),
+    ] {
+        let output = command(&home, arguments).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
+    }
+    assert!(!home.path("bmhive").exists());
+}

@@ -6,7 +6,7 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
     sync::{
         Mutex, PoisonError, TryLockError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -81,6 +81,8 @@ pub struct Client {
     interrupts: Interrupts,
     /// The most bytes of data in a message; agreed on with the version.
     max_data: AtomicU32,
+    /// Whether it was given up because it does not take requests for its memory, or leaves out the answers.
+    deaf: AtomicBool,
 }
 
 impl Client {
@@ -95,6 +97,7 @@ impl Client {
             accesses: Accesses::default(),
             interrupts: Interrupts::new(description),
             max_data: AtomicU32::new(MAX_DATA),
+            deaf: AtomicBool::new(false),
         })
     }
 
@@ -150,6 +153,7 @@ impl Client {
         let sent = self.stream.send(&[header.as_bytes(), access.as_bytes(), data], whole.left());
         if sent.is_err() {
             self.accesses.abandon(id);
+            self.give_up();
             return Err(whole.gone());
         }
         loop {
@@ -160,7 +164,7 @@ impl Client {
             }
             if whole.left().is_zero() {
                 if self.accesses.abandon(id) {
-                    self.stream.shut_down();
+                    self.give_up();
                 }
                 return Err(DmaError::TimedOut { address: whole.address, len: whole.len });
             }
@@ -169,6 +173,12 @@ impl Client {
             self.look_after();
             self.accesses.sleep(id, GLANCE);
         }
+    }
+
+    /// The socket's thread sees the end of the stream, and this as the reason.
+    fn give_up(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
+        self.stream.shut_down();
     }
 
     fn chunk(&self) -> usize {
@@ -191,8 +201,11 @@ impl Client {
             if stop.is_set() {
                 return Err(End::Stopped);
             }
-            if let Some(request) = inbox.next()? {
-                return Ok(request);
+            match inbox.next() {
+                Ok(None) => {}
+                Ok(Some(request)) => return Ok(request),
+                Err(_) if self.deaf.load(Ordering::Relaxed) => return Err(End::Deaf),
+                Err(end) => return Err(end),
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
@@ -276,5 +289,54 @@ impl Whole {
 
     fn gone(&self) -> DmaError {
         DmaError::Gone { address: self.address, len: self.len }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn pair() -> (Client, UnixStream) {
+        let (socket, peer) = UnixStream::pair().unwrap();
+        (Client::new(socket, &Description::default()).unwrap(), peer)
+    }
+
+    #[test]
+    fn a_client_that_says_nothing_is_waited_for_until_the_deadline() {
+        let (client, mut peer) = pair();
+        let stop = Stop::new().unwrap();
+        let soon = || Some(Instant::now() + Duration::from_millis(20));
+        assert!(matches!(client.next_request(&stop, soon()), Err(End::Silent)));
+        peer.write_all(&[0; 8]).unwrap();
+        assert!(matches!(client.next_request(&stop, soon()), Err(End::Silent)), "half a header");
+        stop.set();
+        assert!(matches!(client.next_request(&stop, None), Err(End::Stopped)));
+    }
+
+    #[test]
+    fn requests_that_came_before_the_end_are_still_met() {
+        let (client, mut peer) = pair();
+        let stop = Stop::new().unwrap();
+        let header = |id| Header { id, command: 13, size: 16, flags: 0, error: 0 };
+        peer.write_all(&[header(1).as_bytes(), header(2).as_bytes(), &[1]].concat()).unwrap();
+        drop(peer);
+        client.glance();
+        let id = || client.next_request(&stop, None).map(|request| request.header.id);
+        assert!(matches!((id(), id()), (Ok(1), Ok(2))));
+        assert!(matches!(id(), Err(End::Cut)));
+    }
+
+    #[test]
+    fn a_client_that_takes_no_requests_is_given_up() {
+        let (client, peer) = pair();
+        let stop = Stop::new().unwrap();
+        let address = 0x1000;
+        let big = vec![0; 4 << 20];
+        let len = big.len();
+        assert_eq!(client.dma_write(address, &big), Err(DmaError::Gone { address, len }));
+        assert!(matches!(client.next_request(&stop, None), Err(End::Deaf)));
+        drop(peer);
     }
 }

@@ -144,3 +144,43 @@ impl Accesses {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Header, REPLY};
+
+    fn asked(count: u64) -> Asked {
+        Asked { command: Command::DmaWrite, access: DmaAccess { address: 0, count } }
+    }
+
+    fn reply(id: u16) -> Message {
+        let header = Header { id, command: Command::DmaWrite as u16, size: 16, flags: REPLY, error: 0 };
+        Message { header, payload: Vec::new(), fds: Vec::new() }
+    }
+
+    #[test]
+    fn numbers_are_not_given_twice_at_a_time() {
+        let accesses = Accesses::default();
+        let first = accesses.open(asked(1)).unwrap();
+        for _ in 0..=u16::MAX {
+            let id = accesses.open(asked(1)).unwrap();
+            assert_ne!(id, first);
+            accesses.complete(&reply(id)).unwrap();
+            assert_eq!(accesses.take(id), Some(Some(Ok(Vec::new()))));
+        }
+        assert_eq!(accesses.take(first), None);
+        accesses.close();
+        assert_eq!((accesses.take(first), accesses.open(asked(1))), (Some(None), None));
+    }
+
+    #[test]
+    fn answers_that_stay_out_are_counted() {
+        let accesses = Accesses::default();
+        let ids: Vec<_> = (0..=MOST_OVERDUE).map(|_| accesses.open(asked(1)).unwrap()).collect();
+        let given_up: Vec<_> = ids.iter().map(|id| accesses.abandon(*id)).collect();
+        assert!(given_up.iter().position(|gone| *gone) == Some(MOST_OVERDUE));
+        accesses.complete(&reply(ids[0])).unwrap();
+        assert!(accesses.complete(&reply(ids[0])).is_err(), "it has come");
+    }
+}

@@ -30,6 +30,8 @@ pub(crate) enum End {
     Silent,
     #[error("the client did not read an answer within {} s", .0.as_secs())]
     Unread(Duration),
+    #[error("the client does not take or does not answer requests for its memory")]
+    Deaf,
     #[error("the server stops")]
     Stopped,
 }

@@ -133,3 +133,46 @@ pub(crate) fn ready(fds: &mut [PollFd<'_>], patience: Option<Duration>) -> io::R
         Err(errno) => Err(errno.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_message_that_nobody_reads_is_given_up() {
+        let (socket, mut peer) = UnixStream::pair().unwrap();
+        let stream = Stream::new(socket).unwrap();
+        let big = vec![7; 8 << 20];
+        let error = stream.send(&[b"head", &big], Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let mut sent = Vec::new();
+        peer.read_to_end(&mut sent).unwrap();
+        assert!(sent.starts_with(b"head\x07") && sent.len() < big.len(), "{} bytes", sent.len());
+        assert!(stream.send(&[b"more"], Duration::from_secs(1)).is_err());
+    }
+
+    #[test]
+    fn messages_of_several_threads_are_not_mixed() {
+        let (socket, mut peer) = UnixStream::pair().unwrap();
+        let stream = Stream::new(socket).unwrap();
+        thread::scope(|scope| {
+            for letter in [b'a', b'b', b'c'] {
+                let stream = &stream;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        stream
+                            .send(&[&[letter; 1000], &[], &[letter; 99_000]], Duration::from_secs(5))
+                            .unwrap();
+                    }
+                });
+            }
+            let mut message = vec![0; 100_000];
+            for _ in 0..60 {
+                peer.read_exact(&mut message).unwrap();
+                assert!(message.iter().all(|byte| *byte == message[0]));
+            }
+        });
+    }
+}

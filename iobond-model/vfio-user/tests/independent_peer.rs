@@ -1,4 +1,5 @@
 //! Another project's client (crate `vfio_user`) uses a function.
+#![allow(clippy::unwrap_used)] // of tests
 
 mod rig;
 

@@ -1,4 +1,5 @@
 //! Servers and connections begin and end.
+#![allow(clippy::unwrap_used)] // of tests
 
 mod rig;
 

@@ -1,4 +1,5 @@
 //! The function reaches the client's memory through the client.
+#![allow(clippy::unwrap_used)] // of tests
 
 mod rig;
 

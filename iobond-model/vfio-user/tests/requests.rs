@@ -1,4 +1,5 @@
 //! What is answered, and with which errno, over a socket of our own.
+#![allow(clippy::unwrap_used)] // of tests
 
 mod rig;
 

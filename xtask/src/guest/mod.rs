@@ -14,7 +14,7 @@ mod qemu;
 mod root;
 mod sources;
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -109,7 +109,7 @@ fn make(checkout: &Checkout) -> Result<()> {
     Ok(())
 }
 
-/// The tree of packages; says what it was made from.
+/// The tree of packages; says which they are, as one number.
 fn unpack(cache: &Cache, with_qemu: bool) -> Result<String> {
     let mut packages = PACKAGES.to_vec();
     if with_qemu {
@@ -119,9 +119,10 @@ fn unpack(cache: &Cache, with_qemu: bool) -> Result<String> {
     let inputs = digest(wanted.chain([FETCHING, UNPACKING].map(str::as_bytes)));
     cache.make("root", &inputs, |to| {
         let mirror = sources::mirror()?;
-        let archives: Vec<PathBuf> = Apt::new(cache.path("downloads"), &mirror)?.fetch(&packages)?;
+        let archives = Apt::new(cache.path("downloads"), &mirror)?.fetch(&packages)?;
         eprintln!("    unpacking");
         root::unpack(&archives, to)
     })?;
-    Ok(inputs)
+    // What is wanted stays the same when the mirror has newer versions; what was unpacked does not.
+    Ok(digest([&*Root::new(cache.path("root")).read(root::CONTENTS)?]))
 }

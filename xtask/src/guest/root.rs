@@ -23,6 +23,9 @@ const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 const UNREAD: [&str; 5] =
     ["usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man", "usr/share/lintian"];
 
+/// The names of the packages' archives, versions and all, a line each.
+pub const CONTENTS: &str = "archives";
+
 /// Unpacks archives into a new folder and orders the modules of the kernel in it.
 pub fn unpack(archives: &[PathBuf], folder: &Path) -> Result<()> {
     fs::create_dir_all(folder.join("usr")).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -44,6 +47,9 @@ pub fn unpack(archives: &[PathBuf], folder: &Path) -> Result<()> {
     }
     let root = Root { folder: folder.to_owned() };
     let version = root.kernel_version()?;
+    let names = archives.iter().filter_map(|archive| archive.file_name()?.to_str());
+    let contents = names.map(|name| format!("{name}\n")).collect::<String>();
+    fs::write(root.path(CONTENTS), contents).with_context(|| format!("cannot write {CONTENTS}"))?;
     // A kernel's package leaves this to its maintainer scripts, which do not run here.
     command::output(root.program("depmod", "usr/bin/kmod").arg("--basedir").arg(folder).arg(version))?;
     Ok(())

@@ -89,21 +89,21 @@ impl Attached {
         }
         let [board_ready, keyboard_ready] = ready.map(|entry| entry.revents());
         if !board_ready.is_empty()
-            && let Some(left) = self.from_board(screen, board)?
+            && let Some(left) = self.show_output(screen, board)?
         {
             return Ok(Some(left));
         }
-        if wants_keys && !keyboard_ready.is_empty() && self.from_keyboard(keyboard)? {
+        if wants_keys && !keyboard_ready.is_empty() && self.take_keys(keyboard)? {
             return Ok(Some(Left::Detached));
         }
-        if self.to_board(board)? {
+        if self.send_keys(board)? {
             return Ok(Some(Left::Closed));
         }
         let over = self.quiet_since.is_some_and(|since| self.typed.is_empty() && since.elapsed() > LINGER);
         Ok(over.then_some(Left::EndOfInput))
     }
 
-    fn from_board(&mut self, screen: &impl AsFd, board: &UnixStream) -> io::Result<Option<Left>> {
+    fn show_output(&mut self, screen: &impl AsFd, board: &UnixStream) -> io::Result<Option<Left>> {
         let mut piece = [0; 4096];
         match read(board, &mut piece) {
             Ok(0) | Err(Errno::CONNRESET) => return Ok(Some(Left::Closed)),
@@ -119,7 +119,7 @@ impl Attached {
     }
 
     /// Returns whether the user detaches.
-    fn from_keyboard(&mut self, keyboard: &impl AsFd) -> io::Result<bool> {
+    fn take_keys(&mut self, keyboard: &impl AsFd) -> io::Result<bool> {
         let mut piece = [0; 1024];
         match read(keyboard, &mut piece) {
             Ok(0) => self.quiet_since = Some(Instant::now()),
@@ -139,7 +139,7 @@ impl Attached {
     }
 
     /// Returns whether the board has closed the connection.
-    fn to_board(&mut self, board: &UnixStream) -> io::Result<bool> {
+    fn send_keys(&mut self, board: &UnixStream) -> io::Result<bool> {
         if self.typed.is_empty() {
             return Ok(false);
         }

@@ -172,7 +172,7 @@ fn a_board_that_shall_wait_is_off_until_it_is_started() {
     let scenario =
         two_boards("stay", "stay").replacen("[board.guest]", "[board.guest]\nautostart = false", 1);
     let up = start(&scenario);
-    assert_eq!(up.await_power("right", &Power::Starting).pid.is_some(), true);
+    assert!(up.await_power("right", &Power::Starting).pid.is_some());
     assert_eq!(up.board("left").power, Power::Off);
     up.done(&["board", "left", "start"]);
     assert_eq!(up.board("left").power, Power::Starting);

@@ -164,18 +164,39 @@ fn check_guest(guest: document::Guest, directory: &Path, path: &KeyPath) -> Chec
 }
 
 fn check_function(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Function> {
-    power_of_two(&path.key("queue_size"), function.queue_size.into(), LEAST_RING, MOST_RING)?;
-    power_of_two(&path.key("slot_size"), function.slot_size, 64, 65536)?;
-    within(&path.key("slots"), function.slots, 16, u16::MAX, "slots")?;
+    let default = default_rings(function.kind);
+    let queue_size = function.queue_size.unwrap_or(default.queue_size);
+    let least = LEAST_RING.min(default.queue_size.into());
+    power_of_two(&path.key("queue_size"), queue_size.into(), least, MOST_RING)?;
+    let slot_size = function.slot_size.unwrap_or(default.slot_size);
+    power_of_two(&path.key("slot_size"), slot_size, 64, 65536)?;
+    let slots = function.slots.unwrap_or(default.slots);
+    within(&path.key("slots"), slots, 16, u16::MAX, "slots")?;
     only_own_keys(&function, path)?;
-    let queue_size = function.queue_size;
-    let (slot_size, slots) = (function.slot_size, function.slots);
     let device = match function.kind {
         Kind::Blk => Device::Blk(check_blk(function, directory, path)?),
         Kind::Net => Device::Net(check_net(&function, path)?),
         Kind::Console => Device::Console(Console),
     };
     Ok(Function { device, queue_size, slot_size, slots })
+}
+
+struct Rings {
+    queue_size: u16,
+    slot_size: u32,
+    slots: u16,
+}
+
+/// A slot is a page: enough for the usual block request and for a full Ethernet frame, and what Linux posts to a console.
+const fn default_rings(kind: Kind) -> Rings {
+    match kind {
+        // A request of 1 MiB takes 258 descriptors.
+        Kind::Blk => Rings { queue_size: 512, slot_size: 4096, slots: 1024 },
+        // The ring that QEMU and most virtio devices offer, full of buffers of four pages.
+        Kind::Net => Rings { queue_size: 256, slot_size: 4096, slots: 1024 },
+        // Linux fills the receive queue with pages.
+        Kind::Console => Rings { queue_size: 64, slot_size: 4096, slots: 64 },
+    }
 }
 
 /// The keys that are there are those of the function's kind.

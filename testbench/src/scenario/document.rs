@@ -95,12 +95,9 @@ pub(super) struct Function {
     pub queues: Option<u16>,
     pub mac: Option<Mac>,
     pub queue_pairs: Option<u16>,
-    #[serde(default = "default_queue_size")]
-    pub queue_size: u16,
-    #[serde(default = "default_slot_size")]
-    pub slot_size: u32,
-    #[serde(default = "default_slots")]
-    pub slots: u16,
+    pub queue_size: Option<u16>,
+    pub slot_size: Option<u32>,
+    pub slots: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -162,21 +159,6 @@ const fn default_cpus() -> u8 {
 
 const fn default_autostart() -> bool {
     true
-}
-
-/// The ring size that QEMU and most virtio devices offer.
-const fn default_queue_size() -> u16 {
-    256
-}
-
-/// A page: one slot for the usual block request, two thirds left over by a full Ethernet frame.
-const fn default_slot_size() -> u32 {
-    4096
-}
-
-/// Room for a full default ring of four-page buffers.
-const fn default_slots() -> u16 {
-    1024
 }
 
 pub(super) fn parse(text: &str) -> Result<Document, toml::de::Error> {

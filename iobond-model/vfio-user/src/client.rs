@@ -151,9 +151,11 @@ impl Client {
         let size = (size_of::<Header>() + size_of::<DmaAccess>() + data.len()) as u32;
         let header = Header { id, command: command as u16, size, flags: REQUEST, error: 0 };
         let sent = self.stream.send(&[header.as_bytes(), access.as_bytes(), data], whole.left());
-        if sent.is_err() {
+        if let Err(error) = sent {
             self.accesses.abandon(id);
-            self.give_up();
+            if error.kind() == io::ErrorKind::TimedOut {
+                self.give_up();
+            }
             return Err(whole.gone());
         }
         loop {
@@ -211,7 +213,7 @@ impl Client {
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(End::Silent);
             }
-            if !inbox.take_in(&self.stream, &self.accesses) {
+            if !inbox.take_in(&self.stream, &self.accesses, 1) {
                 self.stream.wait(Some(stop.as_fd()), left)?;
             }
         }
@@ -243,10 +245,10 @@ impl Client {
             Err(TryLockError::WouldBlock) => return false,
         };
         let open = inbox.is_open();
-        if open && !inbox.take_in(&self.stream, &self.accesses) {
+        if open && !inbox.take_in(&self.stream, &self.accesses, usize::MAX) {
             // If that fails it fails again for the socket's thread, which tells.
             let _ = self.stream.wait(None, Some(GLANCE));
-            inbox.take_in(&self.stream, &self.accesses);
+            inbox.take_in(&self.stream, &self.accesses, usize::MAX);
         }
         open
     }

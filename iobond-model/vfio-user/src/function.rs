@@ -128,7 +128,9 @@ impl Description {
 /// A range of the client's memory that the function may access (`VFIO_USER_DMA_MAP`).
 ///
 /// `size` is not 0 and `address + size` is at most 2^64 (the last byte has an address). Nothing else is known: ranges need
-/// not be aligned to pages, the file may be shorter than `offset + size`, and it may be none that can be mapped.
+/// not be aligned to pages, the file may be none that can be mapped, and it may end before `offset + size`, now or later. Who
+/// touches a map beyond the end of its file gets `SIGBUS`, so hold the file's size against the range and take only files that
+/// cannot shrink (`F_SEAL_SHRINK`, which QEMU's `memory-backend-memfd` sets) when the client is not trusted.
 pub struct DmaMapping {
     /// Where it begins in the address space of the function's DMA.
     pub address: u64,

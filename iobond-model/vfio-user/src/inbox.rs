@@ -63,10 +63,11 @@ impl Inbox {
         self.end.is_none() && self.kept.len() < MOST_KEPT && self.kept_bytes < MOST_KEPT_BYTES
     }
 
-    /// Takes in what is there and what there is room for, without waiting. Whether there was anything.
-    pub(crate) fn take_in(&mut self, stream: &Stream, accesses: &Accesses) -> bool {
+    /// Takes in what is there, without waiting, until `enough` requests are kept or there is no room for more. Whether there was
+    /// anything.
+    pub(crate) fn take_in(&mut self, stream: &Stream, accesses: &Accesses, enough: usize) -> bool {
         let mut any = false;
-        while self.is_open() {
+        while self.is_open() && self.kept.len() < enough {
             match self.take_in_some(stream, accesses) {
                 Ok(true) => any = true,
                 Ok(false) => break,

@@ -17,14 +17,16 @@ use crate::command;
 /// Where each file of `guest/` goes and whether it is a program. The list is whole: a file that is not here is an error.
 const PLACES: &[(&str, &str, bool)] = &[
     ("fio", "usr/bin/fio", true),
+    ("power-button", "etc/acpi/PWRF/00000080", true),
     ("init", "init", true),
     ("inittab", "etc/inittab", false),
     ("inputrc", "etc/inputrc", false),
     ("profile", "etc/profile", false),
 ];
 
-/// Drivers of what IO-Bond shows to a board, and the file system of the tests.
-const DRIVERS: &[&str] = &["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "ext4"];
+/// Drivers of what IO-Bond shows to a board, the file system of the tests, and what hears the power button.
+const DRIVERS: &[&str] =
+    &["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "ext4", "button", "evdev"];
 
 /// Programs beside busybox. Its shell asks the terminal for the cursor at every prompt, and whoever reads the replay of a
 /// console would answer: hence bash.
@@ -50,9 +52,10 @@ pub fn write(root: &Root, files: &Files, to: &Path) -> Result<()> {
         archive.add(name, Entry::Link(format!("usr/{name}")));
         archive.add(&format!("usr/{name}"), Entry::Folder);
     }
-    for folder in ["dev", "mnt", "proc", "root", "run", "sys", "tmp", "var"] {
+    for folder in ["dev", "mnt", "proc", "root", "run", "sys", "tmp", "var/log"] {
         archive.add(folder, Entry::Folder);
     }
+    archive.add("var/run", Entry::Link("/run".into()));
     // The kernel opens it for init before init can mount anything: Linux, init/main.c, console_on_rootfs.
     archive.add("dev/console", Entry::Device(5, 1));
     for (name, place, executable) in PLACES {

@@ -215,8 +215,6 @@ fn boots(workshop: &Workshop<'_>) -> Result<Vec<Figure>, WorkloadError> {
     let image = |disk: &str| images.path().join(disk).display().to_string();
     let blk = format!("[[board.function]]\nkind = \"blk\"\nimage = {:?}\n", image("iobond"));
     let scenario = scenario(&[&blk, NET].concat())?;
-    let world = tempfile::tempdir().map_err(file_error(&std::env::temp_dir()))?;
-    let served = serve(&scenario, workshop, world.path())?;
     let own = |directory: &Path| {
         let drive = format!("if=none,id=own,format=raw,file={}", image("own"));
         let terminal = format!("socket,id=term,server=on,wait=off,path={}", directory.join("term").display());
@@ -236,12 +234,15 @@ fn boots(workshop: &Workshop<'_>) -> Result<Vec<Figure>, WorkloadError> {
     };
     let (mut ours, mut theirs, mut figures) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
+        // Anew each time: a console shows what it has seen, "ready" among it.
+        let world = tempfile::tempdir().map_err(file_error(&std::env::temp_dir()))?;
+        let served = serve(&scenario, workshop, world.path())?;
         let board = workshop.boot(&scenario, Some(&served), |_| Vec::new(), |_| terminal_of(&served))?;
         ours.push(board.boot.as_secs_f64());
         if round == 0 {
             figures.push(idle(&served)?);
         }
-        drop(board);
+        drop((board, served));
         let board = workshop.boot(&scenario, None, own, |directory| directory.join("term"))?;
         theirs.push(board.boot.as_secs_f64());
     }

@@ -2,12 +2,16 @@
 //!
 //! ```text
 //!   bmhive up -- board0, board1: QEMU + stock kernel -- hvc0 -- shell
-//!             \- bmhive status: running, drivers ready, requests counted
+//!             |- bmhive status: running, drivers ready, requests counted
+//!             \- bmhive console < commands > answers
 //!   SIGINT: everything is gone
+//!   SIGKILL: everything but files is gone
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 
 mod rig;
+
+use std::fs::File;
 
 use rig::linux::Up;
 use rustix::process::Signal;
@@ -42,8 +46,43 @@ fn two_boards_boot_to_a_shell_and_leave_nothing() {
     for part in ["board0", "running", "board1.2", "ready", "switch"] {
         assert!(table.contains(part), "{part:?} is missing in\n{table}");
     }
+    let typed = up.home.write("typed", "echo $((6 * 7)) from $(hostname)\n");
+    let said =
+        up.command(&["--quiet", "console", "board1"]).stdin(File::open(typed).unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout);
+    assert!(said.contains("42 from board1\r\n"), "{said}");
+
     up.signal(Signal::INT);
     let ended = up.finish();
     assert_eq!((ended.code, ended.signal), (Some(0), None), "{ended:#?}");
     up.assert_nothing_left();
+}
+
+/// One board, which needs half the time.
+fn one_board() -> String {
+    let second = LINUX.match_indices("[[board]]").nth(1).unwrap().0;
+    LINUX[..second].to_owned()
+}
+
+#[test]
+fn a_board_comes_back_from_reboot_reset_and_power_off() {
+    let up = Up::start(&one_board());
+    let mut shell = up.shell("board0");
+    let process = up.board("board0").pid;
+    shell.check("echo before > /tmp/file");
+    shell.send("reboot");
+    shell.await_ready();
+    assert_eq!(shell.run("cat /tmp/file").0, 1, "the machine did not boot anew");
+    up.done(&["board", "board0", "reset"]);
+    shell.await_ready();
+    assert_eq!(up.board("board0").pid, process, "reboots are the machine's, not QEMU's");
+
+    shell.send("poweroff");
+    up.await_power("board0", &Power::Off);
+    up.done(&["board", "board0", "start"]);
+    shell.await_ready();
+    up.await_power("board0", &Power::Running);
+
+    up.signal(Signal::KILL);
+    up.home.await_quiet();
 }

@@ -1,5 +1,7 @@
 //! From a document to a scenario: every limit, and what belongs to which kind.
 
+mod function;
+
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -7,9 +9,9 @@ use std::{
 };
 
 use super::{
-    BackEnd, Backing, Blk, BlkWorkload, Board, Console, Device, Extent, Fault, Function, Guest, MAX_BOARDS,
-    Net, NetWorkload, Scenario, Workload,
-    document::{self, Document, Kind},
+    BackEnd, Backing, Blk, BlkWorkload, Board, Device, Extent, Fault, Guest, MAX_BOARDS, NetWorkload,
+    Scenario, Workload,
+    document::{self, Document},
     error::suggest,
     locate::KeyPath,
 };
@@ -32,20 +34,11 @@ type Checked<T> = Result<T, Problem>;
 
 /// Longest board name: it becomes part of a socket's path, of which Linux takes 107 bytes.
 const NAME_LENGTH: usize = 32;
-/// Longest serial, VIRTIO_BLK_ID_BYTES (virtio 1.3, 5.2.6).
-const SERIAL_LENGTH: usize = 20;
-/// Most queues of a disk and queue pairs of a network card: what the back ends of this workspace serve.
-const MAX_QUEUES: u16 = 16;
-const MAX_QUEUE_PAIRS: u16 = 8;
-/// Least ring offered: what the rings of the board's drivers take ([`crate::board::net::Net`] has 256 entries).
-const LEAST_RING: u32 = 256;
-/// Largest ring offered: what the back ends of a scenario take.
-const MOST_RING: u32 = 1024;
 /// Ports of the switch.
 const MAX_PORTS: usize = 16;
 /// Above lies the hole in which a 32-bit root complex puts BARs.
 const MEMORY_BELOW_4_GIB: u32 = 2048;
-/// A guest's machine has memory above 4 GiB as well; what a compute board of BM-Hive may hold is more than any laptop does.
+/// A guest's machine has memory above 4 GiB as well. It is bounded all the same, so that a typo does not ask for a terabyte.
 const GUEST_MEMORY: u32 = 65536;
 /// What fits beside our own words into the 2048 bytes that Linux keeps of a command line (COMMAND_LINE_SIZE on x86).
 const CMDLINE_LENGTH: usize = 1024;
@@ -130,7 +123,7 @@ fn check_board(board: document::Board, directory: &Path, path: &KeyPath) -> Chec
         .functions
         .into_iter()
         .enumerate()
-        .map(|(index, function)| check_function(function, directory, &functions_path.index(index)))
+        .map(|(index, function)| function::check(function, directory, &functions_path.index(index)))
         .collect::<Checked<Vec<_>>>()?;
     let queues: usize = functions.iter().map(|function| usize::from(function.queues())).sum();
     within(
@@ -161,91 +154,6 @@ fn check_guest(guest: document::Guest, directory: &Path, path: &KeyPath) -> Chec
         }
     }
     Ok(Guest { cpus, kernel: file(kernel, "kernel")?, initrd: file(initrd, "initrd")?, cmdline, autostart })
-}
-
-fn check_function(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Function> {
-    let default = default_rings(function.kind);
-    let queue_size = function.queue_size.unwrap_or(default.queue_size);
-    let least = LEAST_RING.min(default.queue_size.into());
-    power_of_two(&path.key("queue_size"), queue_size.into(), least, MOST_RING)?;
-    let slot_size = function.slot_size.unwrap_or(default.slot_size);
-    power_of_two(&path.key("slot_size"), slot_size, 64, 65536)?;
-    let slots = function.slots.unwrap_or(default.slots);
-    within(&path.key("slots"), slots, 16, u16::MAX, "slots")?;
-    only_own_keys(&function, path)?;
-    let device = match function.kind {
-        Kind::Blk => Device::Blk(check_blk(function, directory, path)?),
-        Kind::Net => Device::Net(check_net(&function, path)?),
-        Kind::Console => Device::Console(Console),
-    };
-    Ok(Function { device, queue_size, slot_size, slots })
-}
-
-struct Rings {
-    queue_size: u16,
-    slot_size: u32,
-    slots: u16,
-}
-
-/// A slot is a page: enough for the usual block request and for a full Ethernet frame, and what Linux posts to a console.
-const fn default_rings(kind: Kind) -> Rings {
-    match kind {
-        // A request of 1 MiB takes 258 descriptors.
-        Kind::Blk => Rings { queue_size: 512, slot_size: 4096, slots: 1024 },
-        // The ring that QEMU and most virtio devices offer, full of buffers of four pages.
-        Kind::Net => Rings { queue_size: 256, slot_size: 4096, slots: 1024 },
-        // Linux fills the receive queue with pages.
-        Kind::Console => Rings { queue_size: 64, slot_size: 4096, slots: 64 },
-    }
-}
-
-/// The keys that are there are those of the function's kind.
-fn only_own_keys(function: &document::Function, path: &KeyPath) -> Checked<()> {
-    let keys = [
-        (Kind::Blk, "image", function.image.is_some()),
-        (Kind::Blk, "size_mib", function.size_mib.is_some()),
-        (Kind::Blk, "serial", function.serial.is_some()),
-        (Kind::Blk, "read_only", function.read_only.is_some()),
-        (Kind::Blk, "queues", function.queues.is_some()),
-        (Kind::Net, "mac", function.mac.is_some()),
-        (Kind::Net, "queue_pairs", function.queue_pairs.is_some()),
-    ];
-    let foreign = keys.iter().find(|(owner, _, present)| *present && *owner != function.kind);
-    foreign.map_or(Ok(()), |(owner, key, _)| {
-        let found = format!("`{key}` is a key of {} functions", owner.name());
-        let expected = format!("expected only keys of a {} function", function.kind.name());
-        Err(Problem::new(path.key(key), found, expected))
-    })
-}
-
-fn check_blk(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Blk> {
-    let queues = function.queues.unwrap_or(1);
-    within(&path.key("queues"), queues, 1, MAX_QUEUES, "queues")?;
-    let serial = function.serial.unwrap_or_default();
-    if serial.len() > SERIAL_LENGTH || !serial.is_ascii() {
-        let expected = format!("expected at most {SERIAL_LENGTH} ASCII characters");
-        return Err(Problem::new(path.key("serial"), format!("found {serial:?}"), expected));
-    }
-    let backing = match (function.image, function.size_mib) {
-        (Some(image), None) => Backing::Image(existing(directory, &image, &path.key("image"))?),
-        (None, Some(mib)) => {
-            within(&path.key("size_mib"), mib, 1, 1 << 20, "MiB")?;
-            Backing::Scratch(u64::from(mib) << 20)
-        }
-        (Some(_), Some(_)) => return Err(both(path, "image", "size_mib")),
-        (None, None) => return Err(neither(path, "image", "size_mib")),
-    };
-    Ok(Blk { backing, serial, read_only: function.read_only.unwrap_or(false), queues })
-}
-
-fn check_net(function: &document::Function, path: &KeyPath) -> Checked<Net> {
-    let queue_pairs = function.queue_pairs.unwrap_or(1);
-    within(&path.key("queue_pairs"), queue_pairs, 1, MAX_QUEUE_PAIRS, "queue pairs")?;
-    let Some(mac) = function.mac else {
-        let expected = "expected `mac` in this table, as a net function has one";
-        return Err(Problem::new(path.clone(), "key `mac` is missing", expected));
-    };
-    Ok(Net { mac, queue_pairs })
 }
 
 /// Board names and MAC addresses are unique, and no image that anyone writes has two users.

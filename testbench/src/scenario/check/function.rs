@@ -1,0 +1,106 @@
+//! What a function may be, kind by kind.
+
+use std::path::Path;
+
+use super::{
+    Checked, Problem, both,
+    document::{self, Kind},
+    existing, neither, power_of_two, within,
+};
+use crate::scenario::{Backing, Blk, Console, Device, Function, Net, locate::KeyPath};
+
+/// Longest serial, VIRTIO_BLK_ID_BYTES (virtio 1.3, 5.2.6).
+const SERIAL_LENGTH: usize = 20;
+/// Most queues of a disk and queue pairs of a network card: what the back ends of this workspace serve.
+const MAX_QUEUES: u16 = 16;
+const MAX_QUEUE_PAIRS: u16 = 8;
+/// Least ring offered: what the rings of the board's drivers take ([`crate::board::net::Net`] has 256 entries).
+const LEAST_RING: u32 = 256;
+/// Largest ring offered: what the back ends of a scenario take.
+const MOST_RING: u32 = 1024;
+
+/// Checks one `[[board.function]]`.
+pub(super) fn check(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Function> {
+    let default = default_rings(function.kind);
+    let queue_size = function.queue_size.unwrap_or(default.queue_size);
+    let least = LEAST_RING.min(default.queue_size.into());
+    power_of_two(&path.key("queue_size"), queue_size.into(), least, MOST_RING)?;
+    let slot_size = function.slot_size.unwrap_or(default.slot_size);
+    power_of_two(&path.key("slot_size"), slot_size, 64, 65536)?;
+    let slots = function.slots.unwrap_or(default.slots);
+    within(&path.key("slots"), slots, 16, u16::MAX, "slots")?;
+    only_own_keys(&function, path)?;
+    let device = match function.kind {
+        Kind::Blk => Device::Blk(check_blk(function, directory, path)?),
+        Kind::Net => Device::Net(check_net(&function, path)?),
+        Kind::Console => Device::Console(Console),
+    };
+    Ok(Function { device, queue_size, slot_size, slots })
+}
+
+struct Rings {
+    queue_size: u16,
+    slot_size: u32,
+    slots: u16,
+}
+
+/// A slot is a page: enough for the usual block request and for a full Ethernet frame, and what Linux posts to a console.
+const fn default_rings(kind: Kind) -> Rings {
+    match kind {
+        // A request of 1 MiB takes 258 descriptors.
+        Kind::Blk => Rings { queue_size: 512, slot_size: 4096, slots: 1024 },
+        // The ring that QEMU and most virtio devices offer, full of buffers of four pages.
+        Kind::Net => Rings { queue_size: 256, slot_size: 4096, slots: 1024 },
+        // Linux fills the receive queue with pages.
+        Kind::Console => Rings { queue_size: 64, slot_size: 4096, slots: 64 },
+    }
+}
+
+/// The keys that are there are those of the function's kind.
+fn only_own_keys(function: &document::Function, path: &KeyPath) -> Checked<()> {
+    let keys = [
+        (Kind::Blk, "image", function.image.is_some()),
+        (Kind::Blk, "size_mib", function.size_mib.is_some()),
+        (Kind::Blk, "serial", function.serial.is_some()),
+        (Kind::Blk, "read_only", function.read_only.is_some()),
+        (Kind::Blk, "queues", function.queues.is_some()),
+        (Kind::Net, "mac", function.mac.is_some()),
+        (Kind::Net, "queue_pairs", function.queue_pairs.is_some()),
+    ];
+    let foreign = keys.iter().find(|(owner, _, present)| *present && *owner != function.kind);
+    foreign.map_or(Ok(()), |(owner, key, _)| {
+        let found = format!("`{key}` is a key of {} functions", owner.name());
+        let expected = format!("expected only keys of a {} function", function.kind.name());
+        Err(Problem::new(path.key(key), found, expected))
+    })
+}
+
+fn check_blk(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Blk> {
+    let queues = function.queues.unwrap_or(1);
+    within(&path.key("queues"), queues, 1, MAX_QUEUES, "queues")?;
+    let serial = function.serial.unwrap_or_default();
+    if serial.len() > SERIAL_LENGTH || !serial.is_ascii() {
+        let expected = format!("expected at most {SERIAL_LENGTH} ASCII characters");
+        return Err(Problem::new(path.key("serial"), format!("found {serial:?}"), expected));
+    }
+    let backing = match (function.image, function.size_mib) {
+        (Some(image), None) => Backing::Image(existing(directory, &image, &path.key("image"))?),
+        (None, Some(mib)) => {
+            within(&path.key("size_mib"), mib, 1, 1 << 20, "MiB")?;
+            Backing::Scratch(u64::from(mib) << 20)
+        }
+        (Some(_), Some(_)) => return Err(both(path, "image", "size_mib")),
+        (None, None) => return Err(neither(path, "image", "size_mib")),
+    };
+    Ok(Blk { backing, serial, read_only: function.read_only.unwrap_or(false), queues })
+}
+
+fn check_net(function: &document::Function, path: &KeyPath) -> Checked<Net> {
+    let queue_pairs = function.queue_pairs.unwrap_or(1);
+    within(&path.key("queue_pairs"), queue_pairs, 1, MAX_QUEUE_PAIRS, "queue pairs")?;
+    let Some(mac) = function.mac else {
+        let expected = "expected `mac` in this table, as a net function has one";
+        return Err(Problem::new(path.clone(), "key `mac` is missing", expected));
+    };
+    Ok(Net { mac, queue_pairs })
+}

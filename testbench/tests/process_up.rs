@@ -148,6 +148,22 @@ fn a_board_that_goes_leaves_its_neighbour_and_the_base() {
 }
 
 #[test]
+fn a_back_end_that_dies_is_told_and_takes_no_neighbour_along() {
+    let mut up = start(&two_boards("stay", "stay"));
+    let back_ends = up.status().back_ends;
+    let back_end = back_ends.iter().find(|back_end| back_end.name == "left.0").unwrap();
+    kill_process(Pid::from_raw(back_end.pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    up.await_board("left", "given up", |board| board.failure.is_some());
+    let right = up.board("right");
+    assert_eq!((right.failure, right.power), (None, Power::Starting));
+    assert!(up.done(&["status"]).contains("left: the base has given the board up: board left: "));
+    assert_eq!(up.stderr().matches("left: the base has given the board up").count(), 1, "{}", up.stderr());
+    up.signal(Signal::TERM);
+    assert_eq!(up.finish().code, Some(0));
+    up.assert_nothing_left();
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_a_reason() {
     let scenario = two_boards("stay", "stay")
         + "[[board]]\nname = \"bare\"\nmemory_mib = 16\n[[board.function]]\nkind = \"console\"\n";

@@ -181,12 +181,17 @@ impl Session {
     fn irq_info(&self, request: &Message) -> Outcome {
         let IrqInfo { argsz, index, .. } = exactly(request)?;
         let irq = Irq::from_index(index).ok_or(Errno::INVAL)?;
+        let count = self.description.vectors(irq).into();
+        // As the kernel does for a function without PCI Express. QEMU would warn about none.
+        if irq == Irq::Err && count == 0 {
+            return Err(Errno::INVAL.into());
+        }
         let flags = match irq {
             Irq::Intx => IrqFlags::EVENTFD | IrqFlags::MASKABLE | IrqFlags::AUTOMASKED,
             // Single vectors may be masked and set up here, but QEMU does as with the kernel only when this says no more.
             Irq::Msi | Irq::Msix | Irq::Err | Irq::Req => IrqFlags::EVENTFD,
         };
-        let (flags, count) = (flags.bits(), self.description.vectors(irq).into());
+        let flags = flags.bits();
         answer(argsz, |argsz| IrqInfo { argsz, flags, index, count })
     }
 

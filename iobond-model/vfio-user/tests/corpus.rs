@@ -96,7 +96,7 @@ fn good() -> Vec<(&'static str, Vec<u8>, Outcome)> {
             )),
             Ok([1, 0, 0]),
         ),
-        ("infos", session(&[&[device_info(16)][..], &infos].concat()), Ok([16, 0, 0])),
+        ("infos", session(&[&[device_info(16)][..], &infos].concat()), Ok([15, 1, 0])),
         (
             "config",
             session(&[read(Region::Config, 0, 256), write(0, Region::Config, 4, &[6, 0])]),

@@ -24,9 +24,9 @@ fn it_sees_regions_and_interrupts() {
     let (none, config, bar0, rom) = ((0, 0), (256, 3), (2 << 20, 3), (4096, 1));
     assert_eq!(described, [bar0, none, none, none, none, none, rom, config, none]);
     assert!(regions.iter().all(|region| region.file_offset.is_none() && region.sparse_areas.is_empty()));
-    let irqs: Vec<_> = (0..5).map(|index| client.get_irq_info(index).unwrap()).collect();
+    let irqs: Vec<_> = [0, 1, 2, 4].into_iter().map(|index| client.get_irq_info(index).unwrap()).collect();
     let described: Vec<_> = irqs.iter().map(|irq| (irq.count, irq.flags)).collect();
-    assert_eq!(described, [(1, 7), (0, 1), (MSIX_VECTORS.into(), 1), (0, 1), (0, 1)]);
+    assert_eq!(described, [(1, 7), (0, 1), (MSIX_VECTORS.into(), 1), (0, 1)]);
 }
 
 #[test]

@@ -140,9 +140,11 @@ fn what_is_not_there_is_said_to_be_so() {
         }
     }
     let region = RegionInfo { argsz: 32, flags: 0, index: 9, cap_offset: 0, size: 0, offset: 0 };
-    let irq = IrqInfo { argsz: 16, flags: 0, index: 5, count: 0 };
+    let irq = |index| IrqInfo { argsz: 16, flags: 0, index, count: 0 };
     assert_eq!(peer.errno(Command::DeviceGetRegionInfo, region.as_bytes(), &[]), code(Errno::INVAL));
-    assert_eq!(peer.errno(Command::DeviceGetIrqInfo, irq.as_bytes(), &[]), code(Errno::INVAL));
+    assert_eq!(peer.errno(Command::DeviceGetIrqInfo, irq(5).as_bytes(), &[]), code(Errno::INVAL));
+    let err = irq(Irq::Err as u32);
+    assert_eq!(peer.errno(Command::DeviceGetIrqInfo, err.as_bytes(), &[]), code(Errno::INVAL));
     let small = DeviceInfo { argsz: 15, flags: 0, num_regions: 0, num_irqs: 0 };
     assert_eq!(peer.errno(Command::DeviceGetInfo, small.as_bytes(), &[]), code(Errno::INVAL));
     peer.is_served();

@@ -11,12 +11,17 @@
 
 mod rig;
 
-use std::fs::File;
+use std::{
+    fs::File,
+    time::{Duration, Instant},
+};
 
 use rig::linux::Up;
 use rustix::process::Signal;
 use testbench::instance::Power;
 
+/// A guest that takes as long has not heard its power button, and is switched off.
+const POWER_BUTTON: Duration = Duration::from_secs(15);
 const LINUX: &str = include_str!("../scenarios/linux.toml");
 
 #[test]
@@ -83,6 +88,12 @@ fn a_board_comes_back_from_reboot_reset_and_power_off() {
     shell.await_ready();
     up.await_power("board0", &Power::Running);
 
+    let asked = Instant::now();
+    up.done(&["board", "board0", "stop"]);
+    assert_eq!(up.board("board0").power, Power::Off);
+    assert!(asked.elapsed() < POWER_BUTTON, "the guest did not hear its power button");
+
+    up.done(&["board", "board0", "start"]);
     up.signal(Signal::KILL);
     up.home.await_quiet();
 }

@@ -12,7 +12,7 @@ use crate::guest::{Ended, Machine, Qemu, QmpError};
 /// How long a guest may take to switch off when its power button was pressed, before it is switched off.
 pub(super) const POWER_BUTTON: Duration = Duration::from_secs(15);
 /// The same when the whole instance ends and somebody waits for a prompt.
-pub(super) const POWER_BUTTON_AT_END: Duration = Duration::from_secs(3);
+pub(super) const POWER_BUTTON_AT_END: Duration = Duration::from_secs(5);
 /// How long QEMU may take to quit, before it is killed.
 const QUIT: Duration = Duration::from_secs(1);
 

@@ -140,7 +140,8 @@ pub struct DmaMapping {
     pub readable: bool,
     /// Whether the function may write it.
     pub writable: bool,
-    /// The file that holds it and where it begins in that. Without a file it is reached by [`Client::dma_read`] and
+    /// The file that holds it and where it begins in that; map it and let the descriptor go, for there may be 65,535 mappings.
+    /// Without a file it is reached by [`Client::dma_read`] and
     /// [`Client::dma_write`] only.
     pub file: Option<(OwnedFd, u64)>,
 }

@@ -6,7 +6,7 @@ use crate::{
     Violation,
     dma::Accesses,
     message::{Framer, Message},
-    protocol::MAX_MESSAGE,
+    protocol::{MAX_FDS, MAX_MESSAGE},
     stream::{Received, Stream},
 };
 
@@ -14,6 +14,8 @@ use crate::{
 const MOST_KEPT: usize = 256;
 /// Bytes of their payloads, not counting the last.
 const MOST_KEPT_BYTES: usize = MAX_MESSAGE;
+/// Their descriptors, not counting those of the last: few beside what a process may have open (1024 by default).
+const MOST_KEPT_FDS: usize = 4 * MAX_FDS;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,7 @@ pub(crate) struct Inbox {
     framer: Framer,
     kept: VecDeque<Message>,
     kept_bytes: usize,
+    kept_fds: usize,
     /// Why no more messages come.
     end: Option<End>,
 }
@@ -52,6 +55,7 @@ impl Inbox {
         match self.kept.pop_front() {
             Some(request) => {
                 self.kept_bytes -= request.payload.len();
+                self.kept_fds -= request.fds.len();
                 Ok(Some(request))
             }
             None => self.end.take().map_or(Ok(None), Err),
@@ -60,7 +64,8 @@ impl Inbox {
 
     /// Whether more can be taken in.
     pub(crate) fn is_open(&self) -> bool {
-        self.end.is_none() && self.kept.len() < MOST_KEPT && self.kept_bytes < MOST_KEPT_BYTES
+        let room = self.kept.len() < MOST_KEPT && self.kept_bytes < MOST_KEPT_BYTES;
+        self.end.is_none() && room && self.kept_fds < MOST_KEPT_FDS
     }
 
     /// Takes in what is there, without waiting, until `enough` requests are kept or there is no room for more. Whether there was
@@ -94,10 +99,63 @@ impl Inbox {
             Some(reply) if reply.is_reply() => accesses.complete(&reply)?,
             Some(request) => {
                 self.kept_bytes += request.payload.len();
+                self.kept_fds += request.fds.len();
                 self.kept.push_back(request);
             }
             None => {}
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{IoSlice, Write},
+        mem::MaybeUninit,
+        os::{fd::AsFd, unix::net::UnixStream},
+    };
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::protocol::Header;
+
+    /// Takes in all there is room for of what `send` sends; how many requests were kept.
+    fn kept(send: impl FnOnce(&mut UnixStream)) -> usize {
+        let (socket, mut peer) = UnixStream::pair().unwrap();
+        let stream = Stream::new(socket).unwrap();
+        send(&mut peer);
+        let (mut inbox, accesses) = (Inbox::default(), Accesses::default());
+        assert!(inbox.take_in(&stream, &accesses, usize::MAX));
+        assert!(!inbox.is_open() && !inbox.take_in(&stream, &accesses, usize::MAX));
+        let kept = inbox.kept.len();
+        assert!(inbox.next().unwrap().is_some());
+        assert!(inbox.take_in(&stream, &accesses, usize::MAX), "there is room again");
+        kept
+    }
+
+    #[test]
+    fn requests_are_kept_up_to_a_bound() {
+        let reset = Header { id: 1, command: 13, size: 16, flags: 0, error: 0 };
+        assert_eq!(kept(|peer| peer.write_all(&reset.as_bytes().repeat(MOST_KEPT + 9)).unwrap()), MOST_KEPT);
+    }
+
+    #[test]
+    fn descriptors_are_kept_up_to_a_bound() {
+        let set = Header { id: 1, command: 8, size: 16, flags: 0, error: 0 };
+        let send = |peer: &mut UnixStream| {
+            let file = std::fs::File::open("/dev/null").unwrap();
+            let fds = [file.as_fd(); MAX_FDS];
+            for _ in 0..9 {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+                sendmsg(&mut *peer, &[IoSlice::new(set.as_bytes())], &mut control, SendFlags::empty())
+                    .unwrap();
+            }
+        };
+        assert_eq!(kept(send), MOST_KEPT_FDS / MAX_FDS);
     }
 }

@@ -14,6 +14,7 @@ use std::{
     fs,
     io::{Read, Write},
     os::unix::net::UnixStream,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -67,6 +68,27 @@ fn whichever_signal_ends_it_nothing_is_left() {
         assert_eq!((ended.code, ended.signal), (Some(0), None), "{signal:?}: {ended:#?}");
         up.assert_nothing_left();
     }
+}
+
+#[test]
+fn nobody_has_to_read_what_it_says() {
+    let home = Home::new();
+    let [option, guest] = fake_qemu(&home);
+    home.write("scenario.toml", two_boards("stay", "off"));
+    let mut command = command(&home, &["up", "--accel", "tcg", &option, &guest, "scenario.toml"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    let control = home.path("bmhive/default/control.sock");
+    let start = Instant::now();
+    while !control.exists() {
+        assert!(start.elapsed() < Duration::from_secs(10), "it did not come up");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Long enough to say that a board is off.
+    std::thread::sleep(Duration::from_millis(300));
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    home.await_quiet();
 }
 
 #[test]

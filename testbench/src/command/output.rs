@@ -53,10 +53,10 @@ impl Output {
         Progress::new(self.quiet)
     }
 
-    /// Says how things go on, in a line on standard error.
+    /// Says how things go on, in a line on standard error. That nobody reads it, as after a terminal hung up, changes nothing.
     pub fn say(self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            let _ = writeln!(io::stderr(), "{line}");
         }
     }
 

@@ -21,7 +21,7 @@ pub enum Execution {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Poll {
-    /// Looks again for [`Scenario::poll_us`](super::Scenario::poll_us), then sleeps until a board or a back end rings.
+    /// Looks again for `poll_us` microseconds, then sleeps until a board or a back end rings.
     #[default]
     Adaptive,
     /// Looks again, always: a processor for the lowest latency.

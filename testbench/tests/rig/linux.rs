@@ -231,11 +231,12 @@ impl Shell {
     pub fn await_ready(&mut self) {
         let deadline = Instant::now() + BOOT;
         self.read_until(READY, deadline);
-        // Without echo and prompt what comes back is output only. Typed twice when the first comes before the shell.
+        // Without echo, prompt and the kernel's messages what comes back is output only. Typed twice when the first comes
+        // before the shell.
         loop {
             let mark = self.mark();
             let (start, end) = mark.split_at(2);
-            self.send(&format!("stty -echo; PS1=; PS2=; echo \"{start}\"\"{end}\""));
+            self.send(&format!("dmesg -n 1; stty -echo; PS1=; PS2=; echo \"{start}\"\"{end}\""));
             let patience = Instant::now() + Duration::from_secs(5);
             if self.heard_by(&mark, patience.min(deadline)).is_some() {
                 self.read_until("\n", deadline);

@@ -23,8 +23,6 @@ const MIB: usize = 1 << 20;
 const SECTOR: usize = 512;
 /// Where the functions of [`scenario`]'s board are.
 const SCRATCH: usize = 1;
-/// `sha256sum` of a whole disk, of which nothing comes from the guest's page cache.
-const WHOLE: &str = "dd bs=1M iflag=direct status=none if=/dev/";
 
 /// One board with a console and two disks. vda is `scratch.img` with two queues, vdb is `seeded.img`, read only.
 fn scenario(cpus: u8) -> String {
@@ -74,9 +72,14 @@ fn sha256(bytes: &[u8]) -> String {
     })
 }
 
-/// What `sha256sum` says of its standard input.
-fn sha256_of_input(bytes: &[u8]) -> String {
-    format!("{}  -\n", sha256(bytes))
+/// The same of all that a command of the guest's says.
+fn sha256_of(shell: &mut Shell, command: &str) -> String {
+    shell.check(&format!("{command} | sha256sum | cut -d' ' -f1")).trim_end().into()
+}
+
+/// The same of a whole disk as the guest sees it, of which nothing comes from its page cache.
+fn sha256_of_disk(shell: &mut Shell, disk: &str) -> String {
+    sha256_of(shell, &format!("dd if=/dev/{disk} bs=1M iflag=direct status=none"))
 }
 
 /// The scratch disk as `bmhive status` has it.
@@ -98,6 +101,11 @@ fn counted(shell: &mut Shell, number: usize) -> u64 {
     fields.split_whitespace().nth(number - 1).unwrap().parse().unwrap()
 }
 
+/// The guest has no request in its log that failed.
+fn assert_no_errors(shell: &mut Shell) {
+    assert_eq!(shell.run("dmesg | grep 'error, dev vd'"), (1, String::new()));
+}
+
 fn end(mut up: Up) {
     up.signal(Signal::INT);
     let ended = up.finish();
@@ -113,7 +121,7 @@ fn end(mut up: Up) {
 fn an_ext4_file_system_keeps_what_was_written() {
     const SEED: u64 = 0x0e47;
     let bytes = random_bytes(16 * MIB, SEED);
-    // Files of 1 byte to 2 MiB, which share no block with one another on either disk.
+    // Files of 1 byte to 2 MiB, from anywhere in them.
     let mut dice = fastrand::Rng::with_seed(SEED);
     let lengths: Vec<usize> = (0..24).map(|number| dice.usize(1..=1 << (number % 22))).collect();
     let (mut copy, mut expected) = (String::new(), String::new());
@@ -133,12 +141,12 @@ fn an_ext4_file_system_keeps_what_was_written() {
     assert_eq!(shell.check("sha256sum /mnt/??"), expected, "seed {SEED:#x}, from the disk");
     shell.check("rm /mnt/1? && umount /mnt && e2fsck -f -n /dev/vda");
 
-    let scratch = shell.check(&format!("{WHOLE}vda | sha256sum"));
-    assert_eq!(shell.check(&format!("{WHOLE}vdb | sha256sum")), sha256_of_input(&bytes));
+    let seen = ["vda", "vdb"].map(|disk| sha256_of_disk(&mut shell, disk));
+    assert_no_errors(&mut shell);
     shell.send("poweroff");
     up.await_power("board0", &Power::Off);
-    assert_eq!(scratch, sha256_of_input(&image(&up, "scratch.img")));
-    assert_eq!(image(&up, "seeded.img"), bytes);
+    assert_eq!(seen, [sha256(&image(&up, "scratch.img")), sha256(&bytes)]);
+    assert!(image(&up, "seeded.img") == bytes, "a read-only image was written to");
     end(up);
 }
 
@@ -171,7 +179,7 @@ fn two_queues_carry_what_two_processors_write() {
     let before = scratch(&up);
     let said = shell.check(fio);
     let after = scratch(&up);
-    // Of each job's 24 MiB about a half are written, and read again; that many bytes at least crossed IO-Bond.
+    // Of two times 24 MiB about a half is written, and all of it read: what was written, to verify it.
     assert!(after.bytes_up - before.bytes_up > 16 * MIB as u64, "{before:#?} {after:#?} {said}");
     assert!(after.bytes_down - before.bytes_down > 40 * MIB as u64, "{before:#?} {after:#?} {said}");
     let guest = interrupts(&mut shell);
@@ -182,7 +190,7 @@ fn two_queues_carry_what_two_processors_write() {
         first > 0 && second > 0 && first + second <= after.interrupts - bond_then,
         "{grown:?} {after:#?}"
     );
-    assert_eq!(shell.run("dmesg | grep 'error, dev vd'"), (1, String::new()));
+    assert_no_errors(&mut shell);
     end(up);
 }
 
@@ -212,18 +220,18 @@ fn a_disk_does_what_it_says() {
     );
     let (refused, said) = shell.run("dd if=/dev/zero of=/dev/vdb bs=512 count=1 oflag=direct");
     assert!(refused != 0 && said.contains("Operation not permitted"), "{said}");
-    assert_eq!(shell.check(&format!("{WHOLE}vdb | sha256sum")), sha256_of_input(&bytes[..3 * SECTOR]));
+    assert_eq!(sha256_of_disk(&mut shell, "vdb"), sha256(&bytes[..3 * SECTOR]));
 
     at_the_end(&up, &mut shell, &bytes);
 
     let flushes = counted(&mut shell, 16);
-    shell.check("dd if=/dev/vdb of=/dev/vda bs=512 count=3 conv=fsync");
+    shell.check("dd if=/dev/vdb of=/dev/vda bs=512 count=3 seek=8 conv=fsync");
     assert!(counted(&mut shell, 16) > flushes);
-    assert_eq!(image(&up, "scratch.img")[..3 * SECTOR], bytes[..3 * SECTOR]);
+    assert_eq!(image(&up, "scratch.img")[8 * SECTOR..11 * SECTOR], bytes[..3 * SECTOR]);
 
     discards(&up, &mut shell);
     zeroes(&up, &mut shell);
-    assert_eq!(shell.run("dmesg | grep 'error, dev vd'"), (1, String::new()));
+    assert_no_errors(&mut shell);
     end(up);
 }
 
@@ -234,11 +242,7 @@ fn at_the_end(up: &Up, shell: &mut Shell, bytes: &[u8]) {
         let from = sectors - count;
         let (at, long) = (from * SECTOR, count * SECTOR);
         let read = format!("dd if=/dev/vda bs={long} skip={at} iflag=direct,skip_bytes status=none");
-        assert_eq!(
-            shell.check(&format!("{read} | sha256sum")),
-            sha256_of_input(&bytes[from * SECTOR..]),
-            "{count} sectors"
-        );
+        assert_eq!(sha256_of(shell, &read), sha256(&bytes[at..]), "{count} sectors");
     }
     shell.check(&format!("dd if=/dev/vdb of=/dev/vda bs=512 count=1 seek={} oflag=direct", sectors - 1));
     assert_eq!(image(up, "scratch.img")[last..], bytes[..SECTOR]);
@@ -257,10 +261,11 @@ fn discards(up: &Up, shell: &mut Shell) {
     shell.check(&format!("blkdiscard -o {FROM} -l {} /dev/vda", TO - FROM));
     assert!(counted(shell, 12) > discards);
     let after = image(up, "scratch.img");
-    assert_eq!(
-        (had - blocks()) as usize * 512,
-        TO - FROM,
-        "the host's file system cannot punch holes, or did not"
+    let freed = had.saturating_sub(blocks()) as usize * 512;
+    // A hole may cost the host's file system a few blocks for what it keeps about the file.
+    assert!(
+        freed > TO - FROM - 64 * 1024,
+        "{freed} bytes are free; does the host's file system punch holes?"
     );
     assert!(before[..FROM] == after[..FROM] && before[TO..] == after[TO..]);
     assert!(after[FROM..TO].iter().all(|byte| *byte == 0));

@@ -17,6 +17,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use iobond_model::{
@@ -28,6 +29,7 @@ use iobond_spec::{
     ALL_ONES, MAX_QUEUES,
     address::{BaseAddr, BoardAddr, FunctionId},
     function::{COMMON, DEVICE, MSIX_CAP, MSIX_TABLE, NOTIFY, PCIE_CAP},
+    offsets::queues,
     register_access::{Over, RegisterIo, decode},
     registers::components::{
         mailbox_kind_e::MailboxKindE as Kind, mailbox_t::request::Request,
@@ -124,6 +126,16 @@ impl Live {
         self.base.write_slice(&vec![0; 0x1_0000], GuestAddress(BASE)).unwrap();
         enable(&self.over().registers(), 0, &context);
         context
+    }
+
+    /// Disables queue context 0 and enables it anew, with whatever is in its rings.
+    fn start_again(&self, context: &Context) {
+        disable(&self.over().registers(), 0);
+        enable(&self.over().registers(), 0, context);
+    }
+
+    fn in_error(&self) -> bool {
+        self.over().registers().board().state().read().queue_error()
     }
 
     /// Switches the status page on, in a page that was dirty before.
@@ -509,4 +521,32 @@ fn be_the_base(live: &Live, context: &Context, seed: u8) {
             _ => over.0.write32(4 * random.random_range(0x1000..0x1400), random.random()),
         }
     }
+}
+
+/// ```text
+///   host:   takes the guest's memory .......... gives it back
+///   base:   enables the queue ... pass, pass        pass: the chain goes up
+/// ```
+#[test]
+fn a_ring_that_the_host_moves_is_waited_for_and_one_that_stays_away_is_an_error() {
+    let live = Live::new();
+    let context = Shape::default().context(0);
+    let reached = live.bond.board_memory(function(0));
+    live.start();
+    Guest::new(&live.board, &context).offer(&direct(&[out(1)])).unwrap();
+    reached.unmap_all();
+    live.start_again(&context);
+    for _ in 0..3 {
+        assert!(live.bond.pass(), "nobody looks again");
+        assert!(!live.in_error());
+    }
+    reached.map_all(&live.board).unwrap();
+    live.bond.pass();
+    assert_eq!(live.bond.read32(queues::BASE + queues::HEAD), 1);
+
+    reached.unmap_all();
+    live.start_again(&context);
+    let patience = Instant::now() + Duration::from_secs(10);
+    while live.bond.pass() && Instant::now() < patience {}
+    assert!(live.in_error());
 }

@@ -9,7 +9,11 @@ use std::{
     collections::BTreeMap,
     fs::File,
     os::{fd::OwnedFd, unix::fs::MetadataExt},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use iobond_spec::address::{Address, BoardAddr};
@@ -108,9 +112,18 @@ fn range_at(ranges: &Ranges, at: u64) -> Option<(u64, &Range)> {
     (at - start < range.length).then_some((start, range))
 }
 
+/// For how long after a range went away memory that is missing counts as on its way. A host that cuts a range in two, as QEMU
+/// does when firmware shadows ROM, takes it away whole and gives back the pieces within a millisecond or so.
+const REMAP_TIME: Duration = Duration::from_millis(50);
+
 /// The memory that one function reaches.
 #[derive(Default)]
-pub struct BoardMemory(RwLock<Arc<Ranges>>);
+pub struct BoardMemory {
+    ranges: RwLock<Arc<Ranges>>,
+    /// When a range last went away, for as long as that matters; and whether there is such a time, for who looks often.
+    last_unmap: Mutex<Option<Instant>>,
+    unmapped: AtomicBool,
+}
 
 impl BoardMemory {
     /// Adds every region of `memory`.
@@ -173,6 +186,7 @@ impl BoardMemory {
         if inside.first() != Some(&at.0) || !range_at(&ranges, last).is_some_and(ends) {
             return Err(missing);
         }
+        self.note_unmap();
         let ranges = Arc::make_mut(&mut ranges);
         inside.iter().for_each(|start| drop(ranges.remove(start)));
         Ok(())
@@ -180,7 +194,9 @@ impl BoardMemory {
 
     /// Takes everything away. When this returns, nothing of the IO-Bond touches any of it any more.
     pub fn unmap_all(&self) {
-        *self.write() = Arc::default();
+        let mut ranges = self.write();
+        self.note_unmap();
+        *ranges = Arc::default();
     }
 
     /// How many ranges there are.
@@ -195,12 +211,28 @@ impl BoardMemory {
         Lease { memory: self, ranges, held: RefCell::new(Some(held)), stale: Cell::new(false) }
     }
 
+    /// Whether memory that is missing may be on its way: the host took something away a moment ago.
+    pub(super) fn is_being_remapped(&self) -> bool {
+        if !self.unmapped.load(Ordering::Relaxed) {
+            return false;
+        }
+        let last = self.last_unmap.lock().unwrap_or_else(PoisonError::into_inner);
+        let recently = last.is_some_and(|last| last.elapsed() < REMAP_TIME);
+        self.unmapped.store(recently, Ordering::Relaxed);
+        recently
+    }
+
+    fn note_unmap(&self) {
+        *self.last_unmap.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.unmapped.store(true, Ordering::Relaxed);
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Arc<Ranges>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.ranges.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Arc<Ranges>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.ranges.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -216,6 +248,12 @@ pub struct Lease<'a> {
 }
 
 impl Lease<'_> {
+    /// Whether the ring index at `at` can be reached.
+    pub(super) fn holds_index(&self, at: BoardAddr) -> bool {
+        // It is aligned, and ranges that a device may use are of whole pages.
+        range_at(&self.ranges, at.0).is_some()
+    }
+
     /// Does what may wait, with the memory let go.
     fn apart<T>(&self, work: impl FnOnce() -> T) -> T {
         self.held.take();

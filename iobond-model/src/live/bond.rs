@@ -282,7 +282,7 @@ impl Bond {
     }
 
     fn forward(&self, number: usize) {
-        self.run(number, |queue, fabric, base| {
+        self.run(number, &self.doorbells, |queue, fabric, base| {
             // Looked at with the queue locked, so that it is this queue's and no predecessor's.
             let data = self.doorbell_data[number].swap(0, Ordering::Relaxed);
             let doorbell = (data & HAS_DATA != 0).then_some(data as u16);
@@ -296,7 +296,7 @@ impl Bond {
     }
 
     fn retire(&self, number: usize) {
-        self.run(number, |queue, fabric, _| {
+        self.run(number, &self.tails, |queue, fabric, _| {
             let tail = self.tail_index[number].load(Ordering::Acquire) as u16;
             let progress = ready(queue.retire(fabric, tail))?;
             if progress.more {
@@ -316,10 +316,12 @@ impl Bond {
         }
     }
 
-    /// Lets `work` at a queue, if it is enabled, and sees to what came of it once the queue is released.
+    /// Lets `work` at a queue, if it is enabled, and sees to what came of it once the queue is released. Work that has to wait for
+    /// the board's host is noted in `pending` again.
     fn run(
         &self,
         number: usize,
+        pending: &AtomicU64,
         work: impl FnOnce(
             &mut Queue,
             &Gated<'_, Memory<'_, '_, LastInterrupt>>,
@@ -332,7 +334,13 @@ impl Bond {
             let mut queue = lock(&self.queues[number]);
             let Some(running) = queue.as_mut() else { return };
             let function = running.context().function;
-            let board = self.board_memory(function).lease();
+            let reached = self.board_memory(function);
+            let board = reached.lease();
+            if reached.is_being_remapped() && !board.holds_index(running.context().guest.avail) {
+                // The host gives back in a moment what it took.
+                pending.fetch_or(1 << number, Ordering::Relaxed);
+                return;
+            }
             let memory = Memory::new(&board, base.memory(), &interrupt);
             let bus_master = self.bus_masters.load(Ordering::Relaxed) & 1 << function.index() != 0;
             let fabric = Gated { fabric: &memory, windows: base.windows(), bus_master };

@@ -198,7 +198,7 @@ fn a_back_end_that_dies_at_work_stops_its_function_alone() {
     bench.bond.publish(1, 0, &[1, 2], 64);
     bench.pass_until("the other's buffers", |bond, _| bond.queue(1, queues::TAIL) == 1);
     bench.set(0, 0x14, 1, 0);
-    assert_eq!(bench.bring_up(0, u64::MAX, 1), 0x4F, "there is nothing to bring up");
+    assert_eq!(bench.bring_up(0, u64::MAX, 1), 0x3, "a driver that comes to it is sent away");
     assert_eq!(bench.stop().unwrap_err().to_string(), failure);
 }
 

@@ -243,6 +243,7 @@ impl Served {
     /// The back end is gone: whatever it works is stopped, and the driver learns of it.
     pub(super) fn lose_back_end<P: Port>(&mut self, tools: &mut Tools<P>) {
         self.alive = false;
+        self.function.withdraw();
         if let Err(error) = self.stop_all(tools) {
             tracing::warn!(function = %self.id, %error, "while stopping the queues of a back end that is gone");
         }

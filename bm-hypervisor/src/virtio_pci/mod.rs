@@ -61,6 +61,7 @@ pub struct Function {
     status: Status,
     queues: Vec<Queue>,
     refused: u64,
+    withdrawn: bool,
 }
 
 impl Function {
@@ -78,7 +79,14 @@ impl Function {
             status: Status::default(),
             queues,
             refused: 0,
+            withdrawn: false,
         }
+    }
+
+    /// There is nothing behind the function any more. Whatever features a driver chooses from now on, FEATURES_OK is refused:
+    /// its probe fails at once (virtio 1.3, 3.1.1, step 6), where a device that only fails later makes it wait for ever.
+    pub fn withdraw(&mut self) {
+        self.withdrawn = true;
     }
 
     /// The device behind it.
@@ -167,18 +175,20 @@ impl Function {
         has(self.driver_features, VIRTIO_F_RING_RESET)
     }
 
-    /// Whether the driver's choice is a subset of the offer, has VERSION_1, and leaves no feature without what it needs.
+    /// Whether there is a device, and the driver's choice is a subset of its offer, has VERSION_1, and leaves no feature without what it needs.
     fn features_work(&self) -> bool {
         let chosen = self.driver_features;
-        chosen & !self.offered == 0
+        !self.withdrawn
+            && chosen & !self.offered == 0
             && chosen & mask(&[VIRTIO_F_VERSION_1]) != 0
             && close(chosen, self.device.kind.dependencies()) == chosen
     }
 
     /// Puts every register back to what it is after reset (virtio 1.3, 2.4). Counters stay.
     pub fn reset(&mut self) {
-        let Self { device, refused, offered, .. } = self;
-        let fresh = Self { offered: *offered, refused: *refused, ..Self::new(device.clone(), 0) };
+        let Self { device, refused, offered, withdrawn, .. } = self;
+        let (offered, refused, withdrawn) = (*offered, *refused, *withdrawn);
+        let fresh = Self { offered, refused, withdrawn, ..Self::new(device.clone(), 0) };
         *self = fresh;
     }
 

@@ -148,6 +148,18 @@ fn a_driver_comes_up_in_order() {
 }
 
 #[test]
+fn a_function_with_nothing_behind_it_refuses_every_driver() {
+    let mut driver = Driver::new(blk());
+    let chosen = driver.0.offered();
+    assert!(driver.negotiate(chosen));
+    driver.0.withdraw();
+    for _ in 0..2 {
+        driver.set(0x14, 1, 0);
+        assert!(!driver.negotiate(chosen));
+    }
+}
+
+#[test]
 fn features_that_do_not_work_are_refused() {
     let version = mask(&[VIRTIO_F_VERSION_1]);
     for (features, works) in [

@@ -21,17 +21,12 @@ use super::{
     memory::{Interrupts, Memory, ready},
 };
 use crate::{
-    device::{Device, Effect, Outcome, QueueReport, tail_of},
+    device::{Device, Effect, QueueReport, tail_of},
     fabric::Gated,
     front_end::Message,
-    mailbox::Ticket,
     shadow::{Progress, Queue, QueueError},
 };
-use iobond_spec::{
-    MAX_FUNCTIONS, MAX_QUEUES,
-    address::{BoardAddr, FunctionId},
-    register_access::RegisterIo,
-};
+use iobond_spec::{MAX_FUNCTIONS, MAX_QUEUES, address::FunctionId, register_access::RegisterIo};
 use vm_memory::GuestMemoryMmap;
 
 /// The board's interrupt controller. It is called with locks held and must not call back into the IO-Bond.
@@ -64,7 +59,7 @@ const NEVER: u64 = u64::MAX;
 
 /// One IO-Bond.
 pub struct Bond {
-    device: Mutex<Device>,
+    pub(super) device: Mutex<Device>,
     base: RwLock<BaseMemory>,
     queues: [Mutex<Option<Queue>>; MAX_QUEUES],
     board: [BoardMemory; MAX_FUNCTIONS],
@@ -153,109 +148,8 @@ impl Bond {
         size_of::<Self>() + queues.sum::<usize>()
     }
 
-    /// The board reads configuration space. `relax` is called while the base owes an answer.
-    pub fn config_read(&self, function: FunctionId, offset: u16, width: u8, relax: &mut dyn FnMut()) -> u32 {
-        self.access(relax, |device, now, effects| device.config_read(now, function, offset, width, effects))
-    }
-
-    /// The board writes configuration space. `relax` is called while the mailbox is full.
-    pub fn config_write(
-        &self,
-        function: FunctionId,
-        offset: u16,
-        width: u8,
-        value: u32,
-        relax: &mut dyn FnMut(),
-    ) {
-        self.access(relax, |device, now, effects| {
-            device.config_write(now, function, offset, width, value, effects)
-        });
-    }
-
-    /// The board reads memory space. `relax` is called while the base owes an answer, at most until the deadline.
-    pub fn memory_read(&self, address: BoardAddr, width: u8, relax: &mut dyn FnMut()) -> u32 {
-        self.access(relax, |device, now, effects| device.memory_read(now, address, width, effects))
-    }
-
-    /// The board writes memory space. `relax` is called while the mailbox is full.
-    pub fn memory_write(&self, address: BoardAddr, width: u8, value: u32, relax: &mut dyn FnMut()) {
-        let mut device = lock(&self.device);
-        if let Some((queue, data)) = device.doorbell(address, width, value) {
-            return self.ring(&device, queue, data);
-        }
-        drop(device);
-        self.access(relax, |device, now, effects| device.memory_write(now, address, width, value, effects));
-    }
-
-    /// The board reads at `offset` in the BAR of `function`, for a host of boards that decodes addresses itself.
-    pub fn bar_read(&self, function: FunctionId, offset: u32, width: u8, relax: &mut dyn FnMut()) -> u32 {
-        self.access(relax, |device, now, effects| device.bar_read(now, function, offset, width, effects))
-    }
-
-    /// The board writes at `offset` in the BAR of `function`, for a host of boards that decodes addresses itself.
-    pub fn bar_write(
-        &self,
-        function: FunctionId,
-        offset: u32,
-        width: u8,
-        value: u32,
-        relax: &mut dyn FnMut(),
-    ) {
-        let mut device = lock(&self.device);
-        if let Some((queue, data)) = device.bar_doorbell(function, offset, width, value) {
-            return self.ring(&device, queue, data);
-        }
-        drop(device);
-        self.access(relax, |device, now, effects| {
-            device.bar_write(now, function, offset, width, value, effects)
-        });
-    }
-
-    /// The board resets `function` from outside of it: a conventional reset (PCIe 5.0, 6.6.1).
-    pub fn reset(&self, function: FunctionId) {
-        self.with_device(|device, now, effects| device.reset_function(now, function, effects));
-    }
-
-    /// Whether INTx of `function` is asserted.
-    pub fn intx_asserted(&self, function: FunctionId) -> bool {
-        lock(&self.device).intx(function)
-    }
-
-    /// Takes a board access to its end. The mailbox gives every access a deadline, so this ends.
-    fn access(
-        &self,
-        relax: &mut dyn FnMut(),
-        mut attempt: impl FnMut(&mut Device, u64, &mut Vec<Effect>) -> Outcome,
-    ) -> u32 {
-        loop {
-            let outcome = self.with_device(|device, now, effects| {
-                let outcome = attempt(device, now, effects);
-                if let Outcome::Doorbell { queue, data } = outcome {
-                    self.ring(device, queue, data);
-                }
-                outcome
-            });
-            match outcome {
-                Outcome::Done(value) => return value,
-                Outcome::Doorbell { .. } => return 0,
-                Outcome::Waiting(ticket) => return self.await_answer(ticket, relax),
-                Outcome::Full => relax(),
-            }
-        }
-    }
-
-    fn await_answer(&self, ticket: Ticket, relax: &mut dyn FnMut()) -> u32 {
-        loop {
-            relax();
-            if let Some(value) = self.with_device(|device, now, effects| device.collect(now, ticket, effects))
-            {
-                return value;
-            }
-        }
-    }
-
     /// Notes that a doorbell was rung. With the device locked: the queue is still the one that the doorbell is of.
-    fn ring(&self, _: &Device, queue: usize, data: Option<u16>) {
+    pub(super) fn ring(&self, _: &Device, queue: usize, data: Option<u16>) {
         let data = data.map_or(0, |index| HAS_DATA | u32::from(index));
         self.doorbell_data[queue].store(data, Ordering::Relaxed);
         self.doorbells.fetch_or(1 << queue, Ordering::Release);
@@ -360,7 +254,7 @@ impl Bond {
     }
 
     /// Does something to the device and then what the device wants done.
-    fn with_device<T>(&self, act: impl FnOnce(&mut Device, u64, &mut Vec<Effect>) -> T) -> T {
+    pub(super) fn with_device<T>(&self, act: impl FnOnce(&mut Device, u64, &mut Vec<Effect>) -> T) -> T {
         let now = self.now();
         let mut effects = Vec::new();
         let mut device = lock(&self.device);
@@ -472,7 +366,7 @@ impl Interrupts for LastInterrupt {
 
 /// A panic while a lock was held is a bug that has been reported where it happened; the state behind it is still memory safe,
 /// and other boards' threads must not go down with it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

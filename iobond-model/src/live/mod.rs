@@ -1,6 +1,7 @@
 //! The `live` world: wall-clock time, memory maps and memcpy.
 
 mod base_memory;
+mod board_access;
 mod board_memory;
 mod bond;
 mod memory;

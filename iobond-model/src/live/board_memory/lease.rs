@@ -1,0 +1,160 @@
+//! Board memory as one pass sees it.
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::{Arc, RwLockReadGuard},
+};
+
+use iobond_spec::address::{Address, BoardAddr};
+use vm_memory::{GuestMemoryRegion, VolatileSlice};
+
+use super::{Backing, BoardMemory, Permission, Ranges, RemoteMemory, range_at};
+use crate::fabric::Fault;
+
+/// A [`BoardMemory`] from which nothing can be taken meanwhile; except while a remote access waits, since the host that has to
+/// answer may itself be waiting for ranges to go.
+pub struct Lease<'a> {
+    memory: &'a BoardMemory,
+    /// What was mapped when the lease began.
+    ranges: Arc<Ranges>,
+    held: RefCell<Option<RwLockReadGuard<'a, Arc<Ranges>>>>,
+    /// Something changed during a remote access: only what is held now counts.
+    stale: Cell<bool>,
+}
+
+impl<'a> Lease<'a> {
+    pub(super) fn new(memory: &'a BoardMemory, held: RwLockReadGuard<'a, Arc<Ranges>>) -> Self {
+        let ranges = Arc::clone(&held);
+        Self { memory, ranges, held: RefCell::new(Some(held)), stale: Cell::new(false) }
+    }
+
+    /// Whether the ring index at `at` can be reached.
+    pub(in crate::live) fn holds_index(&self, at: BoardAddr) -> bool {
+        // It is aligned, and ranges that a device may use are of whole pages.
+        range_at(&self.ranges, at.0).is_some()
+    }
+
+    /// Does what may wait, with the memory let go.
+    fn apart<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.held.take();
+        let result = work();
+        let held = self.memory.read();
+        // The lease keeps its ranges alive, so a change has to have made a copy.
+        self.stale.set(!Arc::ptr_eq(&held, &self.ranges));
+        self.held.replace(Some(held));
+        result
+    }
+
+    /// The ranges as they are now.
+    fn now(&self) -> Arc<Ranges> {
+        self.held.borrow().as_ref().map_or_else(|| Arc::clone(&self.ranges), |held| Arc::clone(held))
+    }
+}
+
+/// A lease with the range that was used last at hand: rings and buffers of one pass mostly share it.
+pub struct View<'l, 'm> {
+    lease: &'l Lease<'m>,
+    last: Cell<Last<'l>>,
+}
+
+#[derive(Clone, Copy)]
+struct Last<'l> {
+    start: u64,
+    permission: Permission,
+    bytes: VolatileSlice<'l>,
+}
+
+/// One piece of an access: what lies in one range.
+pub(in crate::live) enum Piece<'a> {
+    /// It is mapped.
+    Here(VolatileSlice<'a>),
+    /// So many bytes at this address are to be had from the host.
+    There(&'a dyn RemoteMemory, BoardAddr, usize),
+}
+
+impl<'l, 'm> View<'l, 'm> {
+    /// A view of what `lease` holds.
+    pub fn new(lease: &'l Lease<'m>) -> Self {
+        let nothing = VolatileSlice::from(&mut [][..]);
+        Self { lease, last: Cell::new(Last { start: 0, permission: Permission::ALL, bytes: nothing }) }
+    }
+
+    /// The `len` bytes at `at`, if one mapped range holds them all and allows the access.
+    #[inline]
+    pub(in crate::live) fn slice(&self, at: u64, len: usize, write: bool) -> Option<VolatileSlice<'l>> {
+        let last = self.last.get();
+        match last.bytes.subslice(at.wrapping_sub(last.start) as usize, len) {
+            Ok(slice) if last.permission.allows(write) && !self.lease.stale.get() => Some(slice),
+            _ => self.find(at, len, write),
+        }
+    }
+
+    /// The range that holds `at` becomes the one that was used last.
+    #[cold]
+    fn find(&self, at: u64, len: usize, write: bool) -> Option<VolatileSlice<'l>> {
+        if self.lease.stale.get() {
+            return None;
+        }
+        let (start, range) = range_at(&self.lease.ranges, at)?;
+        let Backing::Mapped(region, offset) = &range.backing else { return None };
+        let bytes = region.as_volatile_slice().ok()?;
+        let bytes =
+            bytes.subslice(usize::try_from(*offset).ok()?, usize::try_from(range.length).ok()?).ok()?;
+        self.last.set(Last { start, permission: range.permission, bytes });
+        bytes.subslice((at - start) as usize, len).ok().filter(|_| range.permission.allows(write))
+    }
+
+    /// Does something with the pieces of `len` bytes at `at`, in order; `act` is also told where in the whole a piece begins.
+    /// Only called with ranges that [`View::slice`] does not know.
+    #[cold]
+    pub(in crate::live) fn pieces(
+        &self,
+        at: u64,
+        len: usize,
+        write: bool,
+        mut act: impl FnMut(usize, Piece<'_>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let fault = || Fault::at(Address::Board(BoardAddr(at)), len as u64);
+        self.check(at, len, write).ok_or_else(fault)?;
+        let mut done = 0;
+        while done < len {
+            let position = at.wrapping_add(done as u64);
+            // Looked up again for every piece: a remote one may have waited, and the map may be another.
+            let ranges = self.lease.now();
+            let (start, range) = range_at(&ranges, position).ok_or_else(fault)?;
+            let inside = position - start;
+            let length = usize::try_from(range.length - inside).unwrap_or(usize::MAX).min(len - done);
+            match &range.backing {
+                _ if !range.permission.allows(write) => return Err(fault()),
+                Backing::Mapped(region, offset) => {
+                    let first = usize::try_from(offset + inside).map_err(|_| fault())?;
+                    let bytes = region.as_volatile_slice().ok();
+                    let bytes =
+                        bytes.and_then(|bytes| bytes.subslice(first, length).ok()).ok_or_else(fault)?;
+                    act(done, Piece::Here(bytes))?;
+                }
+                Backing::Remote(host) => {
+                    let piece = Piece::There(host.as_ref(), BoardAddr(position), length);
+                    self.lease.apart(|| act(done, piece))?;
+                }
+            }
+            done += length;
+        }
+        Ok(())
+    }
+
+    /// Whether all of a range may be accessed: a failed access changes nothing.
+    fn check(&self, at: u64, len: usize, write: bool) -> Option<()> {
+        let last = (len as u64).checked_sub(1).map_or(Some(at), |more| at.checked_add(more))?;
+        let ranges = self.lease.now();
+        let mut position = at;
+        loop {
+            let (start, range) = range_at(&ranges, position).filter(|(_, r)| r.permission.allows(write))?;
+            let end = start + (range.length - 1);
+            if end >= last {
+                return Some(());
+            }
+            position = end.checked_add(1)?;
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What one function reaches of its board's memory: ranges that come and go while the board runs.
+//!
+//! A range is either mapped here, from a file that the board's host shares, or remote: then every access is a message to the
+//! host. Firmware maps and unmaps the same addresses again and again, and behind an I/O MMU ranges are single pages; so
+//! nothing is remembered of a range between two passes, and an access may span several.
+
+mod files;
+mod lease;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use iobond_spec::address::BoardAddr;
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
+
+pub(super) use self::lease::{Piece, View};
+pub use self::{
+    files::{ShareError, SharedFiles},
+    lease::Lease,
+};
+use crate::fabric::Fault;
+
+/// Board memory that is not mapped here. Every call may wait, though not without a bound.
+pub trait RemoteMemory: Send + Sync {
+    /// Reads `into.len()` bytes at `at`.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the host refuses, is gone, or does not answer in time.
+    fn read(&self, at: BoardAddr, into: &mut [u8]) -> Result<(), Fault>;
+
+    /// Writes `from` at `at`.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the host refuses, is gone, or does not answer in time.
+    fn write(&self, at: BoardAddr, from: &[u8]) -> Result<(), Fault>;
+}
+
+/// What a function may do with a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission {
+    /// It may read.
+    pub read: bool,
+    /// It may write.
+    pub write: bool,
+}
+
+impl Permission {
+    /// Both.
+    pub const ALL: Self = Self { read: true, write: true };
+
+    fn allows(self, write: bool) -> bool {
+        if write { self.write } else { self.read }
+    }
+}
+
+/// Where the bytes of a range are.
+#[derive(Clone)]
+pub enum Backing {
+    /// In a mapping, from this offset on. Whoever maps it has seen to it that every page of the range exists.
+    Mapped(Arc<GuestRegionMmap>, u64),
+    /// With the board's host.
+    Remote(Arc<dyn RemoteMemory>),
+}
+
+/// Why a range was not mapped or unmapped.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardMapError {
+    /// It is empty, wraps, or is larger than what is to back it.
+    #[error("{length:#x} bytes at {at} are no range, or more than what backs them")]
+    Range {
+        /// Its start.
+        at: BoardAddr,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// Part of it is mapped already.
+    #[error("{length:#x} bytes at {at} overlap board memory that is mapped already")]
+    Overlap {
+        /// Its start.
+        at: BoardAddr,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// No range that starts there is that long.
+    #[error("no {length:#x} bytes of board memory were mapped at {at}")]
+    NotMapped {
+        /// Start of what was to go.
+        at: BoardAddr,
+        /// Its length in bytes.
+        length: u64,
+    },
+}
+
+#[derive(Clone)]
+struct Range {
+    length: u64,
+    permission: Permission,
+    backing: Backing,
+}
+
+/// Ranges by their first address. None overlap.
+type Ranges = BTreeMap<u64, Range>;
+
+/// The range that holds `at`, and its first address.
+fn range_at(ranges: &Ranges, at: u64) -> Option<(u64, &Range)> {
+    let (&start, range) = ranges.range(..=at).next_back()?;
+    (at - start < range.length).then_some((start, range))
+}
+
+/// For how long after a range went away memory that is missing counts as on its way. A host that cuts a range in two, as QEMU
+/// does when firmware shadows ROM, takes it away whole and gives back the pieces within a millisecond or so.
+const REMAP_TIME: Duration = Duration::from_millis(50);
+
+/// The memory that one function reaches.
+#[derive(Default)]
+pub struct BoardMemory {
+    ranges: RwLock<Arc<Ranges>>,
+    /// When a range last went away, for as long as that matters; and whether there is such a time, for who looks often.
+    last_unmap: Mutex<Option<Instant>>,
+    unmapped: AtomicBool,
+}
+
+impl BoardMemory {
+    /// Adds every region of `memory`.
+    ///
+    /// # Errors
+    /// [`BoardMapError::Overlap`] with what was there; earlier regions stay mapped.
+    pub fn map_all(&self, memory: &GuestMemoryMmap) -> Result<(), BoardMapError> {
+        for region in memory.iter() {
+            let (at, length) = (BoardAddr(region.start_addr().0), region.len());
+            // The only way to a region's own handle.
+            let taken = memory.remove_region(region.start_addr(), length);
+            let (_, region) = taken.map_err(|_| BoardMapError::Range { at, length })?;
+            self.map(at, length, Permission::ALL, Backing::Mapped(region, 0))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the function reach `length` bytes at `at`.
+    ///
+    /// # Errors
+    /// [`BoardMapError`]; nothing has changed then.
+    pub fn map(
+        &self,
+        at: BoardAddr,
+        length: u64,
+        permission: Permission,
+        backing: Backing,
+    ) -> Result<(), BoardMapError> {
+        let backed = match &backing {
+            Backing::Mapped(region, offset) => {
+                offset.checked_add(length).is_some_and(|end| end <= region.len())
+            }
+            Backing::Remote(_) => true,
+        };
+        // A range may end with the address space, so it is its last byte that must not wrap.
+        let last = length.checked_sub(1).and_then(|more| at.0.checked_add(more));
+        let Some(last) = last.filter(|_| backed) else { return Err(BoardMapError::Range { at, length }) };
+        let mut ranges = self.write();
+        if ranges.range(..=last).next_back().is_some_and(|(start, range)| start + (range.length - 1) >= at.0)
+        {
+            return Err(BoardMapError::Overlap { at, length });
+        }
+        Arc::make_mut(&mut ranges).insert(at.0, Range { length, permission, backing });
+        Ok(())
+    }
+
+    /// Takes away the ranges that make up exactly `length` bytes from `at` on. When this returns, nothing of the IO-Bond
+    /// touches that memory any more.
+    ///
+    /// # Errors
+    /// [`BoardMapError::NotMapped`] when `at` begins no range, or the last one ends elsewhere; nothing has changed then.
+    pub fn unmap(&self, at: BoardAddr, length: u64) -> Result<(), BoardMapError> {
+        let missing = BoardMapError::NotMapped { at, length };
+        let Some(last) = length.checked_sub(1).and_then(|more| at.0.checked_add(more)) else {
+            return Err(missing);
+        };
+        let mut ranges = self.write();
+        let inside: Vec<u64> = ranges.range(at.0..=last).map(|(&start, _)| start).collect();
+        let ends = |(start, range): (u64, &Range)| start + (range.length - 1) == last;
+        if inside.first() != Some(&at.0) || !range_at(&ranges, last).is_some_and(ends) {
+            return Err(missing);
+        }
+        self.note_unmap();
+        let ranges = Arc::make_mut(&mut ranges);
+        inside.iter().for_each(|start| drop(ranges.remove(start)));
+        Ok(())
+    }
+
+    /// Takes everything away. When this returns, nothing of the IO-Bond touches any of it any more.
+    pub fn unmap_all(&self) {
+        let mut ranges = self.write();
+        self.note_unmap();
+        *ranges = Arc::default();
+    }
+
+    /// How many ranges there are.
+    pub fn ranges(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Holds what is mapped now, for as long as a pass takes.
+    pub fn lease(&self) -> Lease<'_> {
+        Lease::new(self, self.read())
+    }
+
+    /// Whether memory that is missing may be on its way: the host took something away a moment ago.
+    pub(super) fn is_being_remapped(&self) -> bool {
+        if !self.unmapped.load(Ordering::Relaxed) {
+            return false;
+        }
+        let last = self.last_unmap.lock().unwrap_or_else(PoisonError::into_inner);
+        let recently = last.is_some_and(|last| last.elapsed() < REMAP_TIME);
+        self.unmapped.store(recently, Ordering::Relaxed);
+        recently
+    }
+
+    fn note_unmap(&self) {
+        *self.last_unmap.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.unmapped.store(true, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Arc<Ranges>> {
+        self.ranges.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Arc<Ranges>> {
+        self.ranges.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -25,14 +25,14 @@ const SECTOR: usize = 512;
 const SCRATCH: usize = 1;
 
 /// One board with a console and two disks. vda is `scratch.img` with two queues, vdb is `seeded.img`, read only.
-fn scenario(cpus: u8) -> String {
+fn scenario(cpus: u8, memory_mib: u32) -> String {
     format!(
         r#"
         [server]
         name = "disks"
         [[board]]
         name = "board0"
-        memory_mib = 512
+        memory_mib = {memory_mib}
         [board.guest]
         cpus = {cpus}
         [[board.function]]
@@ -52,11 +52,11 @@ fn scenario(cpus: u8) -> String {
 }
 
 /// Starts the board of [`scenario`] with these images.
-fn start(cpus: u8, scratch: &[u8], seeded: &[u8]) -> (Up, Shell) {
+fn start(cpus: u8, memory_mib: u32, scratch: &[u8], seeded: &[u8]) -> (Up, Shell) {
     let home = Home::new();
     home.write("scratch.img", scratch);
     home.write("seeded.img", seeded);
-    let up = Up::start_in(home, &scenario(cpus), &["--accel", "tcg"]);
+    let up = Up::start_in(home, &scenario(cpus, memory_mib), &["--accel", "tcg"]);
     let shell = up.shell("board0");
     (up, shell)
 }
@@ -132,7 +132,7 @@ fn an_ext4_file_system_keeps_what_was_written() {
             .unwrap();
         writeln!(expected, "{}  /mnt/{number:02}", sha256(&bytes[from..from + length])).unwrap();
     }
-    let (up, mut shell) = start(1, &vec![0xa5; 64 * MIB], &bytes);
+    let (up, mut shell) = start(1, 512, &vec![0xa5; 64 * MIB], &bytes);
 
     shell.check("mke2fs -q -t ext4 /dev/vda && mount -t ext4 /dev/vda /mnt");
     shell.check(&format!("({copy})"));
@@ -154,13 +154,15 @@ fn an_ext4_file_system_keeps_what_was_written() {
 ///   CPU 0: dd, one request at a time: interrupts that the guest took = interrupts that IO-Bond sent = requests
 ///   CPU 0: fio -- queue 0 --\
 ///   CPU 1: fio -- queue 1 --- vda: every block that was written is read back and verified
+///   memory: half of it above 4 GiB, where Linux takes pages from first
 /// ```
 #[test]
 fn two_queues_carry_what_two_processors_write() {
     const REQUESTS: u64 = 200;
-    let (up, mut shell) = start(2, &vec![0; 64 * MIB], &[0; SECTOR]);
+    let (up, mut shell) = start(2, 4096, &vec![0; 64 * MIB], &[0; SECTOR]);
     let processors = shell.check("for queue in /sys/block/vda/mq/*; do cat $queue/cpu_list; done | sort");
     assert_eq!(processors, "0\n1\n", "a queue for each");
+    shell.check("grep '^ *1[0-9a-f]\\{8\\}-.*System RAM' /proc/iomem");
     assert_eq!(scratch(&up).queues, 2);
 
     let (guest, bond) = (interrupts(&mut shell), scratch(&up).interrupts);
@@ -208,7 +210,7 @@ fn a_disk_does_what_it_says() {
     // An odd number of sectors: the last request is no whole page.
     let bytes = random_bytes(BYTES + SECTOR, SEED);
     let sectors = bytes.len() / SECTOR;
-    let (up, mut shell) = start(1, &bytes, &bytes[..3 * SECTOR]);
+    let (up, mut shell) = start(1, 512, &bytes, &bytes[..3 * SECTOR]);
 
     assert_eq!(
         shell.check("cd /sys/block; cat vda/size vda/ro vdb/size vdb/ro; cd /"),

@@ -31,7 +31,7 @@ fn board(home: &Home, name: &str, images: &[&str]) -> String {
     let head = format!("[[board]]\nname = \"{name}\"\nmemory_mib = 256\n[board.guest]\n");
     let disk = |image: &&str| {
         home.write(image, random_bytes(8 * MIB, SEED));
-        format!("[[board.function]]\nkind = \"blk\"\nimage = \"{image}\"\n")
+        format!("[[board.function]]\nkind = \"blk\"\nimage = \"{image}\"\nserial = \"{image}\"\n")
     };
     head + "[[board.function]]\nkind = \"console\"\n" + &images.iter().map(disk).collect::<String>()
 }
@@ -99,6 +99,7 @@ fn an_image_that_shrinks_is_an_io_error() {
 ///   vda                      .... reads ..|  the one under way never ends; DEVICE_NEEDS_RESET
 ///   vdb, console             .................. as ever
 ///   board1                   .................. as ever
+///   board0 is reset                           | boots with what is left
 ///   bmhive status                         |  names the socket
 /// ```
 #[test]
@@ -126,6 +127,12 @@ fn a_back_end_that_dies_takes_its_disk_along_and_nothing_else() {
     let under_way = shell.check("cat /sys/block/vda/inflight");
     assert_eq!(under_way.split_whitespace().collect::<Vec<_>>(), ["1", "0"]);
     assert!(up.done(&["status"]).contains("0.1.sock"));
+
+    up.done(&["board", "board0", "reset"]);
+    shell.await_ready();
+    assert_eq!(shell.check("cat /sys/block/vd*/serial"), "stays.img", "one disk is left");
+    assert_works(&mut shell, "vda");
+    assert_eq!(functions(&up.status()), ["ready", "failed", "ready", "ready", "ready"]);
     end(up);
 }
 

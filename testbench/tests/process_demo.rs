@@ -285,7 +285,7 @@ fn rings_and_slots_of_every_size_that_a_scenario_may_ask_for() {
     let sizes = [
         "queue_size = 256",
         "queue_size = 1024",
-        "slot_size = 65536\nslots = 16",
+        "slot_size = 65536\nslots = 20",
         "slot_size = 512\nslots = 200",
     ];
     for (keys, seed) in sizes.into_iter().zip(14..) {

@@ -69,6 +69,12 @@ fn one() -> u16 {
 }
 
 impl NetConfig {
+    /// Slots of `slot_size` bytes that a queue has to have: room for a frame of 65 562 bytes (virtio 1.3, 5.1.6.3.1), which Linux hands over
+    /// in up to 18 pieces, a slot at least for each.
+    pub const fn least_slots(slot_size: u32) -> u32 {
+        65_562_u32.div_ceil(slot_size) + 18
+    }
+
     /// A network function with one queue pair and default rings.
     pub fn new(mac: MacAddress, backend: BackEndConfig) -> Self {
         Self { mac, mtu: None, queue_pairs: 1, backend, ring: RingConfig::default() }
@@ -81,6 +87,12 @@ impl NetConfig {
 }
 
 impl BlkConfig {
+    /// Slots of `slot_size` bytes that a queue has to have: room for a page, which a driver cannot ask for less than, with header and
+    /// status.
+    pub const fn least_slots(slot_size: u32) -> u32 {
+        4096_u32.div_ceil(slot_size) + 2
+    }
+
     /// A block function with one queue and default rings.
     pub fn new(backend: BackEndConfig) -> Self {
         Self { backend, queues: 1, read_only: false, ring: RingConfig::default() }
@@ -93,6 +105,11 @@ impl BlkConfig {
 }
 
 impl ConsoleConfig {
+    /// Slots of `slot_size` bytes that a queue has to have: room for a page, which is what Linux posts.
+    pub const fn least_slots(slot_size: u32) -> u32 {
+        4096_u32.div_ceil(slot_size)
+    }
+
     /// A console function with default rings.
     pub fn new(backend: BackEndConfig) -> Self {
         Self { backend, ring: RingConfig::default() }
@@ -153,6 +170,13 @@ impl FunctionConfig {
             Self::Blk(blk) => within(&format!("{at}.queues"), blk.queues, 1, 32)?,
             Self::Console(_) => {}
         }
-        self.ring_sizes().check(&format!("{at}.ring"))
+        let sizes = self.ring_sizes();
+        sizes.check(&format!("{at}.ring"))?;
+        let least = match self {
+            Self::Net(_) => NetConfig::least_slots(sizes.slot_size),
+            Self::Blk(_) => BlkConfig::least_slots(sizes.slot_size),
+            Self::Console(_) => ConsoleConfig::least_slots(sizes.slot_size),
+        };
+        within(&format!("{at}.ring.slots"), u32::from(sizes.slots), least, u16::MAX.into())
     }
 }

@@ -89,3 +89,22 @@ fn only_unicast_addresses_are_taken() {
         assert!(wrong.parse::<MacAddress>().is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_queue_whose_slots_do_not_hold_one_request_is_refused() {
+    let check = |device: &str, ring: &str| {
+        let text = format!(
+            "name = \"b\"\n[[functions]]\n[functions.{device}]\nbackend = {{ socket = \"/s\" }}\nring = {{ {ring} }}\n{}",
+            if device == "net" { "mac = \"52:54:00:00:00:01\"" } else { "" }
+        );
+        BoardConfig::from_toml(&text).map(drop).map_err(|error| error.to_string())
+    };
+    for (device, slot_size, least) in [("blk", 64, 66), ("net", 4096, 35), ("console", 512, 8)] {
+        assert_eq!(check(device, &format!("slot_size = {slot_size}, slots = {least}")), Ok(()), "{device}");
+        let refused = check(device, &format!("slot_size = {slot_size}, slots = {}", least - 1)).unwrap_err();
+        assert!(
+            refused.contains(&format!(".ring.slots is {}; expected {least} to 65535", least - 1)),
+            "{refused}"
+        );
+    }
+}

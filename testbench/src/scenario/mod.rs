@@ -42,7 +42,8 @@
 //! queue_size = 256               # largest ring offered, a power of two to 1024, from 256 (console: 64); default: blk 512,
 //!                                # net 256, console 64
 //! slot_size = 4096               # bytes in a slot, a power of two, 64 to 65536
-//! slots = 1024                   # slots per queue, 16 to 65535; default: 1024, console 64
+//! slots = 1024                   # slots per queue, 16 to 65535, and enough for a page (net: for 64 KiB in 18 pieces); default: 1024,
+//!                                # console 64
 //!
 //! [workload]                     # optional, as is each of its parts
 //! file = "payload.bin"           # what is written, read back and sent; default: the running executable

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use bm_hypervisor::config::{BlkConfig, ConsoleConfig, NetConfig};
+
 use super::{
     Checked, Problem, both,
     document::{self, Kind},
@@ -19,6 +21,9 @@ const LEAST_RING: u32 = 256;
 /// Largest ring offered: what the back ends of a scenario take.
 const MOST_RING: u32 = 1024;
 
+/// Least slots of any queue: with fewer, requests would wait for each other all the time.
+const LEAST_SLOTS: u16 = 16;
+
 /// Checks one `[[board.function]]`.
 pub(super) fn check(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Function> {
     let default = default_rings(function.kind);
@@ -28,7 +33,13 @@ pub(super) fn check(function: document::Function, directory: &Path, path: &KeyPa
     let slot_size = function.slot_size.unwrap_or(default.slot_size);
     power_of_two(&path.key("slot_size"), slot_size, 64, 65536)?;
     let slots = function.slots.unwrap_or(default.slots);
-    within(&path.key("slots"), slots, 16, u16::MAX, "slots")?;
+    let least = match function.kind {
+        Kind::Blk => BlkConfig::least_slots(slot_size),
+        Kind::Net => NetConfig::least_slots(slot_size),
+        Kind::Console => ConsoleConfig::least_slots(slot_size),
+    };
+    let least = u16::try_from(least).unwrap_or(u16::MAX).max(LEAST_SLOTS);
+    within(&path.key("slots"), slots, least, u16::MAX, "slots of that size")?;
     only_own_keys(&function, path)?;
     let device = match function.kind {
         Kind::Blk => Device::Blk(check_blk(function, directory, path)?),

@@ -136,7 +136,7 @@ fn disk_at(home: &Home) -> (BackEndProcess, std::path::PathBuf) {
     File::create(&image).unwrap().set_len(1 << 20).unwrap();
     let args =
         ["blk".as_ref(), "--socket".as_ref(), socket.as_os_str(), "--image".as_ref(), image.as_os_str()];
-    (BackEndProcess::start("disk", Path::new(PROGRAM), args, 1).unwrap(), socket)
+    (BackEndProcess::start("disk", Path::new(PROGRAM), args, 1, &|| false).unwrap(), socket)
 }
 
 /// Both modes do the same; in one of them IO-Bond writes no status page that the hypervisor would look at.

@@ -14,6 +14,7 @@ use std::{
     fs,
     io::{Read, Write},
     os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -24,7 +25,7 @@ use rig::{
     linux::{Up, command},
 };
 use rustix::process::{Pid, Signal, kill_process};
-use testbench::instance::Power;
+use testbench::instance::{BoardStatus, Power};
 
 const SERVER: &str = "[server]\nname = \"a test\"\n";
 
@@ -53,7 +54,7 @@ fn run(scenario: &str) -> (Up, rig::bmhive::Ended) {
     (up, ended)
 }
 
-fn pid(board: &testbench::instance::BoardStatus) -> Pid {
+fn pid(board: &BoardStatus) -> Pid {
     Pid::from_raw(board.pid.unwrap().cast_signed()).unwrap()
 }
 
@@ -68,6 +69,44 @@ fn whichever_signal_ends_it_nothing_is_left() {
         assert_eq!((ended.code, ended.signal), (Some(0), None), "{signal:?}: {ended:#?}");
         up.assert_nothing_left();
     }
+}
+
+#[test]
+fn interrupted_while_it_comes_up_it_ends_at_once() {
+    let home = Home::new();
+    let [option, guest] = fake_qemu(&home);
+    let boards = (0..16).map(|index| fake_board(&format!("board{index}"), "stay"));
+    let scenario: String = std::iter::once(SERVER.to_owned()).chain(boards).collect();
+    let mut up = Up::begin(home, &scenario, &["--accel", "tcg", &option, &guest]);
+    let start = Instant::now();
+    while up.home.back_ends().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(10), "no back end is started");
+    }
+    let interrupted = Instant::now();
+    up.signal(Signal::INT);
+    let ended = up.finish();
+    assert!(interrupted.elapsed() < Duration::from_secs(1), "{:?}: {ended:#?}", interrupted.elapsed());
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    assert!(
+        ended.stderr.ends_with("error: interrupted before the boards were on; nothing is left running\n")
+    );
+    up.assert_nothing_left();
+}
+
+/// A run directory may be made of memory, and what is killed cannot clean up.
+#[test]
+fn a_scratch_disk_lies_among_temporary_files_and_has_no_name_there() {
+    let disk = "[[board.function]]\nkind = \"blk\"\nsize_mib = 1000000\n";
+    let mut up = start(&[SERVER, &fake_board("left", "stay"), disk].concat());
+    let image = up.run_directory().join("base.d/0.1.img");
+    assert_eq!(fs::metadata(&image).unwrap().len(), 1_000_000 << 20);
+    let file = fs::read_link(fs::read_link(&image).unwrap()).unwrap();
+    assert!(file.starts_with(up.home.temporary()), "{}", file.display());
+    assert_eq!(up.home.leftovers(), Vec::<PathBuf>::new(), "it has a name");
+    up.signal(Signal::KILL);
+    up.finish();
+    up.home.await_quiet();
+    assert!(fs::metadata(&image).is_err(), "the link leads to a disk after its end");
 }
 
 #[test]
@@ -174,12 +213,31 @@ fn a_back_end_that_dies_is_told_and_takes_no_neighbour_along() {
     let mut up = start(&two_boards("stay", "stay"));
     let back_ends = up.status().back_ends;
     let back_end = back_ends.iter().find(|back_end| back_end.name == "left.0").unwrap();
-    kill_process(Pid::from_raw(back_end.pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
-    up.await_board("left", "given up", |board| board.failure.is_some());
-    let right = up.board("right");
-    assert_eq!((right.failure, right.power), (None, Power::Starting));
-    assert!(up.done(&["status"]).contains("left: the base has given the board up: board left: "));
-    assert_eq!(up.stderr().matches("left: the base has given the board up").count(), 1, "{}", up.stderr());
+    let process = back_end.pid.unwrap();
+    kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::KILL).unwrap();
+
+    let how = "its back end ended (signal: 9 (SIGKILL))";
+    let is_told = |board: &BoardStatus| board.functions[0].failure.as_deref() == Some(how);
+    let left = up.await_board("left", "told how", is_told);
+    assert_eq!((left.failure, left.power), (None, Power::Starting), "the board goes on");
+    let status = up.status();
+    let right = &status.boards[1];
+    assert_eq!((&right.failure, &right.functions[0].failure, &right.power), (&None, &None, &Power::Starting));
+    let states: Vec<_> =
+        status.back_ends.iter().map(|one| (one.name.as_str(), one.pid, &one.ended)).collect();
+    let killed = Some("signal: 9 (SIGKILL)".to_owned());
+    assert_eq!(states, [("left.0", None, &killed), ("right.0", back_ends[1].pid, &None)]);
+    assert!(!Path::new(&format!("/proc/{process}")).exists(), "nobody has waited for it");
+
+    let table = up.done(&["status"]);
+    let told = "left: function 0 has stopped: its back end ended (signal: 9 (SIGKILL))\n";
+    assert!(table.contains(told) && !table.contains(&format!(" {process} ")), "{table}");
+    // As long as it may take until a second word of the same would come.
+    std::thread::sleep(Duration::from_millis(1200));
+    let told =
+        "back end left.0: ended (signal: 9 (SIGKILL)); left.0 stopped until `bmhive up` is started again";
+    let said = up.stderr();
+    assert_eq!((said.matches(told).count(), said.matches("left").count()), (1, 3 + 2), "{said}");
     up.signal(Signal::TERM);
     assert_eq!(up.finish().code, Some(0));
     up.assert_nothing_left();

@@ -139,7 +139,7 @@ impl OwnBackEnd {
         let failed = |source| WorkloadError::File { path: std::env::temp_dir(), source };
         let directory = temporary().map_err(failed)?;
         let args = args(directory.path()).map_err(failed)?;
-        let process = BackEndProcess::start("baseline", program, args, sockets)
+        let process = BackEndProcess::start("baseline", program, args, sockets, &|| false)
             .map_err(|error| WorkloadError::World(error.into()))?;
         Ok(Self { _process: process, directory })
     }

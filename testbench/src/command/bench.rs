@@ -78,7 +78,7 @@ fn measure(what: What, arguments: &Arguments, program: &Path) -> miette::Result<
         What::Guest => {
             let files = guest::find(arguments.guest.as_deref()).into_diagnostic()?;
             let directory = tempfile::tempdir().into_diagnostic().wrap_err("cannot make a directory")?;
-            let choice = arguments.accel.choose(&files, program, directory.path());
+            let choice = arguments.accel.choose(&files, program, directory.path(), &|| false);
             eprintln!("accelerator {}: {}", choice.accelerator, choice.reason);
             bench::guest::run(program, &files, choice.accelerator)
         }

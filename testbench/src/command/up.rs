@@ -51,10 +51,15 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<Exit
         let registered = signal_hook::flag::register(signal, Arc::clone(&interrupted));
         registered.into_diagnostic().wrap_err("cannot listen for signals")?;
     }
-    let mut instance = start(arguments, output)?;
+    let is_interrupted = || interrupted.load(Ordering::Relaxed);
+    let started = start(arguments, output, &is_interrupted);
+    if is_interrupted() {
+        miette::bail!("interrupted before the boards were on; nothing is left running");
+    }
+    let mut instance = started?;
     say_all(output, instance.autostart().into_diagnostic()?);
     let over = |instance: &Instance| arguments.until_off && instance.all_off();
-    while !interrupted.load(Ordering::Relaxed) && !over(&instance) {
+    while !is_interrupted() && !over(&instance) {
         say_all(output, instance.step(LOOK));
     }
     let crashed = instance.any_crashed();
@@ -62,11 +67,11 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<Exit
         output.say("switching the boards off (Ctrl-C again ends at once)");
     }
     interrupted.store(false, Ordering::Relaxed);
-    say_all(output, instance.shut_down(|| interrupted.load(Ordering::Relaxed)));
+    say_all(output, instance.shut_down(is_interrupted));
     if arguments.until_off && crashed { Ok(ExitCode::FAILURE) } else { Ok(ExitCode::SUCCESS) }
 }
 
-fn start(arguments: &Arguments, output: &Output) -> miette::Result<Instance> {
+fn start(arguments: &Arguments, output: &Output, give_up: &dyn Fn() -> bool) -> miette::Result<Instance> {
     let mut scenario = match &arguments.scenario {
         Some(file) => Scenario::load(file)?,
         None => Scenario::linux()?,
@@ -79,11 +84,14 @@ fn start(arguments: &Arguments, output: &Output) -> miette::Result<Instance> {
     let program = std::env::current_exe().into_diagnostic().wrap_err("cannot find this executable")?;
     let directory = RunDirectory::claim(&arguments.name).into_diagnostic()?;
     output.say(&format!("{}: Linux {} in QEMU {}", scenario.name, files.kernel_version, files.qemu_version));
-    let accelerator = arguments.accel.choose(&files, &program, directory.path());
+    let accelerator = arguments.accel.choose(&files, &program, directory.path(), give_up);
+    if give_up() {
+        miette::bail!("interrupted");
+    }
     output.say(&format!("accelerator {}: {}", accelerator.accelerator, accelerator.reason));
     let began = Instant::now();
     let options = Options { name: arguments.name.clone(), scenario, files, accelerator, program };
-    let instance = Instance::start(options, directory).into_diagnostic()?;
+    let instance = Instance::start(options, directory, give_up).into_diagnostic()?;
     introduce(&instance, began.elapsed(), output);
     Ok(instance)
 }
@@ -112,15 +120,22 @@ fn introduce(instance: &Instance, took: Duration, output: &Output) {
 }
 
 fn say_all(output: &Output, events: impl IntoIterator<Item = (String, Event)>) {
-    for (board, event) in events {
+    for (who, event) in events {
         let line = match event {
             Event::On => "on".to_owned(),
             Event::DriversUp(after) => format!("drivers up after {:.1} s", after.as_secs_f64()),
             Event::Off => "off".to_owned(),
             Event::Killed => "killed".to_owned(),
             Event::Crashed(reason) => reason,
-            Event::Failed(reason) => format!("the base has given the board up: {reason}"),
+            Event::Failed(reason) => format!("the base has ended the board: {reason}"),
+            Event::FunctionFailed { function, reason } => {
+                format!("function {function} asks its driver for a reset: {reason}")
+            }
+            Event::BackEndEnded { how, functions } => format!(
+                "ended ({how}); {} stopped until `bmhive up` is started again, the rest goes on",
+                functions.join(", ")
+            ),
         };
-        output.say(&format!("{board}: {line}"));
+        output.say(&format!("{who}: {line}"));
     }
 }

@@ -7,6 +7,7 @@
 
 use std::{
     fmt, fs, io,
+    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -80,14 +81,21 @@ pub struct Choice {
 }
 
 impl Wanted {
-    /// Chooses; with [`Wanted::Auto`] by running a small guest in KVM, which is over within 15 s. Logs go to `directory`.
+    /// Chooses; with [`Wanted::Auto`] by running a small guest in KVM, which is over within 15 s, or as soon as `give_up` says that nobody
+    /// waits for the answer any more. Logs go to `directory`.
     #[must_use]
-    pub fn choose(self, files: &GuestFiles, program: &Path, directory: &Path) -> Choice {
+    pub fn choose(
+        self,
+        files: &GuestFiles,
+        program: &Path,
+        directory: &Path,
+        give_up: &dyn Fn() -> bool,
+    ) -> Choice {
         let asked = |accelerator| Choice { accelerator, reason: "as asked".into() };
         match self {
             Self::Kvm => asked(Accelerator::Kvm),
             Self::Tcg => asked(Accelerator::Tcg),
-            Self::Auto => match probe(files, program, directory) {
+            Self::Auto => match probe(files, program, directory, give_up) {
                 Ok(took) => Choice {
                     accelerator: Accelerator::Kvm,
                     reason: format!("a kernel ran in it for {:.1} s", took.as_secs_f64()),
@@ -99,13 +107,18 @@ impl Wanted {
 }
 
 /// How long a kernel without a root took to its end in KVM, or why KVM will not do.
-fn probe(files: &GuestFiles, program: &Path, directory: &Path) -> Result<Duration, String> {
+fn probe(
+    files: &GuestFiles,
+    program: &Path,
+    directory: &Path,
+    give_up: &dyn Fn() -> bool,
+) -> Result<Duration, String> {
     let usable = fs::OpenOptions::new().read(true).write(true).open(KVM);
     usable.map_err(|error| format!("{KVM} cannot be used: {error}"))?;
     let serial = directory.join("probe.log");
     let mut guest =
         Guest::start(files, program, &serial).map_err(|error| format!("KVM cannot be tried: {error}"))?;
-    let outcome = guest.watch(&serial, FIRST_WORD, LIFETIME);
+    let outcome = guest.watch(&serial, FIRST_WORD, LIFETIME, give_up);
     drop(guest);
     // Only for the probe; an error leaves a small file in a directory that is removed later.
     let _ = fs::remove_file(&serial);
@@ -139,12 +152,20 @@ impl Guest {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // A terminal's Ctrl-C is for `bmhive`, which then ends the probe.
+            .process_group(0)
             .spawn()?;
         Ok(Self(child))
     }
 
     /// Waits for the guest's end, which has to come in order, after it has said something.
-    fn watch(&mut self, serial: &Path, first_word: Duration, lifetime: Duration) -> Result<Duration, String> {
+    fn watch(
+        &mut self,
+        serial: &Path,
+        first_word: Duration,
+        lifetime: Duration,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<Duration, String> {
         let start = Instant::now();
         loop {
             let ended = self.0.try_wait().map_err(|error| error.to_string())?;
@@ -153,6 +174,7 @@ impl Guest {
             match ended {
                 Some(status) if status.success() && spoke => return Ok(took),
                 Some(status) => return Err(format!("QEMU with KVM ended at once ({status})")),
+                None if give_up() => return Err("nobody waited for a kernel in KVM".into()),
                 None if !spoke && took > first_word => {
                     return Err(format!(
                         "{KVM} is there, but a kernel in it says nothing for {first_word:?}"
@@ -182,16 +204,24 @@ mod tests {
     use super::*;
 
     /// Watches a shell script in the place of QEMU; `$1` is the serial port's log.
-    fn watch(script: &str) -> Result<Duration, String> {
+    fn watch(script: &str, give_up: &dyn Fn() -> bool) -> Result<Duration, String> {
         let directory = tempfile::tempdir().unwrap();
         let serial = directory.path().join("serial");
         let child = Command::new("sh").args(["-c", script, "sh"]).arg(&serial).spawn().unwrap();
-        Guest(child).watch(&serial, Duration::from_millis(300), Duration::from_millis(600))
+        Guest(child).watch(&serial, Duration::from_millis(300), Duration::from_millis(600), give_up)
     }
 
     #[test]
     fn a_guest_that_talks_and_ends_is_good() {
-        watch("echo Linux > $1; sleep 0.05").unwrap();
+        watch("echo Linux > $1; sleep 0.05", &|| false).unwrap();
+    }
+
+    #[test]
+    fn a_guest_that_nobody_waits_for_is_ended_at_once() {
+        let start = Instant::now();
+        let reason = watch("exec sleep 60", &|| true).unwrap_err();
+        assert!(reason.contains("nobody waited"), "{reason}");
+        assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
     }
 
     #[test]
@@ -203,7 +233,7 @@ mod tests {
             ("exit 0", "ended at once"),
         ] {
             let start = Instant::now();
-            let reason = watch(script).unwrap_err();
+            let reason = watch(script, &|| false).unwrap_err();
             assert!(reason.contains(part), "{script}: {reason}");
             assert!(start.elapsed() < Duration::from_secs(5), "{script}: {:?}", start.elapsed());
         }

@@ -16,7 +16,7 @@ pub(super) const POWER_BUTTON_AT_END: Duration = Duration::from_secs(5);
 /// How long QEMU may take to quit, before it is killed.
 const QUIT: Duration = Duration::from_secs(1);
 
-/// Something that happened to a board.
+/// Something that happened to a board or a back end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Its machine was switched on.
@@ -29,8 +29,22 @@ pub enum Event {
     Killed,
     /// QEMU ended without order; how, and its last words.
     Crashed(String),
-    /// The base gave the board up; why.
+    /// The base ended the board; why.
     Failed(String),
+    /// A function failed, most likely its back end, and asks its driver for a reset.
+    FunctionFailed {
+        /// Which function of the board.
+        function: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A back end ended. The functions that it served, as `BOARD.FUNCTION`, ask their drivers for a reset.
+    BackEndEnded {
+        /// How.
+        how: String,
+        /// Which functions.
+        functions: Vec<String>,
+    },
 }
 
 /// What cannot be done to a board's power.

@@ -13,10 +13,12 @@
 
 mod board;
 mod control;
+mod health;
 mod listener;
 mod run_directory;
 mod server;
 mod status;
+mod survey;
 
 pub use board::{Event, PowerError};
 pub use control::{Action, ControlError, Reply, Request, ask};

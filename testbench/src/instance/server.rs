@@ -7,22 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iobond_spec::{offsets::queues, register_access::RegisterIo};
-
 use super::{
-    Action, BackEndStatus, BoardStatus, Event, FunctionStatus, Power, PowerError, Reply, Request,
-    RunDirectory, RunDirectoryError, Status,
+    Action, Event, Power, PowerError, Reply, Request, RunDirectory, RunDirectoryError,
     board::{POWER_BUTTON, POWER_BUTTON_AT_END, PoweredBoard},
+    health::{Watch, drivers_up},
     listener::{Asked, listen},
 };
 use crate::{
     guest::{Choice, GuestFiles, Machine},
     scenario::{Board, Scenario},
-    world::{LiveError, Served, ServedBoard},
+    world::{LiveError, Served},
 };
 
-/// `DRIVER_OK` of the device status (virtio 1.3, 2.1).
-const DRIVER_OK: u8 = 4;
 /// Where the world has its sockets and files, in the run directory. No board is called so: names have no dot.
 const WORLD: &str = "base.d";
 /// Between two looks at machines that are to end.
@@ -68,30 +64,33 @@ pub enum InstanceError {
 /// A running instance. Dropping it kills its guests, stops its base and removes its directory.
 pub struct Instance {
     // In the order in which they have to end.
-    boards: Vec<PoweredBoard>,
-    served: Served,
-    /// Which boards the base is known to have given up.
-    failed: Vec<bool>,
+    pub(super) boards: Vec<PoweredBoard>,
+    pub(super) served: Served,
+    pub(super) watch: Watch,
     requests: Receiver<Asked>,
-    options: Options,
-    started: Instant,
+    pub(super) options: Options,
+    pub(super) started: Instant,
     directory: RunDirectory,
 }
 
 impl Instance {
-    /// Starts the base; all boards are off. The calling thread has to live as long as the instance: processes that it starts end
-    /// with it.
+    /// Starts the base, unless `give_up` says in between that nobody wants it any more; all boards are off. The calling thread has
+    /// to live as long as the instance: processes that it starts end with it.
     ///
     /// # Errors
     /// [`InstanceError`]; nothing is left running then.
-    pub fn start(options: Options, directory: RunDirectory) -> Result<Self, InstanceError> {
+    pub fn start(
+        options: Options,
+        directory: RunDirectory,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<Self, InstanceError> {
         let system = |path: &Path| {
             let path = path.to_owned();
             move |source| InstanceError::System { path, source }
         };
         let world = directory.path().join(WORLD);
         fs::create_dir(&world).map_err(system(&world))?;
-        let served = Served::start(&options.scenario, &options.program, &world)?;
+        let served = Served::start(&options.scenario, &options.program, &world, give_up)?;
         let power = |board: &Board| {
             Ok(PoweredBoard::new(&board.name, directory.make(&board.name)?, board.guest.is_some()))
         };
@@ -99,8 +98,8 @@ impl Instance {
             options.scenario.boards.iter().map(power).collect::<Result<Vec<_>, RunDirectoryError>>()?;
         let socket = directory.control_socket();
         let requests = listen(&socket).map_err(system(&socket))?;
-        let failed = vec![false; boards.len()];
-        Ok(Self { boards, served, failed, requests, options, started: Instant::now(), directory })
+        let watch = Watch::new(&options.scenario);
+        Ok(Self { boards, served, watch, requests, options, started: Instant::now(), directory })
     }
 
     /// Where its sockets and logs are.
@@ -167,15 +166,11 @@ impl Instance {
 
     fn look(&mut self, events: &mut Vec<(String, Event)>) {
         let now = Instant::now();
-        let served = self.served.boards().iter().zip(&mut self.failed);
-        for (board, (base, failed)) in self.boards.iter_mut().zip(served) {
-            let happened = |event| (base.name.clone(), event);
-            events.extend(board.look(now, || drivers_up(base)).map(happened));
-            if !*failed && let Some(failure) = base.failure() {
-                *failed = true;
-                events.push(happened(Event::Failed(failure.to_string())));
-            }
+        for (board, base) in self.boards.iter_mut().zip(self.served.boards()) {
+            let happened = board.look(now, || drivers_up(base));
+            events.extend(happened.map(|event| (base.name.clone(), event)));
         }
+        self.watch.look(now, &mut self.served, events);
     }
 
     fn carry_out(&mut self, request: &Request, events: &mut Vec<(String, Event)>) -> Reply {
@@ -219,79 +214,4 @@ impl Instance {
         let machine = Machine { files, board, guest, index, accelerator, functions, directory: &directory };
         Ok((name, power.start(program, &machine)?))
     }
-
-    /// How everything is.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let Options { name, scenario, accelerator, .. } = &self.options;
-        let boards = scenario.boards.iter().zip(&self.boards).zip(self.served.boards());
-        let names = scenario.back_ends();
-        let back_ends = self.served.back_ends().map(|(which, process)| {
-            let known = names.iter().find(|(_, back_end)| back_end == which);
-            BackEndStatus {
-                name: known.map(|(name, _)| name.clone()).unwrap_or_default(),
-                pid: process.pid(),
-            }
-        });
-        Status {
-            instance: name.clone(),
-            pid: std::process::id(),
-            scenario: scenario.file.clone(),
-            uptime: self.started.elapsed().as_secs_f64(),
-            accelerator: accelerator.accelerator,
-            accelerator_reason: accelerator.reason.clone(),
-            boards: boards.map(|((board, power), base)| board_status(board, power, base)).collect(),
-            back_ends: back_ends.collect(),
-        }
-    }
-}
-
-fn drivers_up(base: &ServedBoard) -> bool {
-    base.statistics().functions.iter().all(|function| function.status & DRIVER_OK != 0)
-}
-
-fn board_status(board: &Board, power: &PoweredBoard, base: &ServedBoard) -> BoardStatus {
-    let machine = power.machine();
-    let in_directory = |name| board.guest.as_ref().map(|_| power.directory.join(name));
-    BoardStatus {
-        name: board.name.clone(),
-        power: power.power(),
-        failure: base.failure().map(|failure| failure.to_string()),
-        pid: machine.map(crate::guest::Qemu::pid),
-        uptime: machine.map(|machine| machine.started().elapsed().as_secs_f64()),
-        drivers_up_after: power.drivers_up_after().map(|after| after.as_secs_f64()),
-        terminal: base.terminal().map(Path::to_owned),
-        serial: machine.and_then(|_| in_directory(crate::guest::SERIAL_SOCKET)),
-        serial_log: in_directory(crate::guest::SERIAL_LOG),
-        functions: functions(board, base),
-    }
-}
-
-/// The functions of a board. Queue contexts are handed out in the functions' order.
-fn functions(board: &Board, base: &ServedBoard) -> Vec<FunctionStatus> {
-    let mut first_queue = 0;
-    let counted = base.statistics().functions.into_iter().zip(&board.functions).zip(base.function_sockets());
-    counted
-        .enumerate()
-        .map(|(number, ((counted, function), socket))| {
-            let own = first_queue..first_queue + u32::from(function.queues());
-            first_queue = own.end;
-            let sum = |register| {
-                let read = |queue| base.bond().read32(queues::BASE + queue * queues::STRIDE + register);
-                own.clone().map(read).map(u64::from).sum()
-            };
-            FunctionStatus {
-                device: counted.device.to_owned(),
-                socket: socket.clone(),
-                status: counted.status,
-                features: counted.negotiated,
-                queues: counted.running_queues,
-                interrupts: base.interrupts(number).into(),
-                requests: sum(queues::RETIRED),
-                bytes_up: sum(queues::BYTES_UP),
-                bytes_down: sum(queues::BYTES_DOWN),
-                queue_error: counted.last_queue_error.map(|(queue, error)| format!("queue {queue}: {error}")),
-            }
-        })
-        .collect()
 }

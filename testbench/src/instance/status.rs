@@ -34,7 +34,7 @@ pub struct BoardStatus {
     pub name: String,
     /// Whether its machine is on.
     pub power: Power,
-    /// Why the base has given the board up, if it has.
+    /// Why the base has ended the board, if it has: a machine on it reaches no function any more.
     pub failure: Option<String>,
     /// The QEMU process, while it runs.
     pub pid: Option<u32>,
@@ -104,6 +104,8 @@ pub struct FunctionStatus {
     pub device: String,
     /// The vfio-user socket that QEMU connects to.
     pub socket: PathBuf,
+    /// The vhost-user socket of its back end.
+    pub back_end_socket: PathBuf,
     /// `device_status` as the driver reads it (virtio 1.3, 2.1).
     pub status: u8,
     /// Features that the driver accepted.
@@ -120,6 +122,8 @@ pub struct FunctionStatus {
     pub bytes_down: u64,
     /// Why IO-Bond stopped one of its queues, if it did.
     pub queue_error: Option<String>,
+    /// What is wrong with its back end, if anything is: the function then asks its driver for a reset, and the board's others go on.
+    pub failure: Option<String>,
 }
 
 impl FunctionStatus {
@@ -146,6 +150,10 @@ impl FunctionStatus {
 pub struct BackEndStatus {
     /// Its name in the scenario.
     pub name: String,
-    /// Its process.
-    pub pid: u32,
+    /// Its process, while it runs.
+    pub pid: Option<u32>,
+    /// How it ended, if it has; nothing starts it anew.
+    pub ended: Option<String>,
+    /// The vhost-user socket of each function that it serves.
+    pub sockets: Vec<PathBuf>,
 }

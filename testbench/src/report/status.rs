@@ -4,7 +4,7 @@ use super::{
     quantity::{grouped, quantity},
     table::columns,
 };
-use crate::instance::{BoardStatus, FunctionStatus, Power, Status};
+use crate::instance::{BackEndStatus, BoardStatus, FunctionStatus, Power, Status};
 
 /// `status` as tables: boards, their functions, back ends; and, below, whatever is wrong.
 #[must_use]
@@ -31,11 +31,7 @@ pub fn render(status: &Status) -> String {
             boards.iter().map(board_row),
         ),
         columns(&function_header, &["device", "driver"], functions),
-        columns(
-            &["back end", "process"],
-            &[],
-            back_ends.iter().map(|one| vec![one.name.clone(), one.pid.to_string()]),
-        ),
+        columns(&["back end", "process", "state"], &["state"], back_ends.iter().map(back_end_row)),
         sockets(boards),
         troubles(boards),
     ]
@@ -69,6 +65,14 @@ fn function_row(board: &BoardStatus, number: usize, function: &FunctionStatus) -
     ]
 }
 
+fn back_end_row(back_end: &BackEndStatus) -> Vec<String> {
+    vec![
+        back_end.name.clone(),
+        back_end.pid.map_or_else(dash, |pid| pid.to_string()),
+        back_end.ended.as_ref().map_or_else(|| "running".into(), |how| format!("ended ({how})")),
+    ]
+}
+
 /// Where a terminal finds each board.
 fn sockets(boards: &[BoardStatus]) -> String {
     let rows = boards.iter().flat_map(|board| {
@@ -94,9 +98,12 @@ fn troubles(boards: &[BoardStatus]) -> String {
             line(reason);
         }
         if let Some(reason) = &board.failure {
-            line(&format!("the base has given the board up: {reason}"));
+            line(&format!("the base has ended the board: {reason}"));
         }
         for (number, function) in board.functions.iter().enumerate() {
+            if let Some(reason) = &function.failure {
+                line(&format!("function {number} has stopped: {reason}"));
+            }
             if let Some(error) = &function.queue_error {
                 line(&format!("function {number}: IO-Bond stopped {error}"));
             }
@@ -120,12 +127,16 @@ fn dash() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{guest::Accelerator, instance::BackEndStatus};
+    use crate::guest::Accelerator;
+
+    /// How a process ended.
+    const KILLED: &str = "signal: 9 (SIGKILL)";
 
     fn function(device: &str, status: u8) -> FunctionStatus {
         FunctionStatus {
             device: device.into(),
-            socket: "/run/x".into(),
+            socket: "/run/x.vfio".into(),
+            back_end_socket: "/run/x.sock".into(),
             status,
             features: 1 << 32,
             queues: if status & 4 == 0 { 0 } else { 2 },
@@ -134,6 +145,7 @@ mod tests {
             bytes_up: 123 << 20,
             bytes_down: 4567,
             queue_error: (status & 64 != 0).then(|| "queue 1: bad_address".into()),
+            failure: None,
         }
     }
 
@@ -153,9 +165,17 @@ mod tests {
         }
     }
 
+    fn back_end(name: &str, pid: Option<u32>) -> BackEndStatus {
+        let ended = pid.is_none().then(|| KILLED.into());
+        BackEndStatus { name: name.into(), pid, ended, sockets: vec![format!("/run/{name}.sock").into()] }
+    }
+
     #[test]
     fn a_status_reads_like_this() {
         let crash = Power::Crashed { reason: "QEMU ended with status 1: no memory".into() };
+        let mut boards = vec![board("board0", Power::Running, 15), board("board1", crash, 79)];
+        let failure = Some(format!("its back end ended ({KILLED})"));
+        boards[0].functions[1] = FunctionStatus { queue_error: None, failure, ..function("blk", 79) };
         let status = Status {
             instance: "default".into(),
             pid: 1234,
@@ -163,11 +183,8 @@ mod tests {
             uptime: 84.0,
             accelerator: Accelerator::Tcg,
             accelerator_reason: "as asked".into(),
-            boards: vec![board("board0", Power::Running, 15), board("board1", crash, 79)],
-            back_ends: vec![
-                BackEndStatus { name: "board0.0".into(), pid: 77 },
-                BackEndStatus { name: "switch".into(), pid: 78 },
-            ],
+            boards,
+            back_ends: vec![back_end("board0.0", Some(77)), back_end("board0.1", None)],
         };
         insta::assert_snapshot!(render(&status));
     }

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a back end may take until its sockets are there.
 const START_TIME: Duration = Duration::from_secs(10);
+/// Between two looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long it may take to end when it is asked to.
 const STOP_TIME: Duration = Duration::from_secs(3);
 
@@ -38,6 +40,12 @@ pub enum BackEndError {
         /// What it said on standard error.
         said: String,
     },
+    /// Nobody wanted it any more.
+    #[error("back end {name} was not waited for any longer")]
+    GivenUp {
+        /// Its name in the scenario.
+        name: String,
+    },
     /// It neither listened nor ended.
     #[error("back end {name} opened {opened} of {wanted} sockets in {START_TIME:?}; it was ended")]
     Silent {
@@ -59,7 +67,7 @@ pub struct BackEndProcess {
 
 impl BackEndProcess {
     /// Starts `program backend ARGS` and waits until it listens on `sockets` sockets, which it says on standard output, a line
-    /// each.
+    /// each, or until `give_up` says that it is not wanted any more.
     ///
     /// # Errors
     /// [`BackEndError`]; nothing is left running then.
@@ -68,6 +76,7 @@ impl BackEndProcess {
         program: &Path,
         args: impl IntoIterator<Item = S>,
         sockets: usize,
+        give_up: &dyn Fn() -> bool,
     ) -> Result<Self, BackEndError> {
         let spawned = Command::new(program)
             .arg("backend")
@@ -84,21 +93,30 @@ impl BackEndProcess {
             source,
         })?;
         let mut process = Self { name: name.to_owned(), child };
-        process.await_sockets(sockets)?;
-        Ok(process)
+        let came_up = process.await_sockets(sockets, give_up);
+        if came_up.is_err() {
+            // It serves nobody yet who would want it to end in order.
+            process.kill();
+        }
+        came_up.map(|()| process)
     }
 
-    fn await_sockets(&mut self, wanted: usize) -> Result<(), BackEndError> {
+    fn await_sockets(&mut self, wanted: usize, give_up: &dyn Fn() -> bool) -> Result<(), BackEndError> {
         let errors = self.child.stderr.take().map(lines_of);
         let lines = self.child.stdout.take().map(lines_of);
         let deadline = Instant::now() + START_TIME;
-        for opened in 0..wanted {
+        let mut opened = 0;
+        while opened < wanted {
             let left = deadline.saturating_duration_since(Instant::now());
-            match lines.as_ref().map(|lines| lines.recv_timeout(left)) {
-                Some(Ok(_)) => {}
-                Some(Err(mpsc::RecvTimeoutError::Timeout)) => {
+            match lines.as_ref().map(|lines| lines.recv_timeout(left.min(LOOK))) {
+                Some(Ok(_)) => opened += 1,
+                Some(Err(mpsc::RecvTimeoutError::Timeout)) if give_up() => {
+                    return Err(BackEndError::GivenUp { name: self.name.clone() });
+                }
+                Some(Err(mpsc::RecvTimeoutError::Timeout)) if left.is_zero() => {
                     return Err(BackEndError::Silent { name: self.name.clone(), opened, wanted });
                 }
+                Some(Err(mpsc::RecvTimeoutError::Timeout)) => {}
                 Some(Err(mpsc::RecvTimeoutError::Disconnected)) | None => {
                     let said: Vec<String> = errors.iter().flat_map(mpsc::Receiver::iter).collect();
                     let said =
@@ -120,6 +138,12 @@ impl BackEndProcess {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        // An error would be that somebody else has waited for it, which nobody does.
+        self.child.try_wait().ok().flatten()
     }
 
     /// Its name in the scenario.

@@ -1,16 +1,31 @@
 //! The back ends of a scenario: each a process, `bmhive backend ...`.
 
-use std::{ffi::OsString, fs::File, path::Path};
+use std::{
+    env,
+    ffi::OsString,
+    fs::File,
+    io,
+    os::{fd::AsRawFd, unix::fs::symlink},
+    path::{Path, PathBuf},
+};
 
 use super::{BackEndProcess, LiveError, places::Places};
 use crate::scenario::{BackEnd, Backing, Blk, Board, Device, Scenario};
 
+/// Where scratch disks lie when `TMPDIR` does not say: what is written to them may not fit into memory, of which both a run
+/// directory and `/tmp` may be made. `/var/tmp` is for large files (FHS 3.0, 5.15).
+const SCRATCH: &str = "/var/tmp";
+
 /// The back ends that run, and what each is for.
 #[derive(Debug, Default)]
-pub(super) struct BackEnds(Vec<(BackEnd, BackEndProcess)>);
+pub(super) struct BackEnds {
+    running: Vec<(BackEnd, BackEndProcess)>,
+    /// The scratch disks, which last as long as they are open here.
+    scratch: Vec<File>,
+}
 
 impl BackEnds {
-    /// Starts whatever `scenario` needs. Captures go to `output`.
+    /// Starts whatever `scenario` needs, unless `give_up` says in between that it is not wanted any more. Captures go to `output`.
     ///
     /// # Errors
     /// [`LiveError`]; none is left running then.
@@ -19,33 +34,82 @@ impl BackEnds {
         program: &Path,
         places: &Places,
         output: &Path,
+        give_up: &dyn Fn() -> bool,
     ) -> Result<Self, LiveError> {
-        let mut running = Self::default();
+        let mut back_ends = Self::default();
         for (name, which) in scenario.back_ends() {
+            if give_up() {
+                return Err(LiveError::GivenUp);
+            }
             let (args, sockets) = match which {
                 BackEnd::Switch => switch_args(scenario, places, output),
                 BackEnd::Disk { board, function } => {
-                    (disk_args(&scenario.boards, places, board, function)?, 1)
+                    (back_ends.disk_args(&scenario.boards, places, board, function)?, 1)
                 }
                 BackEnd::Console { board, function } => (console_args(places, board, function), 2),
             };
-            running.0.push((which, BackEndProcess::start(&name, program, args, sockets)?));
+            let process = BackEndProcess::start(&name, program, args, sockets, give_up)?;
+            back_ends.running.push((which, process));
         }
-        Ok(running)
+        Ok(back_ends)
     }
 
     /// Each with what it is for.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&BackEnd, &BackEndProcess)> {
-        self.0.iter().map(|(which, process)| (which, process))
+        self.running.iter().map(|(which, process)| (which, process))
+    }
+
+    /// The same, to be looked after.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&BackEnd, &mut BackEndProcess)> {
+        self.running.iter_mut().map(|(which, process)| (&*which, process))
     }
 
     /// Kills one without a warning, if it runs.
     pub(super) fn kill(&mut self, which: BackEnd) {
-        let found = self.0.iter_mut().find(|(candidate, _)| *candidate == which);
+        let found = self.running.iter_mut().find(|(candidate, _)| *candidate == which);
         if let Some((_, process)) = found {
             process.kill();
         }
     }
+
+    fn disk_args(
+        &mut self,
+        boards: &[Board],
+        places: &Places,
+        board: usize,
+        function: usize,
+    ) -> Result<Vec<OsString>, LiveError> {
+        let described = boards.get(board).and_then(|board| board.functions.get(function));
+        let Some(Device::Blk(blk)) = described.map(|function| &function.device) else {
+            return Ok(Vec::new());
+        };
+        let Blk { backing, serial, queues, read_only } = blk;
+        let image = places.image(board, function, backing);
+        if let Backing::Scratch(bytes) = backing {
+            self.scratch.push(scratch_disk(*bytes, &image)?);
+        }
+        let mut args: Vec<OsString> = ["blk", "--socket"].map(OsString::from).into();
+        args.extend([places.socket(board, function).into(), "--image".into(), image.into()]);
+        args.extend(["--serial".into(), OsString::from(serial)]);
+        args.extend(["--queues".into(), OsString::from(queues.to_string())]);
+        if *read_only {
+            args.push("--read-only".into());
+        }
+        Ok(args)
+    }
+}
+
+/// An empty disk that `name` leads to while it is open: the file has no name of its own, so that it goes with this process
+/// however that ends, and `name` is a link to it through proc(5).
+fn scratch_disk(bytes: u64, name: &Path) -> Result<File, LiveError> {
+    let directory =
+        env::var_os("TMPDIR").filter(|path| !path.is_empty()).map_or(SCRATCH.into(), PathBuf::from);
+    let made: io::Result<File> = tempfile::tempfile_in(&directory).and_then(|file| {
+        file.set_len(bytes)?;
+        symlink(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()), name)?;
+        Ok(file)
+    });
+    made.map_err(|source| LiveError::Scratch { mebibytes: bytes >> 20, directory, source })
 }
 
 /// The switch has a port for every net function, in the scenario's order.
@@ -65,30 +129,6 @@ fn switch_args(scenario: &Scenario, places: &Places, output: &Path) -> (Vec<OsSt
         args.extend([OsString::from("--pcap-dir"), output.into()]);
     }
     (args, ports)
-}
-
-fn disk_args(
-    boards: &[Board],
-    places: &Places,
-    board: usize,
-    function: usize,
-) -> Result<Vec<OsString>, LiveError> {
-    let described = boards.get(board).and_then(|board| board.functions.get(function));
-    let Some(Device::Blk(blk)) = described.map(|function| &function.device) else { return Ok(Vec::new()) };
-    let Blk { backing, serial, queues, read_only } = blk;
-    let image = places.image(board, function, backing);
-    if let Backing::Scratch(bytes) = backing {
-        let made = File::create(&image).and_then(|file| file.set_len(*bytes));
-        made.map_err(|source| LiveError::File { path: image.clone(), source })?;
-    }
-    let mut args: Vec<OsString> = ["blk", "--socket"].map(OsString::from).into();
-    args.extend([places.socket(board, function).into(), "--image".into(), image.into()]);
-    args.extend(["--serial".into(), OsString::from(serial)]);
-    args.extend(["--queues".into(), OsString::from(queues.to_string())]);
-    if *read_only {
-        args.push("--read-only".into());
-    }
-    Ok(args)
 }
 
 fn console_args(places: &Places, board: usize, function: usize) -> Vec<OsString> {

@@ -18,6 +18,22 @@ pub enum LiveError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// An empty disk could not be made.
+    #[error(
+        "cannot make a scratch disk of {mebibytes} MiB in {}: {source}; TMPDIR names another directory",
+        directory.display()
+    )]
+    Scratch {
+        /// Its size.
+        mebibytes: u64,
+        /// Where it was to be.
+        directory: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Nobody wanted the world any more before it was there.
+    #[error("the base was not wanted any longer before it was up")]
+    GivenUp,
     /// A board's memory could not be made.
     #[error("board {board}: {source}")]
     Memory {

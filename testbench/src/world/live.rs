@@ -81,7 +81,7 @@ impl Live {
             .tempdir()
             .map_err(|source| LiveError::File { path: std::env::temp_dir(), source })?;
         let places = Places::new(directory.path());
-        let back_ends = BackEnds::start(scenario, program, &places, output)?;
+        let back_ends = BackEnds::start(scenario, program, &places, output, &|| false)?;
         let mut pollers = Vec::new();
         let mut started = Vec::new();
         for (index, board) in scenario.boards.iter().enumerate() {

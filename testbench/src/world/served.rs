@@ -29,6 +29,7 @@ pub struct ServedBoard {
     /// Its name in the scenario.
     pub name: String,
     sockets: Vec<PathBuf>,
+    back_end_sockets: Vec<PathBuf>,
     terminal: Option<PathBuf>,
     bond: Arc<Bond>,
     control: Control,
@@ -39,6 +40,11 @@ impl ServedBoard {
     /// The vfio-user socket of each function, in the scenario's order.
     pub fn function_sockets(&self) -> &[PathBuf] {
         &self.sockets
+    }
+
+    /// The vhost-user socket behind each function, in the same order.
+    pub fn back_end_sockets(&self) -> &[PathBuf] {
+        &self.back_end_sockets
     }
 
     /// The socket that terminals connect to, if the board has a console.
@@ -65,7 +71,7 @@ impl ServedBoard {
         })
     }
 
-    /// Why its bm-hypervisor has given up, if it has.
+    /// The first failure of its bm-hypervisor, if there was one: of a back end, which ends its function, or of the board.
     pub fn failure(&self) -> Option<LiveError> {
         let reason = self.control.failure()?;
         Some(LiveError::Hypervisor { board: self.name.clone(), reason })
@@ -84,17 +90,25 @@ pub struct Served {
 impl Served {
     /// Starts the base of `scenario`: its back ends, and an IO-Bond and a bm-hypervisor for each board, with every function on a
     /// vfio-user socket in `directory`. `program` is `bmhive`, whose `backend` command the back ends are; captures go to
-    /// `directory` too.
+    /// `directory` too. `give_up` is asked now and then whether the base is not wanted any more.
     ///
     /// # Errors
     /// [`LiveError`]; nothing is left running then.
-    pub fn start(scenario: &Scenario, program: &Path, directory: &Path) -> Result<Self, LiveError> {
+    pub fn start(
+        scenario: &Scenario,
+        program: &Path,
+        directory: &Path,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<Self, LiveError> {
         let places = Places::new(directory);
-        let back_ends = BackEnds::start(scenario, program, &places, directory)?;
+        let back_ends = BackEnds::start(scenario, program, &places, directory, give_up)?;
         let wake_up = Arc::new(WakeUp::new().map_err(LiveError::Thread)?);
         let mut posts = Vec::new();
         let mut boards = Vec::new();
         for (index, board) in scenario.boards.iter().enumerate() {
+            if give_up() {
+                return Err(LiveError::GivenUp);
+            }
             let (poller, started) = start_board(index, board, &places, &wake_up)?;
             posts.push((Arc::clone(&started.bond), poller));
             boards.push(started);
@@ -116,6 +130,11 @@ impl Served {
     /// Process ids and names of the back ends.
     pub fn back_ends(&self) -> impl Iterator<Item = (&BackEnd, &BackEndProcess)> {
         self.back_ends.iter()
+    }
+
+    /// The same, to look which of them have ended.
+    pub fn back_ends_mut(&mut self) -> impl Iterator<Item = (&BackEnd, &mut BackEndProcess)> {
+        self.back_ends.iter_mut()
     }
 
     /// The image behind a disk, while it lives.
@@ -147,6 +166,7 @@ fn start_board(
         started.map_err(|reason| LiveError::Hypervisor { board: name.clone(), reason: Arc::new(reason) })?;
     let files = Arc::new(SharedFiles::default());
     let sockets: Vec<_> = (0..board.functions.len()).map(|number| places.vfio_user(index, number)).collect();
+    let back_end_sockets = (0..board.functions.len()).map(|number| places.socket(index, number)).collect();
     let servers = FunctionId::all()
         .zip(&sockets)
         .map(|(id, socket)| {
@@ -157,6 +177,6 @@ fn start_board(
         .map_err(|source| LiveError::Server { board: name.clone(), source })?;
     let is_console = |number: &usize| matches!(board.functions[*number].device, Device::Console(_));
     let terminal = (0..board.functions.len()).find(is_console).map(|number| places.terminal(index, number));
-    let board = ServedBoard { name, sockets, terminal, bond, control, servers };
+    let board = ServedBoard { name, sockets, back_end_sockets, terminal, bond, control, servers };
     Ok((poller.observed_by(Stamps(None)), board))
 }

@@ -73,7 +73,7 @@ impl ServedWorld {
         let text = format!("[server]\nname = \"served\"\n{server}\n{}", boards.concat());
         let scenario = Scenario::parse("a test", &text, Path::new("/")).unwrap();
         let home = Home::new();
-        let served = Served::start(&scenario, Path::new(PROGRAM), &home.path("")).unwrap();
+        let served = Served::start(&scenario, Path::new(PROGRAM), &home.path(""), &|| false).unwrap();
         Self { served, scenario, home, _watchdog: watchdog }
     }
 

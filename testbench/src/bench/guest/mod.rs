@@ -97,7 +97,7 @@ fn scenario(functions: &str) -> Result<Scenario, WorkloadError> {
 }
 
 fn serve(scenario: &Scenario, workshop: &Workshop<'_>, directory: &Path) -> Result<Served, WorkloadError> {
-    Ok(Served::start(scenario, workshop.program, directory)?)
+    Ok(Served::start(scenario, workshop.program, directory, &|| false)?)
 }
 
 fn terminal_of(served: &Served) -> PathBuf {

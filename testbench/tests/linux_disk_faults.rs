@@ -131,7 +131,10 @@ fn a_back_end_that_dies_takes_its_disk_along_and_nothing_else() {
     // Linux' driver has no answer to DEVICE_NEEDS_RESET: what it asked for last is under way for ever.
     let under_way = shell.check("cat /sys/block/vda/inflight");
     assert_eq!(under_way.split_whitespace().collect::<Vec<_>>(), ["1", "0"]);
-    assert!(up.done(&["status"]).contains("board0: function 1 has stopped: its back end ended"));
+    assert!(
+        up.done(&["status"])
+            .contains("board0: function 1 has stopped and asks its driver for a reset: its back end ended")
+    );
 
     up.done(&["board", "board0", "reset"]);
     shell.await_ready();

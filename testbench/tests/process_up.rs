@@ -161,7 +161,11 @@ fn a_name_has_one_instance() {
     assert!(answer.stderr.contains(&pid) && answer.stderr.contains("runs already"), "{answer:#?}");
     assert_eq!(up.status().boards.len(), 2);
     let other = command(&up.home, &["status", "--name", "other"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&other.stderr).contains("no instance \"other\" runs"), "{other:?}");
+    let answer = String::from_utf8_lossy(&other.stderr);
+    assert!(
+        answer.contains("no instance \"other\" runs") && answer.contains("(there is --name test)"),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -230,14 +234,13 @@ fn a_back_end_that_dies_is_told_and_takes_no_neighbour_along() {
     assert!(!Path::new(&format!("/proc/{process}")).exists(), "nobody has waited for it");
 
     let table = up.done(&["status"]);
-    let told = "left: function 0 has stopped: its back end ended (signal: 9 (SIGKILL))\n";
+    let told = "left: function 0 has stopped and asks its driver for a reset: its back end ended (signal: 9 (SIGKILL))\n";
     assert!(table.contains(told) && !table.contains(&format!(" {process} ")), "{table}");
     // As long as it may take until a second word of the same would come.
     std::thread::sleep(Duration::from_millis(1200));
-    let told =
-        "back end left.0: ended (signal: 9 (SIGKILL)); left.0 stopped until `bmhive up` is started again";
+    let told = "back end left.0: ended (signal: 9 (SIGKILL)); stopped until `bmhive up` is started again";
     let said = up.stderr();
-    assert_eq!((said.matches(told).count(), said.matches("left").count()), (1, 3 + 2), "{said}");
+    assert_eq!((said.matches(told).count(), said.matches("a reset").count()), (1, 1), "{said}");
     up.signal(Signal::TERM);
     assert_eq!(up.finish().code, Some(0));
     up.assert_nothing_left();
@@ -312,6 +315,8 @@ fn what_cannot_be_started_is_one_line() {
     home.write("software.toml", software);
     home.write("guest.toml", two_boards("stay", "stay"));
     fs::remove_file(home.path("guest/vmlinux")).unwrap();
+    fs::create_dir(home.path("torn")).unwrap();
+    home.write("torn/guest.toml", "qemu = \"qemu\"\nqemu_version = [");
     for (arguments, reason) in [
         (&["up", "software.toml", &option, &guest][..], "no board of software.toml has a guest"),
         (
@@ -320,6 +325,7 @@ fn what_cannot_be_started_is_one_line() {
         ),
         (&["up", "guest.toml", &option, &guest], "vmlinux, which is not there"),
         (&["up", "guest.toml", "--name", "../x", &option, &guest], "vmlinux, which is not there"),
+        (&["up", "guest.toml", "--guest", "torn"], "torn/guest.toml: line 2: "),
     ] {
         let output = command(&home, arguments).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -327,4 +333,32 @@ fn what_cannot_be_started_is_one_line() {
         assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
     }
     assert!(!home.path("bmhive").exists());
+}
+
+#[test]
+fn what_is_found_out_on_the_way_is_said_last_and_leaves_nothing() {
+    let home = Home::new();
+    let [option, guest] = fake_qemu(&home);
+    let board = fake_board("left", "stay");
+    let kernel = board.replace("[board.guest]", "[board.guest]\nkernel = \"kernel.toml\"");
+    home.write("kernel.toml", [SERVER, &kernel].concat());
+    let disk = "[[board.function]]\nkind = \"blk\"\nsize_mib = 7\n";
+    home.write("disk.toml", [SERVER, &board, disk].concat());
+    for (scenario, temporary, reason) in [
+        (
+            "kernel.toml",
+            "tmp",
+            "board left: kernel.toml is no kernel; `kernel` wants an uncompressed vmlinux",
+        ),
+        ("disk.toml", "nowhere", "cannot make a scratch disk of 7 MiB in nowhere: No such file or directory"),
+    ] {
+        let mut command = command(&home, &["up", "--accel", "tcg", &option, &guest, scenario]);
+        let output = command.env("TMPDIR", temporary).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let last = stderr.lines().last().unwrap_or_default();
+        assert!(last.starts_with("error: ") && last.contains(reason), "{scenario}: {stderr}");
+        assert_eq!(output.status.code(), Some(1), "{scenario}: {stderr}");
+        home.await_quiet();
+        assert!(!home.path("bmhive/default").exists(), "{scenario}");
+    }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use miette::{Context, IntoDiagnostic};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{DEFAULT_INSTANCE, Output};
@@ -81,6 +82,7 @@ fn start(arguments: &Arguments, output: &Output, give_up: &dyn Fn() -> bool) -> 
         miette::bail!("no board of {} has a guest; give one a [board.guest]", scenario.file);
     }
     let files = guest::find(arguments.guest.as_deref()).into_diagnostic()?;
+    raise_descriptor_limit();
     let program = std::env::current_exe().into_diagnostic().wrap_err("cannot find this executable")?;
     let directory = RunDirectory::claim(&arguments.name).into_diagnostic()?;
     output.say(&format!("{}: Linux {} in QEMU {}", scenario.name, files.kernel_version, files.qemu_version));
@@ -94,6 +96,13 @@ fn start(arguments: &Arguments, output: &Output, give_up: &dyn Fn() -> bool) -> 
     let instance = Instance::start(options, directory, give_up).into_diagnostic()?;
     introduce(&instance, began.elapsed(), output);
     Ok(instance)
+}
+
+/// Sixteen boards of eight functions take 1300 descriptors, and most shells allow 1024 until a process asks for more.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Never above what is allowed; should it fail, whatever needs a descriptor says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// What is there, and how to get at it.
@@ -132,7 +141,7 @@ fn say_all(output: &Output, events: impl IntoIterator<Item = (String, Event)>) {
                 format!("function {function} asks its driver for a reset: {reason}")
             }
             Event::BackEndEnded { how, functions } => format!(
-                "ended ({how}); {} stopped until `bmhive up` is started again, the rest goes on",
+                "ended ({how}); stopped until `bmhive up` is started again, and a reset asked of the driver: {}; the rest goes on",
                 functions.join(", ")
             ),
         };

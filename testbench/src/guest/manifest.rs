@@ -79,7 +79,14 @@ impl GuestFiles {
             return Err(invalid(format!("it has {length} bytes, which no manifest has")));
         }
         let text = fs::read_to_string(&path).map_err(cannot_read)?;
-        let mut files: Self = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let mut files: Self = toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            invalid(format!(
+                "line {}: {}",
+                before.matches('\n').count() + 1,
+                error.message().replace('\n', ", ")
+            ))
+        })?;
         for file in [&mut files.qemu, &mut files.kernel, &mut files.initrd] {
             *file = directory.join(&*file);
             if !file.is_file() {

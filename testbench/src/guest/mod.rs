@@ -11,12 +11,14 @@
 //! functions' sockets ([`crate::world`]), and when guests are started and stopped ([`crate::instance`]).
 
 mod accelerator;
+mod kernel;
 mod manifest;
 mod process;
 mod qemu;
 mod qmp;
 
 pub use accelerator::{Accelerator, Choice, Wanted};
+pub use kernel::{KernelError, check_kernel};
 pub use manifest::{GuestFiles, ManifestError, find};
 pub use process::{Ended, Qemu, launch};
 pub use qemu::{Machine, SERIAL_LOG, SERIAL_SOCKET};

@@ -46,6 +46,12 @@ impl Machine<'_> {
         self.directory.join("qmp.sock")
     }
 
+    /// The kernel that it boots.
+    #[must_use]
+    pub fn kernel(&self) -> &Path {
+        self.guest.kernel.as_ref().unwrap_or(&self.files.kernel)
+    }
+
     /// What QEMU itself said.
     #[must_use]
     pub fn qemu_log(&self) -> PathBuf {
@@ -74,7 +80,7 @@ impl Machine<'_> {
     }
 
     fn boot(&self, line: &mut CommandLine) {
-        line.word("-kernel").word(self.guest.kernel.as_ref().unwrap_or(&self.files.kernel));
+        line.word("-kernel").word(self.kernel());
         line.word("-initrd").word(self.guest.initrd.as_ref().unwrap_or(&self.files.initrd));
         line.word("-append").word(self.kernel_command_line());
     }

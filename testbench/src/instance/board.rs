@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Power;
-use crate::guest::{Ended, Machine, Qemu, QmpError};
+use crate::guest::{Ended, KernelError, Machine, Qemu, QmpError, check_kernel};
 
 /// How long a guest may take to switch off when its power button was pressed, before it is switched off.
 pub(super) const POWER_BUTTON: Duration = Duration::from_secs(15);
@@ -59,6 +59,14 @@ pub enum PowerError {
     /// It is off.
     #[error("board {0} is off; `bmhive board {0} start` switches it on")]
     Off(String),
+    /// Its kernel is none.
+    #[error("board {board}: {source}")]
+    Kernel {
+        /// The board.
+        board: String,
+        /// Why.
+        source: KernelError,
+    },
     /// QEMU cannot be started.
     #[error("board {board}: cannot start QEMU: {source}")]
     Start {
@@ -128,6 +136,8 @@ impl PoweredBoard {
         if self.machine.is_some() {
             return Err(PowerError::On(self.name.clone()));
         }
+        check_kernel(machine.kernel())
+            .map_err(|source| PowerError::Kernel { board: self.name.clone(), source })?;
         let started = Qemu::start(program, machine, &[]);
         let qemu = started.map_err(|source| PowerError::Start { board: self.name.clone(), source })?;
         (self.machine, self.ending, self.drivers_up_after) = (Some(qemu), None, None);

@@ -101,9 +101,7 @@ pub fn ask(name: &str, request: &Request) -> Result<Reply, ControlError> {
     let line = serde_json::to_string(request).map_err(|error| nonsense(error.to_string()))?;
     let answer = exchange(&path, &line).map_err(|source| match source.kind() {
         // The socket of an instance that was killed.
-        io::ErrorKind::ConnectionRefused => {
-            RunDirectoryError::Absent { name: name.into(), path: path.clone() }.into()
-        }
+        io::ErrorKind::ConnectionRefused => RunDirectoryError::absent(name).into(),
         _ => ControlError::Socket { name: name.into(), source },
     })?;
     match serde_json::from_slice(&answer).map_err(|error| nonsense(error.to_string()))? {

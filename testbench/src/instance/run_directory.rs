@@ -6,7 +6,10 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
 };
 
@@ -51,21 +54,50 @@ pub enum RunDirectoryError {
         pid: String,
     },
     /// No instance of that name runs.
-    #[error("no instance {name:?} runs ({} is not there); `bmhive up` starts one", path.display())]
+    #[error(
+        "no instance {name:?} runs in {}{}; `bmhive up --name {name}` starts it",
+        home.display(),
+        others(running)
+    )]
     Absent {
         /// The name.
         name: String,
-        /// Its control socket.
-        path: PathBuf,
+        /// Where it was looked for.
+        home: PathBuf,
+        /// Names of those that seem to run there.
+        running: Vec<String>,
     },
     /// The system refused something.
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("cannot use {}: {reason}; XDG_RUNTIME_DIR names another directory for it", path.display())]
     System {
         /// The file or directory.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
+}
+
+impl RunDirectoryError {
+    /// No instance `name` runs.
+    pub(super) fn absent(name: &str) -> Self {
+        let home = home();
+        // Only for the message.
+        let there = fs::read_dir(&home).into_iter().flatten().filter_map(Result::ok);
+        let mut running: Vec<_> = there
+            .filter(|entry| UnixStream::connect(entry.path().join(CONTROL)).is_ok())
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        running.sort();
+        Self::Absent { name: name.into(), home, running }
+    }
+}
+
+fn others(running: &[String]) -> String {
+    if running.is_empty() {
+        String::new()
+    } else {
+        format!(" (there is --name {})", running.join(", --name "))
+    }
 }
 
 /// The directory of this process's instance. Dropping it removes it.
@@ -96,7 +128,7 @@ impl RunDirectory {
         let mut lock = lock(&path, name)?;
         let system = |path: &Path| {
             let path = path.to_owned();
-            move |source| RunDirectoryError::System { path, source }
+            move |reason| RunDirectoryError::System { path, reason }
         };
         for stale in fs::read_dir(&path).map_err(system(&path))? {
             let stale = stale.map_err(system(&path))?;
@@ -132,7 +164,7 @@ impl RunDirectory {
     pub fn make(&self, board: &str) -> Result<PathBuf, RunDirectoryError> {
         let path = self.path.join(board);
         let made = DirBuilder::new().mode(0o700).create(&path);
-        made.map(|()| path.clone()).map_err(|source| RunDirectoryError::System { path, source })
+        made.map(|()| path.clone()).map_err(|reason| RunDirectoryError::System { path, reason })
     }
 }
 
@@ -151,7 +183,7 @@ impl Drop for RunDirectory {
 pub fn locate(name: &str) -> Result<PathBuf, RunDirectoryError> {
     check_name(name)?;
     let path = home().join(name).join(CONTROL);
-    if path.exists() { Ok(path) } else { Err(RunDirectoryError::Absent { name: name.into(), path }) }
+    if path.exists() { Ok(path) } else { Err(RunDirectoryError::absent(name)) }
 }
 
 /// The directory of all instances of this user.
@@ -173,7 +205,7 @@ fn check_name(name: &str) -> Result<(), RunDirectoryError> {
 
 /// A directory that is ours alone, made if it is not there. In /tmp anyone may have made it before.
 fn make_private(path: &Path) -> Result<(), RunDirectoryError> {
-    let system = |source| RunDirectoryError::System { path: path.to_owned(), source };
+    let system = |reason| RunDirectoryError::System { path: path.to_owned(), reason };
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => made.map_err(system)?,
@@ -187,7 +219,7 @@ fn make_private(path: &Path) -> Result<(), RunDirectoryError> {
 /// Takes the lock of the directory at `path`.
 fn lock(path: &Path, name: &str) -> Result<File, RunDirectoryError> {
     let file_path = path.join(LOCK);
-    let system = |source| RunDirectoryError::System { path: file_path.clone(), source };
+    let system = |reason| RunDirectoryError::System { path: file_path.clone(), reason };
     let opened =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&file_path);
     let mut file = opened.map_err(system)?;

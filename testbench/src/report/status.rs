@@ -22,7 +22,7 @@ pub fn render(status: &Status) -> String {
         })
         .collect();
     let function_header =
-        ["function", "device", "driver", "queues", "interrupts", "requests", "to base", "to board"];
+        ["function", "device", "driver", "queues", "irqs", "requests", "to base", "to board"];
     [
         head,
         columns(
@@ -102,7 +102,7 @@ fn troubles(boards: &[BoardStatus]) -> String {
         }
         for (number, function) in board.functions.iter().enumerate() {
             if let Some(reason) = &function.failure {
-                line(&format!("function {number} has stopped: {reason}"));
+                line(&format!("function {number} has stopped and asks its driver for a reset: {reason}"));
             }
             if let Some(error) = &function.queue_error {
                 line(&format!("function {number}: IO-Bond stopped {error}"));

@@ -109,7 +109,7 @@ fn scratch_disk(bytes: u64, name: &Path) -> Result<File, LiveError> {
         symlink(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()), name)?;
         Ok(file)
     });
-    made.map_err(|source| LiveError::Scratch { mebibytes: bytes >> 20, directory, source })
+    made.map_err(|reason| LiveError::Scratch { mebibytes: bytes >> 20, directory, reason })
 }
 
 /// The switch has a port for every net function, in the scenario's order.

@@ -20,7 +20,7 @@ pub enum LiveError {
     },
     /// An empty disk could not be made.
     #[error(
-        "cannot make a scratch disk of {mebibytes} MiB in {}: {source}; TMPDIR names another directory",
+        "cannot make a scratch disk of {mebibytes} MiB in {}: {reason}; TMPDIR names another directory",
         directory.display()
     )]
     Scratch {
@@ -29,7 +29,7 @@ pub enum LiveError {
         /// Where it was to be.
         directory: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Nobody wanted the world any more before it was there.
     #[error("the base was not wanted any longer before it was up")]

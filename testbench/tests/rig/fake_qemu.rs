@@ -19,7 +19,9 @@ pub fn fake_qemu(home: &Home) -> [String; 2] {
     let directory = home.path("guest");
     fs::create_dir(&directory).unwrap();
     let manifest = "qemu = \"qemu\"\nqemu_version = \"0\"\nkernel = \"vmlinux\"\nkernel_version = \"0\"\ninitrd = \"initrd\"\n";
-    for (name, contents) in [("qemu", SCRIPT), ("vmlinux", ""), ("initrd", ""), ("guest.toml", manifest)] {
+    for (name, contents) in
+        [("qemu", SCRIPT), ("vmlinux", "\x7fELF"), ("initrd", ""), ("guest.toml", manifest)]
+    {
         fs::write(directory.join(name), contents).unwrap();
     }
     fs::set_permissions(directory.join("qemu"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -75,7 +75,7 @@ pub fn stream<'a>(segments: impl IntoIterator<Item = &'a Segment>) -> Vec<u8> {
         if segment.synchronizes {
             first = Some(segment.sequence.wrapping_add(1));
         }
-        let first = first.expect("a stream begins with a SYN");
+        let first = first.unwrap_or_else(|| panic!("a stream begins with a SYN"));
         let longest: &mut &[u8] = pieces.entry(segment.sequence.wrapping_sub(first)).or_default();
         if segment.payload.len() > longest.len() && !segment.synchronizes {
             *longest = &segment.payload;

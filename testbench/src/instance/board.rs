@@ -76,7 +76,9 @@ pub enum PowerError {
         source: io::Error,
     },
     /// QEMU does not do as it is told.
-    #[error("board {board}: {source}")]
+    #[error(
+        "board {board}: {source}; has it only just been started? `bmhive board {board} kill` cuts its power"
+    )]
     Qmp {
         /// The board.
         board: String,

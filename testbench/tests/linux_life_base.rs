@@ -91,7 +91,7 @@ fn guest_files() -> GuestFiles {
 
 /// QEMU hands no descriptor of such memory out: IO-Bond asks it for every byte.
 fn private_memory(board_bytes: u64) -> Vec<OsString> {
-    let memory = format!("memory-backend-memfd,id=private,size={board_bytes},share=off");
+    let memory = format!("memory-backend-ram,id=private,size={board_bytes}");
     ["-object", &memory, "-machine", "memory-backend=private"].map(OsString::from).to_vec()
 }
 

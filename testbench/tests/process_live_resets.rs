@@ -225,10 +225,10 @@ fn a_back_end_that_dies_takes_its_function_and_nothing_else() {
     prove(&mut sibling, 2);
     prove(&mut neighbour, 3);
     drop(dead);
-    // It does not come back by itself, and says so.
+    // It does not come back by itself, and sends its next driver away.
     let again: Result<Disk, _> = Disk::new(left.transport(0), &left.memory, RingOptions::default());
     assert!(
-        matches!(again, Err(BlkError::Transport(TransportError::NeedsReset { .. }))),
+        matches!(again, Err(BlkError::Transport(TransportError::FeaturesRefused { .. }))),
         "{:?}",
         again.err()
     );

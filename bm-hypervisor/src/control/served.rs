@@ -82,7 +82,11 @@ impl Served {
     pub(super) fn carry_out<P: Port>(&mut self, effect: Effect, tools: &mut Tools<P>) -> Result<(), Error> {
         let result = match effect {
             Effect::None => Ok(()),
-            Effect::Reset => self.stop_all(tools),
+            Effect::Reset => {
+                // What went wrong belongs to the life that ends here.
+                self.counted.last_queue_error = None;
+                self.stop_all(tools)
+            }
             Effect::Start => self.start(tools),
             Effect::EnableQueue(index) => self.start_queue(index, tools),
             Effect::ResetQueue(index) => self.stop_queue(index, tools),

@@ -51,6 +51,6 @@ pub struct FunctionStatistics {
     pub needs_reset: u64,
     /// Queues that IO-Bond stopped.
     pub queue_errors: u64,
-    /// The last of them: index of the queue, and `queues[n].state.error`.
+    /// The last of them since the driver last reset the function: index of the queue, and `queues[n].state.error`.
     pub last_queue_error: Option<(u16, String)>,
 }

@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 /// How long one command and its answer may take. QEMU answers from its main loop, in milliseconds unless it hangs.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest line that QEMU may send; a greeting has a few hundred bytes.
 const LONGEST: usize = 64 << 10;
 

@@ -114,8 +114,9 @@ fn range_at(ranges: &Ranges, at: u64) -> Option<(u64, &Range)> {
 }
 
 /// For how long after a range went away memory that is missing counts as on its way. A host that cuts a range in two, as QEMU
-/// does when firmware shadows ROM, takes it away whole and gives back the pieces within a millisecond or so.
-const REMAP_TIME: Duration = Duration::from_millis(50);
+/// does when firmware shadows ROM, takes it away whole and gives back the pieces: within a millisecond or so, or as soon as it gets
+/// a processor again.
+const REMAP_TIME: Duration = Duration::from_millis(500);
 
 /// The memory that one function reaches.
 #[derive(Default)]

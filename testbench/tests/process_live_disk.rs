@@ -206,7 +206,7 @@ fn every_message_that_io_bond_counts_arrives() {
 /// A request of 1 MiB takes 256 slots for its payload and two more: three of them do not fit in the pool.
 #[test]
 fn requests_of_a_mebibyte_stall_for_slots_and_go_on() {
-    let world = one_disk("slots = 600");
+    let world = one_disk("slot_size = 4096\nslots = 600");
     let mut disk = world.seat(0).disk(0, RingOptions::default());
     fill_and_compare(&mut disk, 4, MIB, DISK, 3);
     let register = |register| world.queue_register(0, 0, register);
@@ -220,7 +220,7 @@ fn requests_of_a_mebibyte_stall_for_slots_and_go_on() {
 /// A request that can never fit stops its queue, and the driver learns of it.
 #[test]
 fn a_request_of_more_slots_than_there_are_is_refused() {
-    let world = one_disk("slots = 200");
+    let world = one_disk("slot_size = 4096\nslots = 200");
     let seat = world.seat(0);
     let mut disk = seat.disk(0, RingOptions::default());
     disk.submit_write(0, vec![0; MIB]).unwrap();

@@ -41,8 +41,9 @@ pub struct RingSizes {
 const MAX_SLOT_SIZE: u32 = 1 << 20;
 
 impl RingSizes {
-    /// Defaults of a block function: a page goes into a slot, and a request of 1 MiB, which takes 258 descriptors, into a ring.
-    pub const BLK: Self = Self { guest: 512, shadow: 1024, slot_size: 4096, slots: 1024 };
+    /// Defaults of a block function: a request of 1 MiB goes into a ring, which takes 258 descriptors when its pages lie apart. When
+    /// they do not, a driver makes segments as large as a slot, and what costs is their number.
+    pub const BLK: Self = Self { guest: 512, shadow: 1024, slot_size: 32768, slots: 512 };
     /// Defaults of a network function: a frame of 1500 bytes and its header go into a slot.
     pub const NET: Self = Self { guest: 256, shadow: 1024, slot_size: 2048, slots: 1024 };
     /// Defaults of a console: Linux fills the receive queue with buffers of a page, and each goes into a slot and a shadow

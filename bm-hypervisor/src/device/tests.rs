@@ -66,7 +66,7 @@ fn a_disk_is_cut_to_slots_and_to_what_the_back_end_takes() {
     assert_eq!(names(Kind::Blk, device.features), "SIZE_MAX SEG_MAX RO FLUSH MQ");
     assert_eq!(
         (long(&device, 8), long(&device, 12), device.config[34], blk::capacity(&device.config)),
-        (4096, 126, 2, 2048)
+        (32768, 126, 2, 2048)
     );
 
     let silent = offer(&[], 1);
@@ -75,7 +75,7 @@ fn a_disk_is_cut_to_slots_and_to_what_the_back_end_takes() {
     let small_slots = RingConfig { slot_size: Some(512), ..RingConfig::default() };
     let device =
         blk::device(&BlkConfig { ring: small_slots, ..config(1, false) }, &silent, space.clone()).unwrap();
-    assert_eq!((long(&device, 8), long(&device, 12)), (4096, 127), "a page takes eight slots of 1024");
+    assert_eq!((long(&device, 8), long(&device, 12)), (4096, 63), "a page takes eight slots of 512");
     assert_eq!(blk::device(&config(1, true), &silent, space.clone()), Err(Lacks::ReadOnly));
     assert_eq!(blk::device(&config(2, false), &silent, space), Err(Lacks::Queues { there: 1, wanted: 2 }));
     let old = Offer { features: 0, ..silent };

@@ -148,9 +148,9 @@ pub(super) struct Fault {
     pub after_ms: u64,
 }
 
-/// About what it takes to be put to sleep and woken; what a back end looks for by default, too.
+/// About a round trip of a guest in TCG (docs/decisions/0011).
 const fn default_poll_us() -> u32 {
-    50
+    200
 }
 
 const fn default_cpus() -> u8 {

@@ -7,7 +7,7 @@
 //!                                # cores; "threads": they have a thread of their own that polls
 //! poll = "adaptive"              # what the base core does between requests of Linux guests: "adaptive" (default) looks for
 //!                                # `poll_us`, then sleeps until someone rings; "busy" never sleeps
-//! poll_us = 50                   # 0 to 1000000
+//! poll_us = 200                  # 0 to 1000000
 //!
 //! [switch]                       # optional; connects every net function
 //! capture = false                # write one pcap file per port
@@ -41,9 +41,9 @@
 //! # and for each kind:
 //! queue_size = 256               # largest ring offered, a power of two to 1024, from 256 (console: 64); default: blk 512,
 //!                                # net 256, console 64
-//! slot_size = 4096               # bytes in a slot, a power of two, 64 to 65536
-//! slots = 1024                   # slots per queue, 16 to 65535, and enough for a page (net: for 64 KiB in 18 pieces); default: 1024,
-//!                                # console 64
+//! slot_size = 4096               # bytes in a slot, a power of two, 64 to 65536; default: blk 32768, others 4096
+//! slots = 1024                   # slots per queue, 16 to 65535, and enough for a page (net: for 64 KiB in 18 pieces); default: blk 512,
+//!                                # net 1024, console 64
 //!
 //! [workload]                     # optional, as is each of its parts
 //! file = "payload.bin"           # what is written, read back and sent; default: the running executable

@@ -123,7 +123,7 @@ fn a_base_core_polls_adaptively_unless_told_otherwise() {
         let scenario = Scenario::parse("scenario.toml", &text, Path::new("")).unwrap();
         (scenario.poll, scenario.poll_us)
     };
-    assert_eq!(poll(""), (Poll::Adaptive, 50));
+    assert_eq!(poll(""), (Poll::Adaptive, 200));
     assert_eq!(poll("poll = \"busy\"\npoll_us = 0\n"), (Poll::Busy, 0));
 }
 

@@ -55,11 +55,11 @@ struct Rings {
     slots: u16,
 }
 
-/// A slot is a page: enough for the usual block request and for a full Ethernet frame, and what Linux posts to a console.
+/// Sizes where the scenario gives none; those of a disk are bm-hypervisor's own.
 const fn default_rings(kind: Kind) -> Rings {
     match kind {
-        // A request of 1 MiB takes 258 descriptors.
-        Kind::Blk => Rings { queue_size: 512, slot_size: 4096, slots: 1024 },
+        // A request of 1 MiB takes 258 descriptors when its pages lie apart, and 32 segments of a slot each when they do not.
+        Kind::Blk => Rings { queue_size: 512, slot_size: 32768, slots: 512 },
         // The ring that QEMU and most virtio devices offer, full of buffers of four pages.
         Kind::Net => Rings { queue_size: 256, slot_size: 4096, slots: 1024 },
         // Linux fills the receive queue with pages.

@@ -19,7 +19,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<Exit
         let functions: usize = scenario.boards.iter().map(|board| board.functions.len()).sum();
         let back_ends: Vec<String> = scenario.back_ends().into_iter().map(|(name, _)| name).collect();
         output.print(&format!(
-            "{}: {:?}, {} boards, {functions} functions, back ends {}\n",
+            "{}: {:?}, boards: {}, functions: {functions}, back ends: {}\n",
             path.display(),
             scenario.name,
             scenario.boards.len(),

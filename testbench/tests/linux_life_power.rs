@@ -110,13 +110,8 @@ impl Boards {
         assert_eq!(self.shell.check(send), format!("{}  -\n", sha256(&vec![0; MIB])), "{when}");
         let [board, neighbour] = &self.up.status().boards[..] else { panic!("two boards") };
         for function in board.functions.iter().chain(&neighbour.functions) {
-            assert_eq!(function.driver(), "ready", "{when}: {function:#?}");
+            assert_eq!((function.driver(), &function.queue_error), ("ready", &None), "{when}: {function:#?}");
         }
-        // What stopped the queues of a board that was reset is told until its next fault, so only the neighbour has none.
-        assert!(
-            neighbour.functions.iter().all(|function| function.queue_error.is_none()),
-            "{when}: {neighbour:#?}"
-        );
         assert_eq!((&board.failure, &neighbour.failure), (&None, &None), "{when}");
         self.assert_neighbour(when);
     }
@@ -182,7 +177,9 @@ impl Cut {
     fn make(self, boards: &mut Boards) {
         let Boards { up, shell, .. } = boards;
         match self {
-            Self::Reset => drop(up.ask(&["board", "board0", "reset"])),
+            Self::Reset => {
+                up.done(&["board", "board0", "reset"]);
+            }
             Self::Reboot => shell.send("reboot -f"),
             Self::OrderlyReboot => shell.send("reboot"),
             Self::Kill => {
@@ -212,9 +209,10 @@ impl Cut {
 fn a_board_comes_back_with_its_disk_and_its_neighbour_sees_nothing_of_it() {
     let mut boards = Boards::start();
     let before = boards.resources();
-    let once = [Cut::Reset, Cut::Kill, Cut::Reboot, Cut::KillQemu];
-    let cuts = std::iter::repeat_n(once, 3).flatten().chain([Cut::OrderlyReboot, Cut::PowerOff]);
-    for (number, cut) in cuts.enumerate() {
+    // The reset comes twice, as it leaves IO-Bond least time: QEMU goes on.
+    let cuts =
+        [Cut::Reset, Cut::Kill, Cut::Reboot, Cut::KillQemu, Cut::OrderlyReboot, Cut::PowerOff, Cut::Reset];
+    for (number, cut) in cuts.into_iter().enumerate() {
         boards.shell.check(TRAFFIC);
         cut.make(&mut boards);
         boards.assert_well(&format!("after cut {number}, {cut:?}"));

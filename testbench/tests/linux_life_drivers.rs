@@ -14,7 +14,7 @@ use rig::linux::{Shell, Up};
 use rustix::process::Signal;
 
 /// How often each driver is taken away and brought back.
-const ROUNDS: u32 = 10;
+const ROUNDS: u32 = 5;
 /// Slots 10h and up of the board's bus are the functions, in the scenario's order.
 const CONSOLE: &str = "0000:00:10.0";
 const BLK: &str = "0000:00:11.0";
@@ -124,7 +124,7 @@ impl Boards {
 }
 
 /// ```text
-///   10 x:  I/O ---- unbind (from the bus, from the driver) ---- I/O ends ---- bind ---- the disk is what it was
+///    5 x:  I/O ---- unbind (from the bus, from the driver) ---- I/O ends ---- bind ---- the disk is what it was
 ///   and:   I/O ---- FLR under a bound driver; FLR, remove + rescan, rmmod + modprobe without one
 /// ```
 #[test]

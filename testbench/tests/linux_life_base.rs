@@ -123,7 +123,7 @@ fn memory_that_is_not_shared_is_reached_by_messages() {
     };
     let memory = private_memory(scenario.boards[0].memory_bytes);
     let qemu = Qemu::start(Path::new(PROGRAM), &machine, &memory).unwrap();
-    let mut shell = Shell::connect(served.boards()[0].terminal().unwrap());
+    let mut shell = Shell::connect(served.boards()[0].terminal().unwrap(), home.path("serial.log"));
     let sum = "dd if=/dev/vda bs=64k count=32 iflag=direct status=none | sha256sum";
     let first = shell.check(sum);
     shell.check("dd if=/dev/vda of=/dev/vda bs=64k count=32 seek=64 iflag=direct oflag=direct status=none");

@@ -185,11 +185,10 @@ fn take_the_network_away_and_back(boards: &mut Boards) {
 /// The shell loses its terminal with the driver, so a script does it that has none; init starts a new shell.
 fn take_the_console_away_and_back(boards: &mut Boards) {
     let device = format!("/sys/bus/pci/devices/{CONSOLE}");
-    let ready = "until [ -c /dev/hvc0 ]; do sleep .1; done; echo 'bmhive: ready' >/dev/hvc0";
-    let script = |ways: &str| format!("{}\n sleep .2\n {ways}\n {ready}", words_of_bus());
-    let rounds = format!("for round in $(seq {ROUNDS}); do off_bus {CONSOLE}; on_bus {CONSOLE}; done");
+    let script = |ways: &str| format!("{}\n sleep .2\n {ways}", words_of_bus());
     for ways in [
-        rounds,
+        format!("off_bus {CONSOLE}; on_bus {CONSOLE}"),
+        format!("off_bus {CONSOLE}; on_bus {CONSOLE}"),
         format!("off_driver {CONSOLE}; on_driver {CONSOLE} virtio_console"),
         format!("off_bus {CONSOLE}; echo 1 >{device}/reset; on_bus {CONSOLE}"),
         format!("echo 1 >{device}/remove; echo 1 >/sys/bus/pci/rescan"),

@@ -153,7 +153,7 @@ impl Up {
     /// A shell on a board, when it is ready.
     pub fn shell(&self, name: &str) -> Shell {
         let terminal = self.board(name).terminal.unwrap();
-        Shell::connect(&terminal)
+        Shell::connect(&terminal, self.run_directory().join(name).join("serial.log"))
     }
 
     pub fn stderr(&self) -> String {
@@ -216,13 +216,15 @@ pub struct Shell {
     marks: u64,
     /// Sets the marks of one connection apart from those of another.
     tag: u32,
+    /// What the kernel says before there is a console, and when it is in trouble.
+    serial_log: PathBuf,
 }
 
 impl Shell {
     /// Connects to a terminal socket and waits until a shell answers.
-    pub fn connect(terminal: &Path) -> Self {
+    pub fn connect(terminal: &Path, serial_log: PathBuf) -> Self {
         let stream = UnixStream::connect(terminal).unwrap();
-        let mut shell = Self { stream, heard: String::new(), marks: 0, tag: fastrand::u32(..) };
+        let mut shell = Self { stream, heard: String::new(), marks: 0, tag: fastrand::u32(..), serial_log };
         shell.await_ready();
         shell
     }
@@ -242,7 +244,7 @@ impl Shell {
                 self.read_until("\n", deadline);
                 return;
             }
-            assert!(Instant::now() < deadline, "no shell after {BOOT:?}; heard: {}", self.heard);
+            assert!(Instant::now() < deadline, "no shell after {BOOT:?}; {}", self.evidence());
         }
     }
 
@@ -257,7 +259,7 @@ impl Shell {
         self.send(&format!("{{ {command}\n}} </dev/null 2>&1; echo \"{mark} $?\""));
         let deadline = Instant::now() + patience;
         let Some(output) = self.heard_by(&mark, deadline) else {
-            panic!("{command:?} did not end within {patience:?}; heard: {}", self.heard);
+            panic!("{command:?} did not end within {patience:?}; {}", self.evidence());
         };
         let status = self.heard_by("\n", deadline).unwrap_or_default();
         (
@@ -280,7 +282,13 @@ impl Shell {
 
     /// Reads until `text` was heard, and past it.
     fn read_until(&mut self, text: &str, deadline: Instant) {
-        assert!(self.heard_by(text, deadline).is_some(), "no {text:?} in time; heard: {}", self.heard);
+        assert!(self.heard_by(text, deadline).is_some(), "no {text:?} in time; {}", self.evidence());
+    }
+
+    /// What there is to go by when a board is silent.
+    fn evidence(&self) -> String {
+        let serial = fs::read(&self.serial_log).unwrap_or_default();
+        format!("heard: {}\non its serial port: {}", self.heard, String::from_utf8_lossy(&serial))
     }
 
     fn mark(&mut self) -> String {

@@ -19,6 +19,7 @@ const PLACES: &[(&str, &str, bool)] = &[
     ("fio", "usr/bin/fio", true),
     ("power-button", "etc/acpi/PWRF/00000080", true),
     ("init", "init", true),
+    ("shell", "etc/shell", true),
     ("inittab", "etc/inittab", false),
     ("inputrc", "etc/inputrc", false),
     ("profile", "etc/profile", false),

@@ -233,6 +233,13 @@ impl Mailbox {
         }
     }
 
+    /// The base side was reset: every access ends as at its deadline, nothing is left to tell, and the counts begin anew.
+    pub fn abandon(&mut self) {
+        self.expire(u64::MAX);
+        self.fifo.clear();
+        self.counters = Counters::default();
+    }
+
     /// The earliest moment at which [`Mailbox::expire`] would do something.
     pub fn next_deadline(&self) -> Option<u64> {
         let mortal = self.fifo.iter().filter(|waiting| waiting.request.kind != Kind::Reset);

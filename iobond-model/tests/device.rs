@@ -18,7 +18,9 @@ use iobond_spec::{
 use proptest::prelude::*;
 use rig::{
     Shape,
-    registers::{Door, booted, describe, disable, enable, function, grant, present, revoke, show_status},
+    registers::{
+        Door, booted, describe, disable, enable, function, grant, power, present, revoke, show_status,
+    },
 };
 
 fn context() -> Context {
@@ -57,7 +59,7 @@ fn a_device_says_what_it_is() {
     let over = booted(0);
     let ident = over.registers().ident();
     assert_eq!(ident.magic().read().value(), MAGIC);
-    assert_eq!((ident.version().read().major(), ident.version().read().minor()), (1, 0));
+    assert_eq!((ident.version().read().major(), ident.version().read().minor()), (1, 1));
     let sizes = ident.sizes().read();
     assert_eq!((sizes.functions(), sizes.queues(), sizes.windows(), sizes.ring_log2()), (8, 64, 8, 15));
     let features = ident.features().read();
@@ -503,4 +505,39 @@ proptest! {
         }
         prop_assert_eq!(refused(&over), 0);
     }
+}
+
+// The base function as a whole.
+
+#[test]
+fn a_reset_of_the_base_function_is_a_power_on() {
+    let over = booted(2);
+    grant(&over.registers(), 0, BaseAddr(0), u64::MAX);
+    enable(&over.registers(), 3, &context());
+    over.registers().mailbox().deadline().write(|r| r.set_microseconds(7));
+    over.registers().ident().scratch().write(|r| r.set_value(7));
+    let read = over.0.forwarded_read(1, 0, 4);
+    over.0.take_effects();
+    over.0.reset();
+    let effects = over.0.take_effects();
+    assert_eq!(disabled(&effects), [3]);
+    assert!(effects.contains(&Effect::Windows) && effects.contains(&Effect::StatusPage));
+    assert_eq!(over.0.collect(read), Some(ALL_ONES), "the board is not left waiting");
+    let fresh = booted(0);
+    power(&over.registers());
+    over.0.take_effects();
+    for offset in (0..queues::BASE + MAX_QUEUES as u32 * queues::STRIDE).step_by(4) {
+        let time = [ident::TIME_LO, ident::TIME_HI].contains(&offset);
+        assert!(time || over.0.read32(offset) == fresh.0.read32(offset), "{offset:#x}");
+    }
+}
+
+#[test]
+fn a_base_that_arms_is_woken_once_asked() {
+    let over = booted(0);
+    over.registers().board().wake().write(|r| r.set_arm(false));
+    assert_eq!(over.0.take_effects(), []);
+    over.registers().board().wake().write(|r| r.set_arm(true));
+    assert_eq!(over.0.take_effects(), [Effect::Wake]);
+    assert_eq!(over.0.read32(board::BASE + board::WAKE), ALL_ONES, "there is nothing to read");
 }

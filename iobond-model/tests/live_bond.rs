@@ -14,7 +14,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use std::{
 
 use iobond_model::{
     front_end::Message,
-    live::{BoardInterrupts, Bond, MapError, Mapping},
+    live::{BaseInterrupt, BoardInterrupts, Bond, MapError, Mapping},
     shadow::Context,
 };
 use iobond_spec::{
@@ -89,6 +89,11 @@ struct Live {
 
 impl Live {
     fn new() -> Self {
+        Self::with(|bond| bond)
+    }
+
+    /// The same with a bond that was given more.
+    fn with(more: impl FnOnce(Bond) -> Bond) -> Self {
         let memfd = rustix::fs::memfd_create("base memory", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&memfd, LENGTH as u64).unwrap();
         let file = FileOffset::new(memfd.try_clone().unwrap().into(), 0);
@@ -96,7 +101,7 @@ impl Live {
             GuestMemoryMmap::from_ranges_with_files([(GuestAddress(BASE), LENGTH, Some(file))]).unwrap();
         let controller = Arc::new(Controller::default());
         let board = Rig::default().board;
-        let bond = Bond::new(Arc::clone(&controller) as _);
+        let bond = more(Bond::new(Arc::clone(&controller) as _));
         bond.map_board_memory(&board).unwrap();
         let live = Self { bond, controller, board, memfd, base };
         live.map(BASE, 0, LENGTH).unwrap();
@@ -233,6 +238,53 @@ fn a_chain_goes_up_with_a_doorbell_and_down_with_tail() {
     assert_eq!((queue.bytes_up().read().count(), queue.bytes_down().read().count()), (100, 60));
     assert_eq!((queue.doorbells().read().count(), queue.interrupts().read().count()), (1, 1));
     assert_eq!((queue.head().read().index(), queue.tail().read().index()), (1, 1));
+}
+
+/// Counts interrupts of the base function.
+#[derive(Default)]
+struct BaseInterrupts(AtomicU32);
+
+impl BaseInterrupt for BaseInterrupts {
+    fn raise(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_base_that_asks_is_interrupted_once_when_something_changes() {
+    let interrupts = Arc::new(BaseInterrupts::default());
+    let raised = || interrupts.0.swap(0, Ordering::Relaxed);
+    let live = Live::with(|bond| bond.interrupting(Arc::clone(&interrupts) as _));
+    let context = live.start();
+    live.settle();
+    let arm = || live.over().registers().board().wake().write(|r| r.set_arm(true));
+    let mut guest = Guest::new(&live.board, &context);
+    let mut offer = || {
+        guest.offer(&direct(&[out(100)])).unwrap();
+        live.write(NOTIFY, 2, 0);
+        live.bond.pass();
+    };
+    offer();
+    assert_eq!(raised(), 0, "nobody asked");
+    arm();
+    assert_eq!(raised(), 0, "nothing happened");
+    offer();
+    offer();
+    assert_eq!(raised(), 1, "asked once");
+    arm();
+    live.write(COMMON, 4, 0);
+    assert_eq!(raised(), 1, "the mailbox");
+    arm();
+    live.board.write_obj(0x7000u16, GuestAddress(context.guest.avail.0 + 2)).unwrap();
+    live.write(NOTIFY, 2, 0);
+    live.bond.pass();
+    assert_eq!(raised(), 1, "a queue in error");
+    arm();
+    live.bond.reset_base();
+    raised();
+    live.write(NOTIFY, 2, 0);
+    live.bond.pass();
+    assert_eq!(raised(), 0, "a reset disarms");
 }
 
 #[test]

@@ -54,6 +54,9 @@ pub fn start<P: Port + 'static>(config: BoardConfig, port: Arc<P>) -> Result<(Po
     let epoll = Epoll::new()?;
     let board = Board::bring_up(&config, Arc::clone(&port), control_end)?;
     watch(&epoll, &board)?;
+    if let Some(wake_up) = port.wake_up() {
+        board.end().bell().hear(&wake_up)?;
+    }
     let poller = Poller::new(port, Arc::clone(board.pool().mapping()), config.poll, poller_end);
     let counters = Arc::clone(board.end().counters());
     let shared = Arc::new(Shared::default());

@@ -13,10 +13,10 @@ use vmm_sys_util::{
 
 use crate::vhost_user::event_fd;
 
-/// Rings when a back end interrupts, or the control thread ordered something: its descriptor polls readable from then on until
+/// Rings when a back end or the IO-Bond interrupts, or the control thread ordered something: its descriptor polls readable from then on until
 /// [`Poller::arm`](super::Poller::arm) quiets it. Nobody else has to read from it.
 ///
-/// It is an epoll instance over one event of each back end and one of the control thread, rather than one event that all of them
+/// It is an epoll instance over one event of each back end, of the IO-Bond and of the control thread, rather than one event that all of them
 /// have: who has an event can also drain it, or make reading it block, and a back end is to keep nobody else's wake-ups from coming.
 #[derive(Debug)]
 pub struct Bell {
@@ -33,7 +33,7 @@ impl Bell {
     }
 
     /// Rings from now on whenever `event` is written to.
-    pub(crate) fn hear(&self, event: &EventFd) -> io::Result<()> {
+    pub(crate) fn hear(&self, event: &impl AsRawFd) -> io::Result<()> {
         let written = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, 0);
         self.events.ctl(ControlOperation::Add, event.as_raw_fd(), written)
     }
@@ -46,7 +46,7 @@ impl Bell {
 
     /// Forgets what rang until now. What rings later is heard, and whatever rang before is visible to the caller.
     pub(super) fn quiet(&self) {
-        let mut rang = [EpollEvent::default(); 1 + MAX_FUNCTIONS];
+        let mut rang = [EpollEvent::default(); 2 + MAX_FUNCTIONS];
         // Without a wait there is nothing that can fail; what stays behind only wakes once too often.
         let _ = self.events.wait(0, &mut rang);
     }

@@ -21,11 +21,14 @@ use iobond_spec::{
 use super::{Bell, MAILBOX_WORD, Observer, Polled, Poller, page_errors, page_head, page_word, register_head};
 use crate::{config::PollMode, poll::channel::Event, port::Port};
 
+/// `board.wake.arm`.
+const ARM: u32 = 1;
+
 impl<P: Port, O: Observer> Poller<P, O> {
     /// Rings when a back end interrupted an armed queue, and when the control thread ordered something.
     ///
-    /// It does not ring for what the board does, since nothing of the base's runs when IO-Bond publishes buffers or fills the
-    /// mailbox: IO-Bond itself has to wake the thread then. The emulator calls back; over VFIO that would be an MSI-X.
+    /// It rings for what the board does only where the port has an interrupt ([`Port::wake_up`]), since nothing of the base's runs
+    /// when IO-Bond publishes buffers or fills the mailbox. The emulator in the same process calls back instead.
     pub fn bell(&self) -> &Bell {
         self.polled.end.bell()
     }
@@ -34,13 +37,19 @@ impl<P: Port, O: Observer> Poller<P, O> {
     /// whether anything waits already. If so the caller passes again instead of sleeping. If not, it may sleep until the bell rings
     /// or IO-Bond wakes it, without another pass in between; whatever wakes it from IO-Bond is to be asked for before this call.
     ///
-    /// Makes one system call.
+    /// Makes one system call, and a register read where the port has an interrupt.
     pub fn arm(&mut self) -> bool {
         let Self { memory, mode, polled } = self;
         let (words16, words32) = (memory.words16(), memory.words32());
         polled.end.bell().quiet();
         polled.armed = true;
         polled.queues.iter().for_each(|queue| queue.want_interrupt(words16));
+        if polled.port.wake_up().is_some() {
+            polled.port.write32(board::BASE + board::WAKE, ARM);
+            // The write is posted. A read completes after it has arrived, and after whatever IO-Bond wrote before it answered
+            // (PCIe 5.0, 2.4.1), so that the looks below see all that came too early for the interrupt.
+            polled.port.read32(board::BASE + board::STATE);
+        }
         fence(Ordering::SeqCst);
         let ordered = polled.end.has_orders();
         let waiting = match mode {

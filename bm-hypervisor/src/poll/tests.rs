@@ -41,6 +41,10 @@ impl Port for RegisterFile {
     fn unmap_dma(&self, _: BaseAddr) -> Result<(), PortError> {
         Ok(())
     }
+
+    fn reset(&self) -> Result<(), PortError> {
+        Ok(())
+    }
 }
 
 const SIZES: RingSizes = RingSizes { guest: 16, shadow: 64, slot_size: 64, slots: 16 };

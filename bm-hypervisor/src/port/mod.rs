@@ -42,6 +42,9 @@ pub enum PortError {
         /// The address that was named.
         iova: BaseAddr,
     },
+    /// The device did not take a reset.
+    #[error("cannot reset the IO-Bond: {0}")]
+    Reset(std::io::Error),
     /// The system refused.
     #[error("cannot map {length:#x} bytes at {iova} for DMA: {source}")]
     System {
@@ -71,4 +74,17 @@ pub trait Port: RegisterIo + Send + Sync {
     /// # Errors
     /// [`PortError::NotMapped`].
     fn unmap_dma(&self, iova: BaseAddr) -> Result<(), PortError>;
+
+    /// Takes the IO-Bond back to what it was at power-on, as a function-level reset of its base function does: no power for the
+    /// board, no function, queue or DMA window. When it returns, the device touches no base memory. Mappings stay.
+    ///
+    /// # Errors
+    /// [`PortError::Reset`].
+    fn reset(&self) -> Result<(), PortError>;
+
+    /// What becomes readable when the IO-Bond sends the interrupt that `board.wake` asks for: an eventfd, which the caller reads.
+    /// `None` where nothing can wake a thread that sleeps, or something else does.
+    fn wake_up(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }

@@ -214,6 +214,10 @@ impl Port for IoBond {
     fn unmap_dma(&self, iova: BaseAddr) -> Result<(), PortError> {
         self.memory.lock().unwrap().take().map(|_| ()).ok_or(PortError::NotMapped { iova })
     }
+
+    fn reset(&self) -> Result<(), PortError> {
+        Ok(())
+    }
 }
 
 /// A hypervisor on an [`IoBond`], and a driver of its functions.

@@ -13,7 +13,7 @@ pub mod ident {
     pub const STRIDE: u32 = 0x1c;
     /// Magic, software access `r`, reset value 0x494f4244.
     pub const MAGIC: u32 = 0x000;
-    /// Version, software access `r`, reset value 0x10000.
+    /// Version, software access `r`, reset value 0x10001.
     pub const VERSION: u32 = 0x004;
     /// Sizes, software access `r`, reset value 0xf084008.
     pub const SIZES: u32 = 0x008;
@@ -34,7 +34,7 @@ pub mod board {
     /// How many there are.
     pub const COUNT: u32 = 1;
     /// Bytes from one to the next; of a single one, its size.
-    pub const STRIDE: u32 = 0x14;
+    pub const STRIDE: u32 = 0x18;
     /// Control, software access `rw`, reset value 0x0.
     pub const CONTROL: u32 = 0x000;
     /// State, software access `r`, reset value 0x0.
@@ -45,6 +45,8 @@ pub mod board {
     pub const REFUSED_ACCESSES: u32 = 0x00c;
     /// DMA faults, software access `r`, reset value 0x0.
     pub const DMA_FAULTS: u32 = 0x010;
+    /// Wake, software access `w`, reset value 0x0.
+    pub const WAKE: u32 = 0x014;
 }
 
 /// Mailbox: offsets inside one such register file.

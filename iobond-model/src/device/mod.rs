@@ -30,6 +30,8 @@ use queue_file::QueueFile;
 
 /// The reset value of `mailbox.deadline`, in microseconds: the top of the PCIe default completion time-out range.
 const DEFAULT_DEADLINE_US: u32 = 50_000;
+/// The same in nanoseconds.
+const DEFAULT_PATIENCE: u64 = DEFAULT_DEADLINE_US as u64 * 1000;
 
 /// What the world around a device has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub enum Effect {
     Message(Message),
     /// INTx of a function became asserted.
     Intx(FunctionId),
+    /// Interrupt the base once, when something that it polls next changes.
+    Wake,
 }
 
 /// What the base wrote of a function before it became present.
@@ -122,7 +126,7 @@ impl Default for Device {
         Self {
             powered: false,
             functions: Default::default(),
-            mailbox: Mailbox::new(u64::from(DEFAULT_DEADLINE_US) * 1000),
+            mailbox: Mailbox::new(DEFAULT_PATIENCE),
             deadline_us: DEFAULT_DEADLINE_US,
             answer_data: 0,
             status_page: RangeFile::default(),
@@ -208,6 +212,18 @@ impl Device {
     /// When [`Device::tick`] will next have something to do.
     pub fn next_deadline(&self) -> Option<u64> {
         self.mailbox.next_deadline()
+    }
+
+    /// Takes everything back to what it was at power-on, as a function-level reset of the base function does. The board finds no
+    /// device any more, and reads that it waits for end with all ones.
+    pub fn reset(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        FunctionId::all().for_each(|function| self.reset_function(now, function, effects));
+        // Tickets and sequence numbers go on: the board still collects by the old ones.
+        let mut mailbox = std::mem::replace(&mut self.mailbox, Mailbox::new(DEFAULT_PATIENCE));
+        mailbox.abandon();
+        mailbox.set_patience(DEFAULT_PATIENCE);
+        *self = Self { mailbox, ..Self::default() };
+        effects.extend([Effect::StatusPage, Effect::Windows]);
     }
 
     /// Resets `function` as an FLR or a conventional reset does, and tells the base.

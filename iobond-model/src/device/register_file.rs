@@ -6,7 +6,7 @@ use iobond_spec::{
     offsets::{board, functions, ident, mailbox, queues, status_page, windows},
     register_access::{decode, encode, extract, place},
     registers::components::{
-        board_t::{control::Control as BoardControl, state::State as BoardState},
+        board_t::{control::Control as BoardControl, state::State as BoardState, wake::Wake},
         function_t::{control::Control as FunctionControl, inject::Inject, state::State as FunctionState},
         ident_t::{features::Features, sizes::Sizes, version::Version},
         mailbox_t::{answer::Answer, fill::Fill},
@@ -100,6 +100,12 @@ impl Device {
                 true
             }
             Some(Register::Board(board::CONTROL)) => self.write_board_control(now, value, effects),
+            Some(Register::Board(board::WAKE)) => {
+                if extract(value, Wake::ARM_OFFSET, Wake::ARM_MASK) != 0 {
+                    effects.push(Effect::Wake);
+                }
+                true
+            }
             Some(Register::Mailbox(at)) => self.write_mailbox(at, value, effects),
             Some(Register::StatusPage(at)) => self.write_status_page(at, value, effects),
             Some(Register::Window(n, at)) => self.write_window(n, at, value, effects),

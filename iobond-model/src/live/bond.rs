@@ -10,7 +10,7 @@ use std::{
     cell::Cell,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
     },
     time::Instant,
 };
@@ -52,6 +52,13 @@ pub trait Bell: Send + Sync {
     fn ring(&self);
 }
 
+/// The interrupt of the base function.
+pub trait BaseInterrupt: Send + Sync {
+    /// Something changed that the base polls, and it had asked to be told. Called with locks held: it must neither wait nor call
+    /// back.
+    fn raise(&self);
+}
+
 /// Marks that [`Bond::doorbell_data`] holds an index.
 const HAS_DATA: u32 = 1 << 16;
 /// "The mailbox has no deadline."
@@ -66,6 +73,9 @@ pub struct Bond {
     interrupts: Arc<dyn BoardInterrupts>,
     observer: Option<Arc<dyn Observer>>,
     bell: Option<Arc<dyn Bell>>,
+    base_interrupt: Option<Arc<dyn BaseInterrupt>>,
+    /// The base wants its interrupt (`board.wake`).
+    armed: AtomicBool,
     started: Instant,
     /// One bit for every queue whose doorbell was rung.
     doorbells: AtomicU64,
@@ -89,6 +99,8 @@ impl Bond {
             interrupts,
             observer: None,
             bell: None,
+            base_interrupt: None,
+            armed: AtomicBool::new(false),
             started: Instant::now(),
             doorbells: AtomicU64::new(0),
             doorbell_data: std::array::from_fn(|_| AtomicU32::new(0)),
@@ -110,6 +122,13 @@ impl Bond {
     #[must_use]
     pub fn woken_by(mut self, bell: Arc<dyn Bell>) -> Self {
         self.bell = Some(bell);
+        self
+    }
+
+    /// Interrupts the base with `interrupt`, when it asks.
+    #[must_use]
+    pub fn interrupting(mut self, interrupt: Arc<dyn BaseInterrupt>) -> Self {
+        self.base_interrupt = Some(interrupt);
         self
     }
 
@@ -142,6 +161,13 @@ impl Bond {
         write(&self.base).unmap(iova)
     }
 
+    /// Resets the base function (PCIe 5.0, 6.6.2): power-on state. When it returns, base memory is not touched any more. What is
+    /// mapped stays mapped.
+    pub fn reset_base(&self) {
+        self.armed.store(false, Ordering::Relaxed);
+        self.with_device(|device, now, effects| device.reset(now, effects));
+    }
+
     /// Bytes that this IO-Bond takes, the memories apart.
     pub fn footprint(&self) -> usize {
         let queues = self.queues.iter().map(|queue| lock(queue).as_ref().map_or(0, Queue::footprint));
@@ -154,6 +180,17 @@ impl Bond {
         self.doorbell_data[queue].store(data, Ordering::Relaxed);
         self.doorbells.fetch_or(1 << queue, Ordering::Release);
         self.wake();
+    }
+
+    /// Something changed that the base polls, and was written before: the base arms, and then looks.
+    fn tell_base(&self) {
+        fence(Ordering::SeqCst);
+        if self.armed.load(Ordering::Relaxed)
+            && self.armed.swap(false, Ordering::Relaxed)
+            && let Some(interrupt) = &self.base_interrupt
+        {
+            interrupt.raise();
+        }
     }
 
     fn wake(&self) {
@@ -183,6 +220,9 @@ impl Bond {
             let progress = ready(queue.forward(fabric, doorbell, base.head_address(number)))?;
             if progress.more {
                 self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
+            }
+            if progress.chains > 0 {
+                self.tell_base();
             }
             self.observe(progress, |observer| observer.published(number));
             Ok(progress)
@@ -291,10 +331,13 @@ impl Bond {
             }
             Effect::Mailbox => {
                 read(&self.base).write_mailbox(&device.mailbox_request());
+                self.tell_base();
                 self.wake();
             }
+            Effect::Wake => self.armed.store(true, Ordering::SeqCst),
             Effect::QueueErrors => {
                 read(&self.base).write_queue_errors(device.queue_errors());
+                self.tell_base();
                 self.wake();
             }
         }

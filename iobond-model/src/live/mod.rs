@@ -10,5 +10,5 @@ pub use base_memory::{MapError, Mapping};
 pub use board_memory::{
     Backing, BoardMapError, BoardMemory, Lease, Permission, RemoteMemory, ShareError, SharedFiles,
 };
-pub use bond::{Bell, BoardInterrupts, Bond, Observer};
+pub use bond::{BaseInterrupt, Bell, BoardInterrupts, Bond, Observer};
 pub use memory::{Interrupts, Memory, ready};

@@ -90,6 +90,11 @@ impl Door {
         self.act(|device, now, effects| device.collect(now, ticket, effects))
     }
 
+    /// Resets the base function.
+    pub fn reset(&self) {
+        self.act(|device, now, effects| device.reset(now, effects));
+    }
+
     /// Lets `nanoseconds` pass.
     pub fn wait(&self, nanoseconds: u64) {
         self.now.set(self.now.get() + nanoseconds);

@@ -44,4 +44,9 @@ impl Port for ModelPort {
     fn unmap_dma(&self, iova: BaseAddr) -> Result<(), PortError> {
         self.unmap(iova).map_err(|_| PortError::NotMapped { iova })
     }
+
+    fn reset(&self) -> Result<(), PortError> {
+        self.reset_base();
+        Ok(())
+    }
 }

@@ -9,6 +9,7 @@ pub mod dma_faults;
 pub mod refused_accesses;
 pub mod state;
 pub mod unsupported_requests;
+pub mod wake;
 
 /// Board
 ///
@@ -48,7 +49,7 @@ impl BoardT<'static> {
 
 impl<'io, IO> BoardT<'io, IO> {
     /// Size in bytes of the underlying memory
-    pub const SIZE: usize = 0x14;
+    pub const SIZE: usize = 0x18;
 
     /// # Safety
     ///
@@ -105,5 +106,14 @@ impl<'io, IO: peakrdl_rust::io::RegisterIO> BoardT<'io, IO> {
     #[must_use]
     pub const fn dma_faults(&self) -> peakrdl_rust::reg::Reg<'io, dma_faults::DmaFaults, IO> {
         unsafe { peakrdl_rust::reg::Reg::from_ptr_with(self.ptr.wrapping_byte_add(0x10).cast(), self.io) }
+    }
+
+    /// Wake
+    ///
+    /// For a base that wants to sleep: it arms, looks once more at what it polls, and then waits for the interrupt.
+    #[inline(always)]
+    #[must_use]
+    pub const fn wake(&self) -> peakrdl_rust::reg::Reg<'io, wake::Wake, IO> {
+        unsafe { peakrdl_rust::reg::Reg::from_ptr_with(self.ptr.wrapping_byte_add(0x14).cast(), self.io) }
     }
 }

@@ -14,6 +14,9 @@ struct Window {
 pub struct Windows([Window; MAX_WINDOWS]);
 
 impl Windows {
+    /// None granted.
+    pub const NONE: Self = Self([Window { first: 0, length: 0 }; MAX_WINDOWS]);
+
     /// Grants `length` bytes from `first` as window `index`, in place of what that window granted before. A range past the
     /// end of the address space, an empty one, or an `index` out of range grants nothing.
     pub fn grant(&mut self, index: usize, first: BaseAddr, length: u64) {

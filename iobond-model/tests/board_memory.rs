@@ -21,14 +21,14 @@ use std::{
 use iobond_model::{
     fabric::{Fabric, Fault},
     live::{
-        Backing, BoardMapError, BoardMemory, Interrupts, Memory, Permission, RemoteMemory, ShareError,
-        SharedFiles, ready,
+        Backing, BaseMemory, BoardMemory, DmaMapError, Interrupts, Memory, Permission, RemoteMemory,
+        ShareError, SharedFiles, ready,
     },
 };
 use iobond_spec::address::{Address, BaseAddr, BoardAddr, FunctionId};
 use proptest::prelude::*;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 const PAGE: u64 = 0x1000;
 const READ_ONLY: Permission = Permission { read: true, write: false };
@@ -51,7 +51,7 @@ impl Host {
     }
 }
 
-impl RemoteMemory for Host {
+impl RemoteMemory<BoardAddr> for Host {
     fn read(&self, at: BoardAddr, into: &mut [u8]) -> Result<(), Fault> {
         let from = (at.0 - self.start) as usize;
         into.copy_from_slice(&self.bytes.lock().unwrap()[from..from + into.len()]);
@@ -76,8 +76,10 @@ fn sealed(length: u64) -> OwnedFd {
     memfd(length, SealFlags::SHRINK)
 }
 
-fn base() -> GuestMemoryMmap {
-    GuestMemoryMmap::from_ranges(&[(GuestAddress(0x10_0000), 0x1_0000)]).unwrap()
+fn base() -> BaseMemory {
+    let base = BaseMemory::default();
+    base.map_all(&GuestMemoryMmap::from_ranges(&[(GuestAddress(0x10_0000), 0x1_0000)]).unwrap()).unwrap();
+    base
 }
 
 /// The memory of the diagram.
@@ -99,7 +101,8 @@ fn at(address: u64) -> Address {
 #[test]
 fn an_access_spans_mapped_and_remote_ranges() {
     let (board, host) = patchwork();
-    let (lease, base) = (board.lease(), base());
+    let base = base();
+    let (lease, base) = (board.lease(), base.lease());
     let memory = Memory::new(&lease, &base, &Silence);
     let sent: Vec<u8> = (0..0x2000_u32).map(|n| (n % 251) as u8).collect();
 
@@ -111,7 +114,7 @@ fn an_access_spans_mapped_and_remote_ranges() {
     assert_eq!(read, sent);
     ready(memory.copy(at(0x1800), Address::Base(BaseAddr(0x10_0000)), 0x2000)).unwrap();
     let mut copied = vec![0; sent.len()];
-    base.read_slice(&mut copied, GuestAddress(0x10_0000)).unwrap();
+    ready(memory.read(Address::Base(BaseAddr(0x10_0000)), &mut copied)).unwrap();
     assert_eq!(copied, sent);
     ready(memory.copy(Address::Base(BaseAddr(0x10_0000)), at(0x1000), 0x1001)).unwrap();
     ready(memory.read(at(0x1000), &mut read[..0x1001])).unwrap();
@@ -121,7 +124,8 @@ fn an_access_spans_mapped_and_remote_ranges() {
 #[test]
 fn ring_indices_are_loaded_and_stored_in_either_kind() {
     let (board, host) = patchwork();
-    let (lease, base) = (board.lease(), base());
+    let base = base();
+    let (lease, base) = (board.lease(), base.lease());
     let memory = Memory::new(&lease, &base, &Silence);
     for address in [0x1ffe, 0x2ffe, 0x3000] {
         ready(memory.store(at(address), 0xa55a)).unwrap();
@@ -133,7 +137,8 @@ fn ring_indices_are_loaded_and_stored_in_either_kind() {
 #[test]
 fn a_failed_access_changes_nothing() {
     let (board, host) = patchwork();
-    let (lease, base) = (board.lease(), base());
+    let base = base();
+    let (lease, base) = (board.lease(), base.lease());
     let memory = Memory::new(&lease, &base, &Silence);
     // It would end in what may only be read; and in the hole.
     for (address, len) in [(0x2800, 0x2000), (0x3fff, 2), (0x4000, 1), (0x800, 0x1000)] {
@@ -153,14 +158,14 @@ fn ranges_that_overlap_wrap_or_exceed_their_file_are_refused() {
     board.map(BoardAddr(0x2000), PAGE, Permission::ALL, page()).unwrap();
     for start in [0x1001, 0x2000, 0x2fff] {
         let refused = board.map(BoardAddr(start), PAGE, Permission::ALL, page());
-        assert!(matches!(refused, Err(BoardMapError::Overlap { .. })), "{start:#x}");
+        assert!(matches!(refused, Err(DmaMapError::Overlap { .. })), "{start:#x}");
     }
     let beyond = board.map(BoardAddr(0x8000), 2 * PAGE, Permission::ALL, page());
-    assert!(matches!(beyond, Err(BoardMapError::Range { .. })));
+    assert!(matches!(beyond, Err(DmaMapError::Range { .. })));
     for (start, length) in [(0x8000, 0), (u64::MAX - 0xfff, PAGE + 1)] {
         let host = Backing::Remote(Host::at(start));
         let refused = board.map(BoardAddr(start), length, Permission::ALL, host);
-        assert!(matches!(refused, Err(BoardMapError::Range { .. })), "{start:#x}");
+        assert!(matches!(refused, Err(DmaMapError::Range { .. })), "{start:#x}");
     }
     // The very end of the address space is an address like any other.
     let last = u64::MAX - 0xfff;
@@ -173,7 +178,7 @@ fn unmapping_takes_whole_ranges_and_nothing_else() {
     let (board, _) = patchwork();
     for (start, length) in [(0x1000, 0x800), (0x1800, 0x800), (0x1800, 0x1800), (0x5000, PAGE), (0x1000, 0)] {
         let refused = board.unmap(BoardAddr(start), length);
-        assert!(matches!(refused, Err(BoardMapError::NotMapped { .. })), "{start:#x} {length:#x}");
+        assert!(matches!(refused, Err(DmaMapError::NotMapped { .. })), "{start:#x} {length:#x}");
     }
     assert_eq!(board.ranges(), 4);
     board.unmap(BoardAddr(0x1000), 2 * PAGE).unwrap();
@@ -185,14 +190,14 @@ fn unmapping_takes_whole_ranges_and_nothing_else() {
 #[test]
 fn a_file_that_can_shrink_is_not_mapped() {
     let files = SharedFiles::default();
-    let refused = files.share(memfd(PAGE, SealFlags::empty()), 0, PAGE, true);
+    let refused = files.share::<BoardAddr>(memfd(PAGE, SealFlags::empty()), 0, PAGE, true);
     assert!(matches!(refused, Err(ShareError::Unsealed)));
-    let refused = files.share(sealed(PAGE), 1, PAGE, true);
+    let refused = files.share::<BoardAddr>(sealed(PAGE), 1, PAGE, true);
     assert!(matches!(refused, Err(ShareError::Short { size: PAGE, offset: 1, length: PAGE })));
-    let refused = files.share(sealed(PAGE), u64::MAX, PAGE, true);
+    let refused = files.share::<BoardAddr>(sealed(PAGE), u64::MAX, PAGE, true);
     assert!(matches!(refused, Err(ShareError::Short { .. })));
     let pipe = rustix::pipe::pipe().unwrap().0;
-    assert!(matches!(files.share(pipe, 0, PAGE, true), Err(ShareError::Unsealed)));
+    assert!(matches!(files.share::<BoardAddr>(pipe, 0, PAGE, true), Err(ShareError::Unsealed)));
 }
 
 #[test]
@@ -209,7 +214,8 @@ fn thousands_of_pages_of_one_file_are_one_mapping() {
     }
     // Other tests of this program map files of that name as well, a few pages each.
     assert!(mappings() < 64, "{}", mappings());
-    let (lease, base) = (board.lease(), base());
+    let base = base();
+    let (lease, base) = (board.lease(), base.lease());
     let memory = Memory::new(&lease, &base, &Silence);
     ready(memory.write(at(2 * 4095 * PAGE), &[7; 8])).unwrap();
     ready(memory.write(at(2 * 4095 * PAGE - 4), &[7; 8])).unwrap_err();
@@ -221,7 +227,7 @@ struct SlowHost {
     answer: Mutex<mpsc::Receiver<()>>,
 }
 
-impl RemoteMemory for SlowHost {
+impl RemoteMemory<BoardAddr> for SlowHost {
     fn read(&self, _: BoardAddr, into: &mut [u8]) -> Result<(), Fault> {
         self.asked.send(()).unwrap();
         self.answer.lock().unwrap().recv_timeout(Duration::from_secs(10)).unwrap();
@@ -248,7 +254,8 @@ fn a_host_may_change_the_map_while_it_owes_an_answer() {
     board.map(BoardAddr(0x2000), PAGE, Permission::ALL, Backing::Remote(host)).unwrap();
     thread::scope(|scope| {
         let pass = scope.spawn(|| {
-            let (lease, base) = (board.lease(), base());
+            let base = base();
+            let (lease, base) = (board.lease(), base.lease());
             let memory = Memory::new(&lease, &base, &Silence);
             ready(memory.write(at(0x1000), &[3])).unwrap();
             let mut byte = [0];
@@ -313,7 +320,7 @@ proptest! {
                     }
                 }
                 _ => {
-                    let lease = board.lease();
+                    let (lease, base) = (board.lease(), base.lease());
                     let memory = Memory::new(&lease, &base, &Silence);
                     // Off the page's start, so that it also crosses.
                     let (from, len) = (start + 0x123, length as usize);
@@ -325,7 +332,7 @@ proptest! {
                 }
             }
         }
-        let lease = board.lease();
+        let (lease, base) = (board.lease(), base.lease());
         let memory = Memory::new(&lease, &base, &Silence);
         for page in (0..PAGES).filter(|&page| present[page].is_some()) {
             let mut read = vec![0; PAGE as usize];

@@ -18,9 +18,9 @@ use iobond_spec::{
 };
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 use rig::{
-    ARENAS, BOARD, Image, LANE, LANES, Raised, Rig, Shape, base_ring, board_memory, board_ring,
+    ARENAS, BOARD, Image, LANE, LANES, Raised, Rig, Shape, base_ring, board_ring,
     guest::{Guest, descriptor, direct, out},
-    slots,
+    reached, slots,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use zerocopy::IntoBytes;
@@ -224,10 +224,10 @@ impl Chaos {
         act: impl FnOnce(&mut Queue, &Gated<'_, Watched<'_, '_>>) -> Result<Progress, QueueError>,
     ) {
         let context = self.context();
-        let base = Image::of_base(&self.rig);
-        let board = board_memory(&self.rig.board);
-        let lease = board.lease();
-        let memory = Memory::new(&lease, &self.rig.base, &self.rig.raised);
+        let before = Image::of_base(&self.rig);
+        let (board, base) = (reached(&self.rig.board), reached(&self.rig.base));
+        let (board, base) = (board.lease(), base.lease());
+        let memory = Memory::new(&board, &base, &self.rig.raised);
         let watched = Watched { memory, board: &self.rig.board, accesses: Cell::new(0), racing: None };
         let fabric = Gated { fabric: &watched, windows: &self.rig.windows, bus_master: true };
 
@@ -239,7 +239,7 @@ impl Chaos {
         assert!(watched.accesses.get() <= bound, "{} accesses in one call", watched.accesses.get());
         let [desc, avail, _] = base_ring(&context);
         let own = [desc, avail, slots(&context)];
-        base.assert_same_but(&Image::of_base(&self.rig), &own, "base memory");
+        before.assert_same_but(&Image::of_base(&self.rig), &own, "base memory");
         assert!(self.queue.in_flight() <= u32::from(context.shadow.size));
 
         self.worked += u32::from(result.is_ok_and(|progress| progress.chains > 0));
@@ -308,9 +308,9 @@ fn a_guest_that_never_stops_does_not_hold_the_engine() {
         let context = *queue.context();
         // All heads are descriptor 0, which is a good chain.
         Guest::new(&rig.board, &context).offer(&direct(&[out(1)])).unwrap();
-        let board = board_memory(&rig.board);
-        let lease = board.lease();
-        let memory = Memory::new(&lease, &rig.base, &rig.raised);
+        let (board, base) = (reached(&rig.board), reached(&rig.base));
+        let (board, base) = (board.lease(), base.lease());
+        let memory = Memory::new(&board, &base, &rig.raised);
         let racing = Some(context.guest.avail_idx());
         let watched = Watched { memory, board: &rig.board, accesses: Cell::new(0), racing };
         let fabric = Gated { fabric: &watched, windows: &rig.windows, bus_master: true };

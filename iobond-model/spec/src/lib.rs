@@ -9,6 +9,7 @@
 //! * [`address`]: board and base addresses, which never mix;
 //! * [`ring`]: layouts and index arithmetic of split virtqueues;
 //! * [`status_page`]: what IO-Bond writes back into base memory;
+//! * [`base_function`]: the same for IO-Bond's own function on the base;
 //! * [`function`]: where things lie in a function's configuration space and BAR.
 //!
 //! Left out: behaviour of any kind, virtio feature bits and device configuration (crate `virtio-bindings` has them), and
@@ -17,6 +18,7 @@
 #![no_std]
 
 pub mod address;
+pub mod base_function;
 pub mod function;
 pub mod offsets;
 #[cfg(not(doctest))] // PeakRDL leaves the registers out where examples in documentation are collected

@@ -4,10 +4,12 @@
 //! starting a queue's engine or sending an interrupt, is handed to the world as an [`Effect`], in the order in which it has
 //! to happen.
 
+mod base_config;
 mod board_side;
 mod queue_file;
 mod register_file;
 
+pub use base_config::base_config;
 pub use board_side::Outcome;
 pub use register_file::{QueueReport, tail_of};
 

@@ -1,21 +1,14 @@
-//! Base memory as an IO-Bond sees it: what was mapped, what was granted, and the status page in it.
+//! Base memory as an IO-Bond sees it: how it is mapped in the same process, what was granted, and the status page in it.
 
-use std::{
-    fs::File,
-    os::fd::BorrowedFd,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fs::File, os::fd::BorrowedFd, sync::atomic::Ordering};
 
 use iobond_spec::{
     address::{Address, BaseAddr},
-    status_page::{HEADS, MAILBOX, MAILBOX_WORD, MailboxRequest, QUEUE_ERRORS},
+    status_page::{HEADS, MAILBOX, MailboxRequest, QUEUE_ERRORS},
 };
-use vm_memory::{
-    Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    MmapRegion,
-};
-use zerocopy::IntoBytes;
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestRegionMmap, MmapRegion};
 
+use super::dma_memory::{BaseMemory, View};
 use crate::{fabric::Fault, windows::Windows};
 
 /// Memory that is to become base memory.
@@ -58,21 +51,30 @@ pub enum MapError {
     },
 }
 
-/// Base memory.
-#[derive(Debug, Default)]
-pub(super) struct BaseMemory {
-    memory: GuestMemoryMmap,
+/// What the base granted of its memory, and where its status page is.
+#[derive(Debug)]
+pub(super) struct Grants {
     windows: Windows,
     status_page: Option<BaseAddr>,
+    /// Bus Master Enable of the base function: without it nothing is granted.
+    mastering: bool,
 }
 
-impl BaseMemory {
-    pub(super) fn memory(&self) -> &GuestMemoryMmap {
-        &self.memory
+impl Default for Grants {
+    /// A base in the same process has no configuration space in which it would have to set it.
+    fn default() -> Self {
+        Self { windows: Windows::default(), status_page: None, mastering: true }
+    }
+}
+
+impl Grants {
+    pub(super) fn windows(&self) -> &Windows {
+        const NONE: &Windows = &Windows::NONE;
+        if self.mastering { &self.windows } else { NONE }
     }
 
-    pub(super) fn windows(&self) -> &Windows {
-        &self.windows
+    pub(super) fn set_mastering(&mut self, mastering: bool) {
+        self.mastering = mastering;
     }
 
     pub(super) fn set_windows(&mut self, windows: Windows) {
@@ -83,72 +85,62 @@ impl BaseMemory {
         self.status_page = at;
     }
 
-    pub(super) fn map(&mut self, mapping: &Mapping<'_>) -> Result<(), MapError> {
-        let &Mapping { file, file_offset, length, iova } = mapping;
-        let system = |source| MapError::System { iova, source };
-        let file = File::from(file.try_clone_to_owned().map_err(system)?);
-        let held = file.metadata().map_err(system)?.len();
-        // Touching a page that the file does not have would end the whole process (SIGBUS, mmap(2)).
-        if file_offset.checked_add(length as u64).is_none_or(|end| end > held) {
-            let short = std::io::Error::other(format!("its file has {held:#x} bytes, which is too few"));
-            return Err(system(short));
-        }
-        let region = MmapRegion::from_file(FileOffset::new(file, file_offset), length)
-            .map_err(|error| system(std::io::Error::other(error)))?;
-        let overlap = || MapError::Overlap { iova, length };
-        let region = GuestRegionMmap::new(region, GuestAddress(iova.0)).ok_or_else(overlap)?;
-        self.memory = self.memory.insert_region(Arc::new(region)).map_err(|_| overlap())?;
-        Ok(())
-    }
-
-    pub(super) fn unmap(&mut self, iova: BaseAddr) -> Result<(), MapError> {
-        let at = GuestAddress(iova.0);
-        let region = self.memory.find_region(at).filter(|region| region.start_addr() == at);
-        let length = region.ok_or(MapError::NotMapped { iova })?.len();
-        let (memory, _) = self.memory.remove_region(at, length).map_err(|_| MapError::NotMapped { iova })?;
-        self.memory = memory;
-        Ok(())
+    fn page(&self) -> Option<BaseAddr> {
+        self.status_page.filter(|_| self.mastering)
     }
 
     /// Where HEAD of `queue` is mirrored.
     #[inline]
     pub(super) fn head_address(&self, queue: usize) -> Option<BaseAddr> {
-        self.status_page.map(|page| page.wrapping_add(HEADS + 4 * queue as u64))
+        self.page().map(|page| page.wrapping_add(HEADS + 4 * queue as u64))
     }
 
     /// Mirrors a mailbox request, its word last.
-    pub(super) fn write_mailbox(&self, request: &MailboxRequest) {
-        self.on_page(MAILBOX, |memory, at| {
-            memory.write_slice(&request.as_bytes()[..MAILBOX_WORD as usize], at)?;
-            memory.store(request.request.get(), GuestAddress(at.0 + MAILBOX_WORD), Ordering::Release)
-        });
+    pub(super) fn write_mailbox(&self, memory: &BaseMemory, request: &MailboxRequest) {
+        let words = [request.offset, request.data, request.request];
+        self.write_words(memory, MAILBOX, &words.map(|word| word.get()));
     }
 
     /// Mirrors which queues are in the error state.
-    pub(super) fn write_queue_errors(&self, errors: u64) {
-        self.on_page(QUEUE_ERRORS, |memory, at| {
-            memory.store(errors as u32, at, Ordering::Release)?;
-            memory.store((errors >> 32) as u32, GuestAddress(at.0 + 4), Ordering::Release)
-        });
+    pub(super) fn write_queue_errors(&self, memory: &BaseMemory, errors: u64) {
+        self.write_words(memory, QUEUE_ERRORS, &[errors as u32, (errors >> 32) as u32]);
     }
 
     /// Mirrors HEAD of `queue`.
-    pub(super) fn write_head(&self, queue: usize, head: u16) {
-        self.on_page(HEADS + 4 * queue as u64, |memory, at| {
-            memory.store(u32::from(head), at, Ordering::Release)
-        });
+    pub(super) fn write_head(&self, memory: &BaseMemory, queue: usize, head: u16) {
+        self.write_words(memory, HEADS + 4 * queue as u64, &[head.into()]);
     }
 
-    /// A page that was granted but is not mapped is the base's mistake; it finds out by reading the registers.
-    fn on_page(
-        &self,
-        offset: u64,
-        write: impl FnOnce(&GuestMemoryMmap, GuestAddress) -> Result<(), vm_memory::GuestMemoryError>,
-    ) {
-        if let Some(page) = self.status_page {
-            let at = page.wrapping_add(offset);
-            let _: Result<(), Fault> =
-                write(&self.memory, GuestAddress(at.0)).map_err(|_| Fault::at(Address::Base(at), 4));
+    /// Writes words of the page in order. A page that was granted but is not mapped is the base's mistake; it finds out by reading
+    /// the registers.
+    fn write_words(&self, memory: &BaseMemory, offset: u64, words: &[u32]) {
+        let Some(page) = self.page() else { return };
+        let lease = memory.lease();
+        let view = View::new(&lease);
+        for (word, at) in words.iter().zip((offset..).step_by(4)) {
+            let at = page.wrapping_add(at).0;
+            let _: Result<(), Fault> = match view.slice(at, 4, true) {
+                Some(slice) => slice
+                    .store(*word, 0, Ordering::Release)
+                    .map_err(|_| Fault::at(Address::Base(BaseAddr(at)), 4)),
+                None => view.scatter(at, &word.to_le_bytes()),
+            };
         }
     }
+}
+
+/// Maps `mapping` whole, for [`BaseMemory::map`].
+pub(super) fn map_file(mapping: &Mapping<'_>) -> Result<GuestRegionMmap, MapError> {
+    let &Mapping { file, file_offset, length, iova } = mapping;
+    let system = |source| MapError::System { iova, source };
+    let file = File::from(file.try_clone_to_owned().map_err(system)?);
+    let held = file.metadata().map_err(system)?.len();
+    // Touching a page that the file does not have would end the whole process (SIGBUS, mmap(2)).
+    if file_offset.checked_add(length as u64).is_none_or(|end| end > held) {
+        let short = std::io::Error::other(format!("its file has {held:#x} bytes, which is too few"));
+        return Err(system(short));
+    }
+    let region = MmapRegion::from_file(FileOffset::new(file, file_offset), length)
+        .map_err(|error| system(std::io::Error::other(error)))?;
+    GuestRegionMmap::new(region, GuestAddress(iova.0)).ok_or(MapError::Overlap { iova, length })
 }

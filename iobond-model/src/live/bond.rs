@@ -16,8 +16,8 @@ use std::{
 };
 
 use super::{
-    base_memory::{BaseMemory, MapError, Mapping},
-    board_memory::{BoardMapError, BoardMemory},
+    base_memory::{Grants, MapError, Mapping, map_file},
+    dma_memory::{Backing, BaseMemory, BoardMemory, DmaMapError, Permission},
     memory::{Interrupts, Memory, ready},
 };
 use crate::{
@@ -26,7 +26,11 @@ use crate::{
     front_end::Message,
     shadow::{Progress, Queue, QueueError},
 };
-use iobond_spec::{MAX_FUNCTIONS, MAX_QUEUES, address::FunctionId, register_access::RegisterIo};
+use iobond_spec::{
+    MAX_FUNCTIONS, MAX_QUEUES,
+    address::{BaseAddr, FunctionId},
+    register_access::RegisterIo,
+};
 use vm_memory::GuestMemoryMmap;
 
 /// The board's interrupt controller. It is called with locks held and must not call back into the IO-Bond.
@@ -67,7 +71,8 @@ const NEVER: u64 = u64::MAX;
 /// One IO-Bond.
 pub struct Bond {
     pub(super) device: Mutex<Device>,
-    base: RwLock<BaseMemory>,
+    grants: RwLock<Grants>,
+    base: BaseMemory,
     queues: [Mutex<Option<Queue>>; MAX_QUEUES],
     board: [BoardMemory; MAX_FUNCTIONS],
     interrupts: Arc<dyn BoardInterrupts>,
@@ -93,7 +98,8 @@ impl Bond {
     pub fn new(interrupts: Arc<dyn BoardInterrupts>) -> Self {
         Self {
             device: Mutex::default(),
-            base: RwLock::default(),
+            grants: RwLock::default(),
+            base: BaseMemory::default(),
             queues: std::array::from_fn(|_| Mutex::new(None)),
             board: std::array::from_fn(|_| BoardMemory::default()),
             interrupts,
@@ -140,9 +146,14 @@ impl Bond {
     /// Lets every function reach all of `memory`, as on a board without an I/O MMU.
     ///
     /// # Errors
-    /// [`BoardMapError::Overlap`] with what is mapped already.
-    pub fn map_board_memory(&self, memory: &GuestMemoryMmap) -> Result<(), BoardMapError> {
+    /// [`DmaMapError::Overlap`] with what is mapped already.
+    pub fn map_board_memory(&self, memory: &GuestMemoryMmap) -> Result<(), DmaMapError> {
         self.board.iter().try_for_each(|board| board.map_all(memory))
+    }
+
+    /// What the base function reaches of base memory. A DMA window has to grant it as well.
+    pub fn base_memory(&self) -> &BaseMemory {
+        &self.base
     }
 
     /// Makes `mapping` base memory, at its I/O virtual address. A DMA window has to grant it as well.
@@ -150,15 +161,26 @@ impl Bond {
     /// # Errors
     /// [`MapError`]; nothing is mapped then.
     pub fn map(&self, mapping: &Mapping<'_>) -> Result<(), MapError> {
-        write(&self.base).map(mapping)
+        let &Mapping { iova, length, .. } = mapping;
+        let backing = Backing::Mapped(Arc::new(map_file(mapping)?), 0);
+        let mapped = self.base.map(iova, length as u64, Permission::ALL, backing);
+        mapped.map_err(|_| MapError::Overlap { iova, length })
     }
 
     /// Undoes [`Bond::map`]. When it returns, nothing of the IO-Bond touches that memory any more.
     ///
     /// # Errors
     /// [`MapError::NotMapped`].
-    pub fn unmap(&self, iova: iobond_spec::address::BaseAddr) -> Result<(), MapError> {
-        write(&self.base).unmap(iova)
+    pub fn unmap(&self, iova: BaseAddr) -> Result<(), MapError> {
+        let missing = MapError::NotMapped { iova };
+        let Some(length) = self.base.length_at(iova) else { return Err(missing) };
+        self.base.unmap(iova, length).map_err(|_| missing)
+    }
+
+    /// Whether the base function may master the bus (PCIe 5.0, 7.5.1.1.3); at first it may. When it may not, nothing of base
+    /// memory is touched once this returns.
+    pub fn set_base_mastering(&self, mastering: bool) {
+        write(&self.grants).set_mastering(mastering);
     }
 
     /// Resets the base function (PCIe 5.0, 6.6.2): power-on state. When it returns, base memory is not touched any more. What is
@@ -213,11 +235,11 @@ impl Bond {
     }
 
     fn forward(&self, number: usize) {
-        self.run(number, &self.doorbells, |queue, fabric, base| {
+        self.run(number, &self.doorbells, |queue, fabric, grants| {
             // Looked at with the queue locked, so that it is this queue's and no predecessor's.
             let data = self.doorbell_data[number].swap(0, Ordering::Relaxed);
             let doorbell = (data & HAS_DATA != 0).then_some(data as u16);
-            let progress = ready(queue.forward(fabric, doorbell, base.head_address(number)))?;
+            let progress = ready(queue.forward(fabric, doorbell, grants.head_address(number)))?;
             if progress.more {
                 self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
             }
@@ -259,12 +281,12 @@ impl Bond {
         work: impl FnOnce(
             &mut Queue,
             &Gated<'_, Memory<'_, '_, LastInterrupt>>,
-            &BaseMemory,
+            &Grants,
         ) -> Result<Progress, QueueError>,
     ) {
         let interrupt = LastInterrupt::default();
         let result = {
-            let base = read(&self.base);
+            let grants = read(&self.grants);
             let mut queue = lock(&self.queues[number]);
             let Some(running) = queue.as_mut() else { return };
             let function = running.context().function;
@@ -275,10 +297,11 @@ impl Bond {
                 pending.fetch_or(1 << number, Ordering::Relaxed);
                 return;
             }
-            let memory = Memory::new(&board, base.memory(), &interrupt);
+            let base = self.base.lease();
+            let memory = Memory::new(&board, &base, &interrupt);
             let bus_master = self.bus_masters.load(Ordering::Relaxed) & 1 << function.index() != 0;
-            let fabric = Gated { fabric: &memory, windows: base.windows(), bus_master };
-            work(running, &fabric, &base)
+            let fabric = Gated { fabric: &memory, windows: grants.windows(), bus_master };
+            work(running, &fabric, &grants)
         };
         if let Err(error) = result {
             self.with_device(|device, _, effects| {
@@ -316,27 +339,27 @@ impl Bond {
             Effect::Message(message) => self.interrupts.message(message),
             Effect::Intx(function) => self.interrupts.intx(function),
             Effect::Windows => {
-                let mut base = write(&self.base);
-                base.set_windows(device.windows().clone());
-                base.set_status_page(device.status_page());
+                let mut grants = write(&self.grants);
+                grants.set_windows(device.windows().clone());
+                grants.set_status_page(device.status_page());
             }
             Effect::StatusPage => {
-                let mut base = write(&self.base);
-                base.set_status_page(device.status_page());
-                base.write_mailbox(&device.mailbox_request());
-                base.write_queue_errors(device.queue_errors());
+                let mut grants = write(&self.grants);
+                grants.set_status_page(device.status_page());
+                grants.write_mailbox(&self.base, &device.mailbox_request());
+                grants.write_queue_errors(&self.base, device.queue_errors());
                 for (number, queue) in self.queues.iter().enumerate() {
-                    base.write_head(number, lock(queue).as_ref().map_or(0, Queue::head));
+                    grants.write_head(&self.base, number, lock(queue).as_ref().map_or(0, Queue::head));
                 }
             }
             Effect::Mailbox => {
-                read(&self.base).write_mailbox(&device.mailbox_request());
+                read(&self.grants).write_mailbox(&self.base, &device.mailbox_request());
                 self.tell_base();
                 self.wake();
             }
             Effect::Wake => self.armed.store(true, Ordering::SeqCst),
             Effect::QueueErrors => {
-                read(&self.base).write_queue_errors(device.queue_errors());
+                read(&self.grants).write_queue_errors(&self.base, device.queue_errors());
                 self.tell_base();
                 self.wake();
             }
@@ -345,13 +368,13 @@ impl Bond {
 
     /// Starts or stops a queue. Whatever was pending for its predecessor is forgotten, and its HEAD is 0 again.
     fn replace(&self, number: usize, queue: Option<Queue>) {
-        let base = read(&self.base);
+        let grants = read(&self.grants);
         let mut slot = lock(&self.queues[number]);
         self.doorbells.fetch_and(!(1 << number), Ordering::Relaxed);
         self.tails.fetch_and(!(1 << number), Ordering::Relaxed);
         self.tail_index[number].store(0, Ordering::Relaxed);
         self.doorbell_data[number].store(0, Ordering::Relaxed);
-        base.write_head(number, 0);
+        grants.write_head(&self.base, number, 0);
         if queue.is_some() {
             // The guest may have made buffers available, and rung, before the base got here.
             self.doorbells.fetch_or(1 << number, Ordering::Release);

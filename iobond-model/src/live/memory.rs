@@ -1,16 +1,15 @@
 //! The fabric of the `live` world: both memories are mapped here and a DMA is a memcpy.
 
 use std::{
-    cell::Cell,
     pin::pin,
     sync::atomic::{self, Ordering},
     task::{Context, Poll, Waker},
 };
 
-use iobond_spec::address::{Address, FunctionId};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice};
+use iobond_spec::address::{Address, BaseAddr, BoardAddr, FunctionId};
+use vm_memory::{Bytes, VolatileSlice};
 
-use super::board_memory::{Lease, Piece, View};
+use super::dma_memory::{Lease, View};
 use crate::fabric::{Fabric, Fault};
 
 /// Where interrupts go: the board's interrupt controller.
@@ -19,50 +18,17 @@ pub trait Interrupts {
     fn raise(&self, function: FunctionId, vector: u16);
 }
 
-/// Base memory, with the region that was used last at hand: rings, slots and buffers of one pass mostly share it.
-#[derive(Debug)]
-struct Side<'a> {
-    memory: &'a GuestMemoryMmap,
-    last: Cell<(u64, VolatileSlice<'a>)>,
-}
-
-impl<'a> Side<'a> {
-    fn new(memory: &'a GuestMemoryMmap) -> Self {
-        let nothing = VolatileSlice::from(&mut [][..]);
-        Self { memory, last: Cell::new((0, nothing)) }
-    }
-
-    /// The `len` bytes at `at`, if one region holds them all.
-    #[inline]
-    fn slice(&self, at: u64, len: usize) -> Option<VolatileSlice<'a>> {
-        let (start, region) = self.last.get();
-        match region.subslice(at.wrapping_sub(start) as usize, len) {
-            Ok(slice) => Some(slice),
-            Err(_) => self.find(at)?.subslice((at - self.last.get().0) as usize, len).ok(),
-        }
-    }
-
-    /// The region that holds `at`, which is now the one that was used last.
-    #[cold]
-    fn find(&self, at: u64) -> Option<VolatileSlice<'a>> {
-        let region = self.memory.find_region(GuestAddress(at))?;
-        let slice = region.as_volatile_slice().ok()?;
-        self.last.set((region.start_addr().0, slice));
-        Some(slice)
-    }
-}
-
-/// Board memory and base memory, mapped into this process; what is not mapped of the board's is asked for.
+/// Board memory and base memory, mapped into this process; what is not mapped is asked for.
 pub struct Memory<'a, 'm, I> {
-    board: View<'a, 'm>,
-    base: Side<'a>,
+    board: View<'a, 'm, BoardAddr>,
+    base: View<'a, 'm, BaseAddr>,
     interrupts: &'a I,
 }
 
 impl<'a, 'm, I> Memory<'a, 'm, I> {
     /// Board memory by board address, base memory by I/O virtual address, and where interrupts go.
-    pub fn new(board: &'a Lease<'m>, base: &'a GuestMemoryMmap, interrupts: &'a I) -> Self {
-        Self { board: View::new(board), base: Side::new(base), interrupts }
+    pub fn new(board: &'a Lease<'m, BoardAddr>, base: &'a Lease<'m, BaseAddr>, interrupts: &'a I) -> Self {
+        Self { board: View::new(board), base: View::new(base), interrupts }
     }
 
     /// The `len` bytes at `at`, if they lie in one piece here.
@@ -70,34 +36,26 @@ impl<'a, 'm, I> Memory<'a, 'm, I> {
     fn slice(&self, at: Address, len: usize, write: bool) -> Option<VolatileSlice<'a>> {
         match at {
             Address::Board(at) => self.board.slice(at.0, len, write),
-            Address::Base(at) => self.base.slice(at.0, len),
+            Address::Base(at) => self.base.slice(at.0, len, write),
         }
     }
 
     /// Reads what does not lie in one piece here.
     #[cold]
     fn gather(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
-        let Address::Board(start) = at else { return Err(Fault::at(at, into.len() as u64)) };
-        self.board.pieces(start.0, into.len(), false, |done, piece| match piece {
-            Piece::Here(bytes) => {
-                bytes.copy_to(&mut into[done..done + bytes.len()]);
-                Ok(())
-            }
-            Piece::There(host, at, len) => host.read(at, &mut into[done..done + len]),
-        })
+        match at {
+            Address::Board(at) => self.board.gather(at.0, into),
+            Address::Base(at) => self.base.gather(at.0, into),
+        }
     }
 
     /// Writes what does not lie in one piece here.
     #[cold]
     fn scatter(&self, at: Address, from: &[u8]) -> Result<(), Fault> {
-        let Address::Board(start) = at else { return Err(Fault::at(at, from.len() as u64)) };
-        self.board.pieces(start.0, from.len(), true, |done, piece| match piece {
-            Piece::Here(bytes) => {
-                bytes.copy_from(&from[done..done + bytes.len()]);
-                Ok(())
-            }
-            Piece::There(host, at, len) => host.write(at, &from[done..done + len]),
-        })
+        match at {
+            Address::Board(at) => self.board.scatter(at.0, from),
+            Address::Base(at) => self.base.scatter(at.0, from),
+        }
     }
 
     /// Copies where either range does not lie in one piece here, by way of a buffer.

@@ -2,13 +2,14 @@
 
 mod base_memory;
 mod board_access;
-mod board_memory;
 mod bond;
+mod dma_memory;
 mod memory;
 
 pub use base_memory::{MapError, Mapping};
-pub use board_memory::{
-    Backing, BoardMapError, BoardMemory, Lease, Permission, RemoteMemory, ShareError, SharedFiles,
-};
 pub use bond::{BaseInterrupt, Bell, BoardInterrupts, Bond, Observer};
+pub use dma_memory::{
+    Backing, BaseMemory, BoardMemory, DmaAddress, DmaMapError, DmaMemory, Lease, Permission, RemoteMemory,
+    ShareError, SharedFiles,
+};
 pub use memory::{Interrupts, Memory, ready};

@@ -19,7 +19,7 @@ use std::{cell::RefCell, ops::Range, sync::LazyLock};
 
 use iobond_model::{
     fabric::Gated,
-    live::{BoardMemory, Interrupts, Memory, ready},
+    live::{DmaAddress, DmaMemory, Interrupts, Memory, ready},
     shadow::{Context, Progress, Queue, QueueError, QueueFeatures, Ring},
     windows::Windows,
 };
@@ -183,17 +183,17 @@ impl Rig {
         doorbell: Option<u16>,
         head_at: Option<BaseAddr>,
     ) -> Result<Progress, QueueError> {
-        let board = board_memory(&self.board);
-        let lease = board.lease();
-        let memory = Memory::new(&lease, &self.base, &self.raised);
+        let (board, base) = (reached(&self.board), reached(&self.base));
+        let (board, base) = (board.lease(), base.lease());
+        let memory = Memory::new(&board, &base, &self.raised);
         ready(queue.forward(&self.gated(&memory), doorbell, head_at))
     }
 
     /// One call of [`Queue::retire`] over these memories.
     pub fn retire(&self, queue: &mut Queue, tail: u16) -> Result<Progress, QueueError> {
-        let board = board_memory(&self.board);
-        let lease = board.lease();
-        let memory = Memory::new(&lease, &self.base, &self.raised);
+        let (board, base) = (reached(&self.board), reached(&self.base));
+        let (board, base) = (board.lease(), base.lease());
+        let memory = Memory::new(&board, &base, &self.raised);
         ready(queue.retire(&self.gated(&memory), tail))
     }
 
@@ -208,10 +208,10 @@ impl Rig {
 }
 
 /// `memory` as what a function reaches.
-pub fn board_memory(memory: &GuestMemoryMmap) -> BoardMemory {
-    let board = BoardMemory::default();
-    board.map_all(memory).unwrap();
-    board
+pub fn reached<A: DmaAddress>(memory: &GuestMemoryMmap) -> DmaMemory<A> {
+    let reached = DmaMemory::default();
+    reached.map_all(memory).unwrap();
+    reached
 }
 
 /// A copy of a whole memory, to compare with later.

@@ -1,9 +1,10 @@
-//! A vfio-user server: PCI functions for virtual machines and other processes, over a Unix socket (protocol 0.1, as QEMU 10.1
+//! vfio-user: PCI functions for virtual machines and other processes, over a Unix socket (protocol 0.1, as QEMU 10.1
 //! and later speak it with `vfio-user-pci`).
 //!
 //! * [`Function`] is the door: what is served implements it, and gets a [`Client`] to raise interrupts with and to reach
 //!   memory that came without a file;
 //! * [`Server`] listens on a socket, one for each function, and serves one client after the other from one thread;
+//! * [`RemoteFunction`] is the other end, for a host that is no virtual machine: a function that another process serves;
 //! * [`session`] says what each request does, [`message`] cuts a stream into messages, [`protocol`] has the layouts: all three
 //!   without a socket.
 //!
@@ -21,6 +22,7 @@ mod interrupts;
 mod mappings;
 pub mod message;
 pub mod protocol;
+mod remote;
 mod server;
 pub mod session;
 mod stop;
@@ -30,6 +32,7 @@ mod violation;
 
 pub use client::{Client, DmaError};
 pub use function::{Description, DmaMapping, Function, Irq, Region, RegionDescription};
+pub use remote::{RemoteError, RemoteFunction};
 pub use rustix::io::Errno;
 pub use server::{Server, ServerError};
 pub use violation::Violation;

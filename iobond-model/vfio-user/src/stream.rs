@@ -17,9 +17,12 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{
-        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags,
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags,
     },
 };
+
+use crate::protocol::MAX_FDS;
 
 /// The most descriptors that Linux puts into one message (`SCM_MAX_FD`).
 const SCM_MAX_FD: usize = 253;
@@ -81,22 +84,41 @@ impl Stream {
     /// Also when the other side takes too little of it before `patience` is over. Part of the message may be out then, so the
     /// connection is at an end: this side is shut down.
     pub(crate) fn send(&self, parts: &[&[u8]], patience: Duration) -> io::Result<()> {
+        self.send_with(parts, &[], patience)
+    }
+
+    /// The same with descriptors, at most [`MAX_FDS`].
+    pub(crate) fn send_with(
+        &self,
+        parts: &[&[u8]],
+        fds: &[BorrowedFd<'_>],
+        patience: Duration,
+    ) -> io::Result<()> {
         let _order = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = self.send_by(parts, Instant::now() + patience);
+        let sent = self.send_by(parts, fds, Instant::now() + patience);
         if sent.is_err() {
             self.shut_down();
         }
         sent
     }
 
-    fn send_by(&self, parts: &[&[u8]], deadline: Instant) -> io::Result<()> {
+    fn send_by(&self, parts: &[&[u8]], fds: &[BorrowedFd<'_>], deadline: Instant) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let mut parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = &mut parts[..];
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match rustix::net::sendmsg(&self.socket, rest, &mut SendAncillaryBuffer::default(), flags) {
-                Ok(bytes) => IoSlice::advance_slices(&mut rest, bytes),
+            match rustix::net::sendmsg(&self.socket, rest, &mut control, flags) {
+                Ok(bytes) => {
+                    // They went with the first byte.
+                    control.clear();
+                    IoSlice::advance_slices(&mut rest, bytes);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -120,6 +142,12 @@ impl Stream {
         let socket = self.socket.as_fd();
         let read = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         ready(&mut [read(socket), read(other.unwrap_or(socket))], patience)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

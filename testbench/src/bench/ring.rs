@@ -12,7 +12,7 @@ use std::{
 
 use iobond_model::{
     fabric::Gated,
-    live::{BoardMemory, Interrupts, Memory, ready},
+    live::{BaseMemory, BoardMemory, Interrupts, Memory, ready},
     shadow::{Context, Queue, QueueFeatures, Ring},
     windows::Windows,
 };
@@ -88,6 +88,8 @@ struct Rig {
     /// The same, as the engine reaches it.
     reached: BoardMemory,
     base: GuestMemoryMmap,
+    /// The same, as the engine reaches it.
+    granted: BaseMemory,
     windows: Windows,
     queue: Queue,
     bytes: u32,
@@ -108,12 +110,15 @@ impl Rig {
         let (board, base) = (memory(0, board_size)?, memory(BASE, base_size)?);
         let reached = BoardMemory::default();
         reached.map_all(&board).map_err(|error| WorkloadError::Engine(error.to_string()))?;
+        let granted = BaseMemory::default();
+        granted.map_all(&base).map_err(|error| WorkloadError::Engine(error.to_string()))?;
         let mut windows = Windows::default();
         windows.grant(0, BaseAddr(BASE), base_size);
         let slots = bytes.div_ceil(context.slot_size) as u16;
         let batch = (SHADOW / slots).min(MOST_BATCH);
         let queue = Queue::new(context);
-        let rig = Self { board, reached, base, windows, queue, bytes, stride, batch, avail: 0, used: 0 };
+        let rig =
+            Self { board, reached, base, granted, windows, queue, bytes, stride, batch, avail: 0, used: 0 };
         rig.fill_guest_ring(&context)?;
         Ok(rig)
     }
@@ -153,8 +158,8 @@ impl Rig {
     /// Forwards or returns one batch; how long that took.
     fn timed(&mut self, direction: Direction) -> Result<Duration, WorkloadError> {
         let start = Instant::now();
-        let lease = self.reached.lease();
-        let memory = Memory::new(&lease, &self.base, &Silence);
+        let (board, base) = (self.reached.lease(), self.granted.lease());
+        let memory = Memory::new(&board, &base, &Silence);
         let fabric = Gated { fabric: &memory, windows: &self.windows, bus_master: true };
         let progress = match direction {
             Direction::Forward => ready(self.queue.forward(&fabric, None, None)),

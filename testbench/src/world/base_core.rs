@@ -18,15 +18,21 @@ use iobond_model::live::Bond;
 
 use super::{ModelPort, stamps::Stamps, wake_up::WakeUp};
 
-/// What a base core does for one board.
+/// What a base core does for one board. Without a poller the base is elsewhere, and it works for the IO-Bond alone.
 struct Post {
     bond: Arc<Bond>,
-    poller: Mutex<Poller<ModelPort, Stamps>>,
+    poller: Option<Mutex<Poller<ModelPort, Stamps>>>,
 }
 
 impl Post {
-    fn poller(&self) -> MutexGuard<'_, Poller<ModelPort, Stamps>> {
-        self.poller.lock().unwrap_or_else(PoisonError::into_inner)
+    fn poller(&self) -> Option<MutexGuard<'_, Poller<ModelPort, Stamps>>> {
+        self.poller.as_ref().map(|poller| poller.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One pass of the poller, unless someone else is at it: then the work is being done.
+    fn poll(&self) -> bool {
+        let poller = self.poller.as_ref().and_then(|poller| poller.try_lock().ok());
+        poller.is_some_and(|mut poller| !poller.pass().is_idle())
     }
 }
 
@@ -38,13 +44,18 @@ pub struct Base {
 impl Base {
     /// A core for these boards.
     pub(super) fn new(boards: impl IntoIterator<Item = (Arc<Bond>, Poller<ModelPort, Stamps>)>) -> Self {
-        let post = |(bond, poller)| Post { bond, poller: Mutex::new(poller) };
+        let post = |(bond, poller)| Post { bond, poller: Some(Mutex::new(poller)) };
         Self { posts: boards.into_iter().map(post).collect() }
+    }
+
+    /// A core for IO-Bonds whose bases are elsewhere.
+    pub(super) fn of_bonds(bonds: impl IntoIterator<Item = Arc<Bond>>) -> Self {
+        Self { posts: bonds.into_iter().map(|bond| Post { bond, poller: None }).collect() }
     }
 
     /// Sleeps until a board, a back end or a control thread has something to do, unless one has already.
     fn sleep(&self, wake_up: &WakeUp) {
-        let mut pollers: Vec<_> = self.posts.iter().map(Post::poller).collect();
+        let mut pollers: Vec<_> = self.posts.iter().filter_map(Post::poller).collect();
         wake_up.going_to_sleep();
         let up = self.posts.iter().fold(false, |busy, post| busy | post.bond.pass());
         // Each is armed, whatever the others say.
@@ -59,10 +70,9 @@ impl Base {
     /// One bounded pass over every board: what the guest made available goes up, what back ends used goes down. Returns
     /// whether there was anything to do.
     pub fn pass(&self) -> bool {
-        // Someone else is at this board's poller: then the work is being done.
         self.posts.iter().fold(false, |busy, post| {
             let up = post.bond.pass();
-            let polled = post.poller.try_lock().is_ok_and(|mut poller| !poller.pass().is_idle());
+            let polled = post.poll();
             let down = polled && post.bond.pass();
             busy | up | polled | down
         })
@@ -109,7 +119,8 @@ pub(super) struct BaseThread {
 impl BaseThread {
     /// Starts it. `wake_up` is what the boards' IO-Bonds ring, if the thread may sleep.
     pub(super) fn start(base: Arc<Base>, rest: Rest, wake_up: Arc<WakeUp>) -> io::Result<Self> {
-        base.posts.iter().try_for_each(|post| wake_up.hear(post.poller().bell().as_raw_fd()))?;
+        let mut pollers = base.posts.iter().filter_map(Post::poller);
+        pollers.try_for_each(|poller| wake_up.hear(poller.bell().as_raw_fd()))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, rung) = (Arc::clone(&stop), Arc::clone(&wake_up));
         let work = move || {

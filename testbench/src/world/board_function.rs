@@ -1,17 +1,11 @@
 //! A function of an IO-Bond before another process that hosts the board: configuration space, BAR, interrupts and memory of
 //! one [`Bond`] as vfio-user carries them.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use iobond_model::{
-    fabric::Fault,
     front_end::Message,
-    live::{
-        Backing, BoardInterrupts, BoardMapError, Bond, Permission, RemoteMemory, ShareError, SharedFiles,
-    },
+    live::{BoardInterrupts, Bond, SharedFiles},
 };
 use iobond_spec::{
     MAX_FUNCTIONS,
@@ -19,6 +13,11 @@ use iobond_spec::{
     function::{BAR_SIZE, MSIX_CAP, MSIX_ENTRY_SIZE, MSIX_PBA, MSIX_TABLE, MSIX_VECTORS},
 };
 use iobond_vfio_user::{Client, Description, DmaMapping, Errno, Function, Irq, Region, RegionDescription};
+
+use super::{
+    accesses::{read, write},
+    granted_memory::GrantedMemory,
+};
 
 /// Bytes of configuration space of a PCI Express function (PCIe 5.0, 7.2.2).
 const CONFIG_SIZE: u64 = 4096;
@@ -61,34 +60,12 @@ impl BoardInterrupts for InterruptLines {
     }
 }
 
-/// Memory that came without a file that can be mapped: the client is asked for every access.
-struct ClientMemory(Arc<Client>);
-
-impl RemoteMemory for ClientMemory {
-    fn read(&self, at: BoardAddr, into: &mut [u8]) -> Result<(), Fault> {
-        let len = into.len() as u64;
-        self.0.dma_read(at.0, into).map_err(|error| {
-            tracing::warn!("{error}");
-            Fault::Board { at, len }
-        })
-    }
-
-    fn write(&self, at: BoardAddr, from: &[u8]) -> Result<(), Fault> {
-        self.0.dma_write(at.0, from).map_err(|error| {
-            tracing::warn!("{error}");
-            Fault::Board { at, len: from.len() as u64 }
-        })
-    }
-}
-
 /// One function of `bond`, to be served.
 pub(super) struct BoardFunction {
     bond: Arc<Bond>,
     id: FunctionId,
     lines: Arc<InterruptLines>,
-    files: Arc<SharedFiles>,
-    client: Mutex<Option<Arc<Client>>>,
-    warned: AtomicBool,
+    memory: GrantedMemory,
 }
 
 impl BoardFunction {
@@ -99,11 +76,12 @@ impl BoardFunction {
         lines: Arc<InterruptLines>,
         files: Arc<SharedFiles>,
     ) -> Self {
-        Self { bond, id, lines, files, client: Mutex::default(), warned: AtomicBool::new(false) }
+        let memory = GrantedMemory::new(format!("function {}", id.index()), files);
+        Self { bond, id, lines, memory }
     }
 
     fn set_client(&self, client: Option<Arc<Client>>) {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&client);
+        self.memory.set_client(client.clone());
         self.lines.connect(self.id, client);
     }
 
@@ -118,46 +96,6 @@ impl BoardFunction {
             }
         }
     }
-
-    /// The client that granted a range, as memory.
-    fn remote(&self) -> Result<Backing, Errno> {
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        client.clone().map(|client| Backing::Remote(Arc::new(ClientMemory(client)))).ok_or(Errno::NODEV)
-    }
-
-    fn backing(&self, mapping: DmaMapping) -> Result<Backing, Errno> {
-        let Some((file, offset)) = mapping.file else { return self.remote() };
-        match self.files.share(file, offset, mapping.size, mapping.writable) {
-            Ok(backing) => Ok(backing),
-            Err(reason @ ShareError::Unsealed) => {
-                if !self.warned.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        "function {}: {reason}; its host is asked for every access, which is slow. QEMU: \
-                         -object memory-backend-memfd,share=on",
-                        self.id.index()
-                    );
-                }
-                self.remote()
-            }
-            Err(reason) => {
-                tracing::warn!("function {}: memory at {:#x}: {reason}", self.id.index(), mapping.address);
-                Err(Errno::INVAL)
-            }
-        }
-    }
-}
-
-/// Cuts `len` bytes at `offset` into naturally aligned accesses of at most four bytes, as PCI knows them: where each begins in the
-/// whole, and its width.
-fn accesses(offset: u64, len: usize) -> impl Iterator<Item = (usize, u8)> {
-    let mut done = 0;
-    std::iter::from_fn(move || {
-        let at = offset + done as u64;
-        let fits = |width: &u8| at.is_multiple_of(u64::from(*width)) && usize::from(*width) <= len - done;
-        let width = [4, 2, 1].into_iter().find(fits).filter(|_| done < len)?;
-        done += usize::from(width);
-        Some((done - usize::from(width), width))
-    })
 }
 
 /// Whether an access lies in the MSI-X table or its pending bits, which the client emulates.
@@ -196,57 +134,43 @@ impl Function for BoardFunction {
         data: &mut [u8],
         wait: &mut dyn FnMut(),
     ) -> Result<(), Errno> {
-        for (done, width) in accesses(offset, data.len()) {
-            let at = offset + done as u64;
-            let value = match region {
-                Region::Config => {
-                    self.bond.config_read(self.id, u16::try_from(at).map_err(|_| Errno::INVAL)?, width, wait)
-                }
-                Region::Bar0 => {
-                    self.bond.bar_read(self.id, u32::try_from(at).map_err(|_| Errno::INVAL)?, width, wait)
-                }
-                _ => return Err(Errno::INVAL),
-            };
-            data[done..done + usize::from(width)].copy_from_slice(&value.to_le_bytes()[..usize::from(width)]);
-        }
-        Ok(())
+        read(offset, data, |at, width| match region {
+            Region::Config => {
+                let at = u16::try_from(at).map_err(|_| Errno::INVAL)?;
+                Ok(self.bond.config_read(self.id, at, width, wait))
+            }
+            Region::Bar0 => {
+                let at = u32::try_from(at).map_err(|_| Errno::INVAL)?;
+                Ok(self.bond.bar_read(self.id, at, width, wait))
+            }
+            _ => Err(Errno::INVAL),
+        })
     }
 
     fn write(&self, region: Region, offset: u64, data: &[u8], wait: &mut dyn FnMut()) -> Result<(), Errno> {
-        for (done, width) in accesses(offset, data.len()) {
-            let at = offset + done as u64;
-            let bytes = &data[done..done + usize::from(width)];
-            let value = bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
-            match region {
-                Region::Config => {
-                    let control =
-                        MSIX_CONTROL_HIGH.checked_sub(at).and_then(|index| bytes.get(index as usize));
-                    if control.is_some_and(|control| control & MSIX_ENABLE != 0) {
-                        self.program_msix_table(wait);
-                    }
-                    let at = u16::try_from(at).map_err(|_| Errno::INVAL)?;
-                    self.bond.config_write(self.id, at, width, value, wait);
+        write(offset, data, |at, width, value| match region {
+            Region::Config => {
+                let control = MSIX_CONTROL_HIGH.checked_sub(at).filter(|index| *index < width.into());
+                if control.is_some_and(|index| value.to_le_bytes()[index as usize] & MSIX_ENABLE != 0) {
+                    self.program_msix_table(wait);
                 }
-                Region::Bar0 => {
-                    let at = u32::try_from(at).map_err(|_| Errno::INVAL)?;
-                    if !is_msix(at) {
-                        self.bond.bar_write(self.id, at, width, value, wait);
-                    }
-                }
-                _ => return Err(Errno::INVAL),
+                let at = u16::try_from(at).map_err(|_| Errno::INVAL)?;
+                self.bond.config_write(self.id, at, width, value, wait);
+                Ok(())
             }
-        }
-        Ok(())
+            Region::Bar0 => {
+                let at = u32::try_from(at).map_err(|_| Errno::INVAL)?;
+                if !is_msix(at) {
+                    self.bond.bar_write(self.id, at, width, value, wait);
+                }
+                Ok(())
+            }
+            _ => Err(Errno::INVAL),
+        })
     }
 
     fn map(&self, mapping: DmaMapping) -> Result<(), Errno> {
-        let (at, size) = (BoardAddr(mapping.address), mapping.size);
-        let permission = Permission { read: mapping.readable, write: mapping.writable };
-        let backing = self.backing(mapping)?;
-        self.bond.board_memory(self.id).map(at, size, permission, backing).map_err(|error| match error {
-            BoardMapError::Overlap { .. } => Errno::EXIST,
-            BoardMapError::Range { .. } | BoardMapError::NotMapped { .. } => Errno::INVAL,
-        })
+        self.memory.map(self.bond.board_memory(self.id), mapping)
     }
 
     fn unmap(&self, address: u64, size: u64) -> Result<(), Errno> {
@@ -263,21 +187,5 @@ impl Function for BoardFunction {
 
     fn intx_asserted(&self) -> bool {
         self.bond.intx_asserted(self.id)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_access_is_cut_where_pci_would() {
-        let cut = |offset, len| accesses(offset, len).collect::<Vec<_>>();
-        assert_eq!(cut(0, 4), [(0, 4)]);
-        assert_eq!(cut(8, 8), [(0, 4), (4, 4)]);
-        assert_eq!(cut(1, 7), [(0, 1), (1, 2), (3, 4)]);
-        assert_eq!(cut(6, 3), [(0, 2), (2, 1)]);
-        assert_eq!(cut(0, 4096).len(), 1024);
-        assert_eq!(cut(3, 0), []);
     }
 }

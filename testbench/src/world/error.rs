@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use iobond_model::live::BoardMapError;
+use iobond_model::live::DmaMapError;
 
 use super::BackEndError;
 use crate::board::memory::MemoryError;
@@ -48,7 +48,7 @@ pub enum LiveError {
         /// The board.
         board: String,
         /// Why.
-        source: BoardMapError,
+        source: DmaMapError,
     },
     /// A back end did not start.
     #[error(transparent)]

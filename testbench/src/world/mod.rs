@@ -1,13 +1,17 @@
 //! What carries a scenario. Here: the `live` world, the IO-Bond model on the wall clock with real back ends in processes of
 //! their own. Boards are either software of this process ([`Live`]) or machines of their own that see their functions over
-//! vfio-user ([`Served`]).
+//! vfio-user ([`Served`]); or the base is elsewhere, too ([`Emulated`]).
 
+mod accesses;
 mod back_end;
 mod back_ends;
 mod base_core;
+mod base_function;
 mod board_function;
 mod bus;
+mod emulated;
 mod error;
+mod granted_memory;
 mod hypervisor;
 mod live;
 mod model_port;
@@ -19,6 +23,7 @@ mod wake_up;
 pub use back_end::{BackEndError, BackEndProcess, end_with_parent};
 pub use base_core::{Base, Idle};
 pub use bus::LiveBus;
+pub use emulated::{Emulated, EmulatedBond};
 pub use error::LiveError;
 pub use live::{BoardHandle, Live};
 pub use model_port::ModelPort;

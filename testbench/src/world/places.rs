@@ -28,6 +28,11 @@ impl Places {
         self.file(board, function, "vfio")
     }
 
+    /// The vfio-user socket before the base function of a board's IO-Bond.
+    pub(super) fn base_function(&self, board: usize) -> PathBuf {
+        self.0.join(format!("{board}.base"))
+    }
+
     /// The socket that terminals of a console connect to.
     pub(super) fn terminal(&self, board: usize, function: usize) -> PathBuf {
         self.file(board, function, "term")

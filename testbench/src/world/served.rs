@@ -10,7 +10,7 @@ use std::{
 use bm_hypervisor::{Control, Poller, Statistics};
 use iobond_model::live::{Bond, SharedFiles};
 use iobond_spec::{address::FunctionId, offsets::functions, register_access::RegisterIo};
-use iobond_vfio_user::{Function, Server};
+use iobond_vfio_user::{Function, Server, ServerError};
 
 use super::{
     BackEndProcess, Base, LiveError, ModelPort,
@@ -164,19 +164,26 @@ fn start_board(
     let started = bm_hypervisor::start(config, Arc::new(ModelPort(Arc::clone(&bond))));
     let (poller, control) =
         started.map_err(|reason| LiveError::Hypervisor { board: name.clone(), reason: Arc::new(reason) })?;
-    let files = Arc::new(SharedFiles::default());
     let sockets: Vec<_> = (0..board.functions.len()).map(|number| places.vfio_user(index, number)).collect();
     let back_end_sockets = (0..board.functions.len()).map(|number| places.socket(index, number)).collect();
-    let servers = FunctionId::all()
-        .zip(&sockets)
-        .map(|(id, socket)| {
-            let function = BoardFunction::new(Arc::clone(&bond), id, Arc::clone(&lines), Arc::clone(&files));
-            Server::start(socket, Arc::new(function) as Arc<dyn Function>)
-        })
-        .collect::<Result<_, _>>()
+    let servers = serve_functions(&bond, &lines, &sockets)
         .map_err(|source| LiveError::Server { board: name.clone(), source })?;
     let is_console = |number: &usize| matches!(board.functions[*number].device, Device::Console(_));
     let terminal = (0..board.functions.len()).find(is_console).map(|number| places.terminal(index, number));
     let board = ServedBoard { name, sockets, back_end_sockets, terminal, bond, control, servers };
     Ok((poller.observed_by(Stamps(None)), board))
+}
+
+/// Has each function of a board on its socket.
+pub(super) fn serve_functions(
+    bond: &Arc<Bond>,
+    lines: &Arc<InterruptLines>,
+    sockets: &[PathBuf],
+) -> Result<Vec<Server>, ServerError> {
+    let files = Arc::new(SharedFiles::default());
+    let serve = |(id, socket): (FunctionId, &PathBuf)| {
+        let function = BoardFunction::new(Arc::clone(bond), id, Arc::clone(lines), Arc::clone(&files));
+        Server::start(socket, Arc::new(function) as Arc<dyn Function>)
+    };
+    FunctionId::all().zip(sockets).map(serve).collect()
 }

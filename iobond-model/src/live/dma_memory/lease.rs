@@ -1,37 +1,36 @@
-//! Board memory as one pass sees it.
+//! Memory as one pass sees it.
 
 use std::{
     cell::{Cell, RefCell},
     sync::{Arc, RwLockReadGuard},
 };
 
-use iobond_spec::address::{Address, BoardAddr};
 use vm_memory::{GuestMemoryRegion, VolatileSlice};
 
-use super::{Backing, BoardMemory, Permission, Ranges, RemoteMemory, range_at};
+use super::{Backing, DmaAddress, DmaMemory, Permission, Ranges, RemoteMemory, range_at};
 use crate::fabric::Fault;
 
-/// A [`BoardMemory`] from which nothing can be taken meanwhile; except while a remote access waits, since the host that has to
+/// A [`DmaMemory`] from which nothing can be taken meanwhile; except while a remote access waits, since the host that has to
 /// answer may itself be waiting for ranges to go.
-pub struct Lease<'a> {
-    memory: &'a BoardMemory,
+pub struct Lease<'a, A> {
+    memory: &'a DmaMemory<A>,
     /// What was mapped when the lease began.
-    ranges: Arc<Ranges>,
-    held: RefCell<Option<RwLockReadGuard<'a, Arc<Ranges>>>>,
+    ranges: Arc<Ranges<A>>,
+    held: RefCell<Option<RwLockReadGuard<'a, Arc<Ranges<A>>>>>,
     /// Something changed during a remote access: only what is held now counts.
     stale: Cell<bool>,
 }
 
-impl<'a> Lease<'a> {
-    pub(super) fn new(memory: &'a BoardMemory, held: RwLockReadGuard<'a, Arc<Ranges>>) -> Self {
+impl<'a, A: DmaAddress> Lease<'a, A> {
+    pub(super) fn new(memory: &'a DmaMemory<A>, held: RwLockReadGuard<'a, Arc<Ranges<A>>>) -> Self {
         let ranges = Arc::clone(&held);
         Self { memory, ranges, held: RefCell::new(Some(held)), stale: Cell::new(false) }
     }
 
     /// Whether the ring index at `at` can be reached.
-    pub(in crate::live) fn holds_index(&self, at: BoardAddr) -> bool {
+    pub(in crate::live) fn holds_index(&self, at: A) -> bool {
         // It is aligned, and ranges that a device may use are of whole pages.
-        range_at(&self.ranges, at.0).is_some()
+        range_at(&self.ranges, at.number()).is_some()
     }
 
     /// Does what may wait, with the memory let go.
@@ -46,14 +45,14 @@ impl<'a> Lease<'a> {
     }
 
     /// The ranges as they are now.
-    fn now(&self) -> Arc<Ranges> {
+    fn now(&self) -> Arc<Ranges<A>> {
         self.held.borrow().as_ref().map_or_else(|| Arc::clone(&self.ranges), |held| Arc::clone(held))
     }
 }
 
 /// A lease with the range that was used last at hand: rings and buffers of one pass mostly share it.
-pub struct View<'l, 'm> {
-    lease: &'l Lease<'m>,
+pub struct View<'l, 'm, A> {
+    lease: &'l Lease<'m, A>,
     last: Cell<Last<'l>>,
 }
 
@@ -65,16 +64,16 @@ struct Last<'l> {
 }
 
 /// One piece of an access: what lies in one range.
-pub(in crate::live) enum Piece<'a> {
+enum Piece<'a, A> {
     /// It is mapped.
     Here(VolatileSlice<'a>),
     /// So many bytes at this address are to be had from the host.
-    There(&'a dyn RemoteMemory, BoardAddr, usize),
+    There(&'a dyn RemoteMemory<A>, A, usize),
 }
 
-impl<'l, 'm> View<'l, 'm> {
+impl<'l, 'm, A: DmaAddress> View<'l, 'm, A> {
     /// A view of what `lease` holds.
-    pub fn new(lease: &'l Lease<'m>) -> Self {
+    pub fn new(lease: &'l Lease<'m, A>) -> Self {
         let nothing = VolatileSlice::from(&mut [][..]);
         Self { lease, last: Cell::new(Last { start: 0, permission: Permission::ALL, bytes: nothing }) }
     }
@@ -104,17 +103,40 @@ impl<'l, 'm> View<'l, 'm> {
         bytes.subslice((at - start) as usize, len).ok().filter(|_| range.permission.allows(write))
     }
 
+    /// Reads what does not lie in one mapped range.
+    #[cold]
+    pub(in crate::live) fn gather(&self, at: u64, into: &mut [u8]) -> Result<(), Fault> {
+        self.pieces(at, into.len(), false, |done, piece| match piece {
+            Piece::Here(bytes) => {
+                bytes.copy_to(&mut into[done..done + bytes.len()]);
+                Ok(())
+            }
+            Piece::There(host, at, len) => host.read(at, &mut into[done..done + len]),
+        })
+    }
+
+    /// Writes what does not lie in one mapped range.
+    #[cold]
+    pub(in crate::live) fn scatter(&self, at: u64, from: &[u8]) -> Result<(), Fault> {
+        self.pieces(at, from.len(), true, |done, piece| match piece {
+            Piece::Here(bytes) => {
+                bytes.copy_from(&from[done..done + bytes.len()]);
+                Ok(())
+            }
+            Piece::There(host, at, len) => host.write(at, &from[done..done + len]),
+        })
+    }
+
     /// Does something with the pieces of `len` bytes at `at`, in order; `act` is also told where in the whole a piece begins.
     /// Only called with ranges that [`View::slice`] does not know.
-    #[cold]
-    pub(in crate::live) fn pieces(
+    fn pieces(
         &self,
         at: u64,
         len: usize,
         write: bool,
-        mut act: impl FnMut(usize, Piece<'_>) -> Result<(), Fault>,
+        mut act: impl FnMut(usize, Piece<'_, A>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let fault = || Fault::at(Address::Board(BoardAddr(at)), len as u64);
+        let fault = || Fault::at(A::new(at).into(), len as u64);
         self.check(at, len, write).ok_or_else(fault)?;
         let mut done = 0;
         while done < len {
@@ -134,7 +156,7 @@ impl<'l, 'm> View<'l, 'm> {
                     act(done, Piece::Here(bytes))?;
                 }
                 Backing::Remote(host) => {
-                    let piece = Piece::There(host.as_ref(), BoardAddr(position), length);
+                    let piece = Piece::There(host.as_ref(), A::new(position), length);
                     self.lease.apart(|| act(done, piece))?;
                 }
             }

@@ -1,4 +1,4 @@
-//! Files that hold board memory.
+//! Files that hold a machine's memory.
 
 use std::{
     fs::File,
@@ -16,7 +16,7 @@ use vm_memory::{
 
 use super::Backing;
 
-/// Files that a board's host shares, each mapped once and whole, whichever pieces of it become board memory for whichever
+/// Files that a machine's host shares, each mapped once and whole, whichever pieces of it become memory of whichever
 /// functions: behind an I/O MMU there are thousands of pieces.
 #[derive(Debug, Default)]
 pub struct SharedFiles(Mutex<Vec<SharedFile>>);
@@ -29,7 +29,7 @@ struct SharedFile {
     region: Weak<GuestRegionMmap>,
 }
 
-/// Why a file cannot be board memory.
+/// Why a file cannot be mapped.
 #[derive(Debug, thiserror::Error)]
 pub enum ShareError {
     /// Its owner could cut it off, and then touching it would end the whole process (SIGBUS, mmap(2)).
@@ -55,7 +55,13 @@ impl SharedFiles {
     ///
     /// # Errors
     /// [`ShareError`].
-    pub fn share(&self, file: OwnedFd, offset: u64, length: u64, write: bool) -> Result<Backing, ShareError> {
+    pub fn share<A>(
+        &self,
+        file: OwnedFd,
+        offset: u64,
+        length: u64,
+        write: bool,
+    ) -> Result<Backing<A>, ShareError> {
         let sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
         if !sealed {
             return Err(ShareError::Unsealed);

@@ -1,0 +1,230 @@
+//! The other end: a PCI function that another process serves, as its host uses it.
+//!
+//! A server is as hostile as a client. Every exchange has an end, and a server that does not answer, or answers with what was not
+//! asked, is not talked to any more.
+
+mod exchange;
+
+use std::{
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::io::Errno;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use self::exchange::Exchanges;
+use crate::{
+    Irq, Region,
+    protocol::{
+        Command, DmaMap, DmaMapFlags, DmaUnmap, IrqSet, IrqSetFlags, MAJOR, MAX_FDS, MINOR, RegionAccess,
+        RegionFlags, RegionInfo, Version,
+    },
+};
+
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(10);
+/// What is proposed with the version. Memory always comes with its file, so that the server asks for none of it.
+const CAPABILITIES: &[u8] = b"{\"capabilities\":{\"max_msg_fds\":16}}\0";
+
+/// Why a remote function does not do as it is told.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// Nobody listens.
+    #[error("cannot connect to {} within {within:?}: {source}; is a vfio-user server running there?", path.display())]
+    Connect {
+        /// Of the socket.
+        path: PathBuf,
+        /// How long was tried.
+        within: Duration,
+        /// What the system said last.
+        source: std::io::Error,
+    },
+    /// The server speaks another protocol.
+    #[error("the server speaks vfio-user {major}.{minor}, this program 0.1")]
+    Version {
+        /// Its major version.
+        major: u16,
+        /// Its minor version.
+        minor: u16,
+    },
+    /// The connection ended, now or earlier.
+    #[error("the vfio-user server is gone")]
+    Gone,
+    /// No answer came.
+    #[error("the vfio-user server did not answer {command:?} within {within:?}")]
+    Silent {
+        /// What was asked.
+        command: Command,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// The answer is none.
+    #[error("the vfio-user server answered {command:?} with something else")]
+    Nonsense {
+        /// What was asked.
+        command: Command,
+    },
+    /// The server says no.
+    #[error("the vfio-user server refused {command:?}: {errno}")]
+    Refused {
+        /// What was asked.
+        command: Command,
+        /// Why.
+        errno: Errno,
+    },
+}
+
+/// A function behind a socket. Usable from any thread: exchanges go one after the other.
+#[derive(Debug)]
+pub struct RemoteFunction {
+    exchanges: Exchanges,
+}
+
+impl RemoteFunction {
+    /// Connects to the server at `path` and agrees on a version. Tries for `patience`, which also bounds every later exchange.
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub fn connect(path: &Path, patience: Duration) -> Result<Self, RemoteError> {
+        let deadline = Instant::now() + patience;
+        let stream = loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => break stream,
+                Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
+                Err(source) => {
+                    return Err(RemoteError::Connect { path: path.to_owned(), within: patience, source });
+                }
+            }
+        };
+        let function = Self::resume(stream, patience)?;
+        function.agree()?;
+        Ok(function)
+    }
+
+    /// Goes on with a connection on which a version was agreed by an earlier life of this process, of which nothing is known but
+    /// the socket: memory, eventfds and the function itself are as that life left them.
+    ///
+    /// # Errors
+    /// [`RemoteError::Gone`] when the socket cannot be used.
+    pub fn resume(stream: UnixStream, patience: Duration) -> Result<Self, RemoteError> {
+        Ok(Self { exchanges: Exchanges::new(stream, patience)? })
+    }
+
+    fn agree(&self) -> Result<(), RemoteError> {
+        let proposed = Version { major: MAJOR, minor: MINOR };
+        let answer = self.exchanges.ask(Command::Version, &[proposed.as_bytes(), CAPABILITIES], &[])?;
+        let nonsense = RemoteError::Nonsense { command: Command::Version };
+        let (Version { major, minor }, _) = Version::read_from_prefix(&answer).map_err(|_| nonsense)?;
+        if (major, minor) == (MAJOR, minor.min(MINOR)) {
+            Ok(())
+        } else {
+            Err(RemoteError::Version { major, minor })
+        }
+    }
+
+    /// Bytes of `region`, 0 if the function does not have it, or it cannot be both read and written.
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub fn region_size(&self, region: Region) -> Result<u64, RemoteError> {
+        let command = Command::DeviceGetRegionInfo;
+        let argsz = size_of::<RegionInfo>() as u32;
+        let asked = RegionInfo { argsz, index: region as u32, ..RegionInfo::new_zeroed() };
+        let answer = self.exchanges.ask(command, &[asked.as_bytes()], &[])?;
+        let (info, _) =
+            RegionInfo::read_from_prefix(&answer).map_err(|_| RemoteError::Nonsense { command })?;
+        let both = RegionFlags::READ | RegionFlags::WRITE;
+        Ok(if RegionFlags::from_bits_retain(info.flags).contains(both) { info.size } else { 0 })
+    }
+
+    /// Reads `into.len()` bytes at `offset` of `region`. All writes before it have taken effect.
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub fn read(&self, region: Region, offset: u64, into: &mut [u8]) -> Result<(), RemoteError> {
+        let command = Command::RegionRead;
+        let access = RegionAccess { offset, region: region as u32, count: into.len() as u32 };
+        let answer = self.exchanges.ask(command, &[access.as_bytes()], &[])?;
+        let data = answer.get(size_of::<RegionAccess>()..).filter(|data| data.len() == into.len());
+        into.copy_from_slice(data.ok_or(RemoteError::Nonsense { command })?);
+        Ok(())
+    }
+
+    /// Writes `from` at `offset` of `region`. Posted: nobody says whether it was taken.
+    ///
+    /// # Errors
+    /// [`RemoteError::Gone`].
+    pub fn write(&self, region: Region, offset: u64, from: &[u8]) -> Result<(), RemoteError> {
+        let access = RegionAccess { offset, region: region as u32, count: from.len() as u32 };
+        self.exchanges.tell(Command::RegionWrite, &[access.as_bytes(), from])
+    }
+
+    /// Lets the function reach `size` bytes of `file` from `offset` on as `address`.
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub fn map(&self, address: u64, size: u64, file: BorrowedFd<'_>, offset: u64) -> Result<(), RemoteError> {
+        let flags = (DmaMapFlags::READ | DmaMapFlags::WRITE).bits();
+        let map = DmaMap { argsz: size_of::<DmaMap>() as u32, flags, offset, address, size };
+        self.exchanges.ask(Command::DmaMap, &[map.as_bytes()], &[file]).map(drop)
+    }
+
+    /// Undoes [`RemoteFunction::map`]. When it returns, the function does not reach that memory any more.
+    ///
+    /// # Errors
+    /// [`RemoteError`]; also when nothing was mapped there.
+    pub fn unmap(&self, address: u64, size: u64) -> Result<(), RemoteError> {
+        let command = Command::DmaUnmap;
+        let asked = DmaUnmap { argsz: size_of::<DmaUnmap>() as u32, flags: 0, address, size };
+        let answer = self.exchanges.ask(command, &[asked.as_bytes()], &[])?;
+        match DmaUnmap::read_from_bytes(&answer) {
+            Ok(done) if done.size == size => Ok(()),
+            Ok(_) => Err(RemoteError::Refused { command, errno: Errno::NOENT }),
+            Err(_) => Err(RemoteError::Nonsense { command }),
+        }
+    }
+
+    /// Has vectors of `irq` from `start` on signal these eventfds, at most [`MAX_FDS`].
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub fn signal(&self, irq: Irq, start: u32, eventfds: &[BorrowedFd<'_>]) -> Result<(), RemoteError> {
+        debug_assert!(eventfds.len() <= MAX_FDS);
+        let set = IrqSet {
+            argsz: size_of::<IrqSet>() as u32,
+            flags: (IrqSetFlags::DATA_EVENTFD | IrqSetFlags::ACTION_TRIGGER).bits(),
+            index: irq as u32,
+            start,
+            count: eventfds.len() as u32,
+        };
+        self.exchanges.ask(Command::DeviceSetIrqs, &[set.as_bytes()], eventfds).map(drop)
+    }
+
+    /// Resets the function.
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub fn reset(&self) -> Result<(), RemoteError> {
+        self.exchanges.ask(Command::DeviceReset, &[], &[]).map(drop)
+    }
+
+    /// The connection. Who keeps a duplicate of it keeps the function as it is, even beyond the end of this process.
+    #[must_use]
+    pub fn connection(&self) -> BorrowedFd<'_> {
+        self.exchanges.as_fd()
+    }
+
+    /// A duplicate of the connection.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn duplicate(&self) -> std::io::Result<OwnedFd> {
+        self.connection().try_clone_to_owned()
+    }
+}

@@ -4,6 +4,7 @@
 //! ```toml
 //! name = "board0"
 //! poll = "status-page"                    # or "registers", as the paper does
+//! port = { vfio = "0000:01:00.0" }        # or vfio-user = "/run/iobond.sock"
 //!
 //! [[functions]]
 //! [functions.blk]
@@ -24,6 +25,8 @@
 mod back_end;
 mod function;
 mod mac;
+mod pci_address;
+mod port;
 mod ring;
 
 use iobond_spec::{MAX_FUNCTIONS, MAX_QUEUES};
@@ -33,6 +36,8 @@ pub use self::{
     back_end::{BackEndConfig, Notify, Role},
     function::{BlkConfig, ConsoleConfig, FunctionConfig, NetConfig},
     mac::MacAddress,
+    pci_address::{PciAddress, PciAddressError},
+    port::PortConfig,
     ring::{RingConfig, RingSizes},
 };
 
@@ -42,6 +47,9 @@ pub use self::{
 pub struct BoardConfig {
     /// What messages and threads call the board.
     pub name: String,
+    /// How its IO-Bond is reached. Who embeds the library opens the port and need not say so here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<PortConfig>,
     /// Where the poll pass looks for HEADs and mailbox requests.
     #[serde(default)]
     pub poll: PollMode,
@@ -77,6 +85,7 @@ impl BoardConfig {
     pub fn new(name: impl Into<String>, functions: Vec<FunctionConfig>) -> Self {
         Self {
             name: name.into(),
+            port: None,
             poll: PollMode::default(),
             mailbox_deadline_us: default_mailbox_deadline(),
             hugepages: false,

@@ -37,6 +37,24 @@ fn a_board_reads_back_as_it_was_written() {
 }
 
 #[test]
+fn a_port_is_a_device_or_a_socket() {
+    let with = |port: &str| BoardConfig::from_toml(&format!("port = {port}\n{BOARD}"));
+    let vfio = with(r#"{ vfio = "0000:01:00.0" }"#).unwrap();
+    assert_eq!(vfio.port, Some(PortConfig::Vfio("0000:01:00.0".parse().unwrap())));
+    assert_eq!(BoardConfig::from_toml(&toml::to_string(&vfio).unwrap()).unwrap(), vfio);
+    let vfio_user = with(r#"{ vfio-user = "/run/iobond.sock" }"#).unwrap();
+    assert_eq!(vfio_user.port, Some(PortConfig::VfioUser("/run/iobond.sock".into())));
+    assert_eq!(BoardConfig::from_toml(&toml::to_string(&vfio_user).unwrap()).unwrap(), vfio_user);
+    for (wrong, part) in [
+        (r#"{ vfio = "01:00.0" }"#, "`01:00.0` is no PCI address"),
+        (r#"{ vifo = "0000:01:00.0" }"#, "expected `vfio` or `vfio-user`"),
+    ] {
+        let text = with(wrong).unwrap_err().to_string();
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
 fn a_typo_is_answered_with_line_column_and_the_expected_keys() {
     let wrong = BOARD.replace("queue_pairs", "queue_pears");
     let error = BoardConfig::from_toml(&wrong).unwrap_err();

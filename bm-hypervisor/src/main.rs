@@ -1,13 +1,13 @@
-//! `bm-hypervisor`: what can be done with a board's configuration without the board.
-//!
-//! Serving a board takes a port to its IO-Bond. Ports to hardware are later work; until then boards are served by programs that
-//! embed the library.
+//! `bm-hypervisor`: serves one compute board, or says what keeps it from that.
+
+mod program;
 
 use std::{
     fs,
     io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use bm_hypervisor::{
@@ -18,15 +18,35 @@ use clap::{Parser, Subcommand};
 use miette::{IntoDiagnostic, LabeledSpan, MietteDiagnostic, NamedSource, Report, WrapErr};
 use tracing_subscriber::EnvFilter;
 
+use crate::program::serve::{Rest, serve};
+
 /// One hypervisor per compute board, between its IO-Bond and vhost-user back ends.
 ///
-/// So far this program only checks configurations. Serving a board takes a port to its IO-Bond; ports to hardware come with
-/// later work, and until then boards are served by programs that embed the library.
+/// Without a subcommand it serves the board of --config until SIGTERM, SIGINT or SIGHUP: opens the IO-Bond that `port` names,
+/// connects the back ends, and gives the board power.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    /// The board's configuration, a TOML file
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
+    /// What the poll thread does when nothing happens: looks again, or sleeps until IO-Bond or a back end wakes it
+    #[arg(long, value_enum, default_value = "busy")]
+    poll: Poll,
+    /// With `--poll adaptive`: microseconds without work before it sleeps
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    poll_us: u32,
+}
+
+/// What the poll thread does when nothing happens.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Poll {
+    /// Looks again: for a core of its own.
+    Busy,
+    /// Sleeps after a while.
+    Adaptive,
 }
 
 #[derive(Subcommand)]
@@ -45,8 +65,18 @@ fn main() -> ExitCode {
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
-    let Command::Check { config } = Arguments::parse().command;
-    match check(&config) {
+    let Arguments { command, config, poll, poll_us } = Arguments::parse();
+    let rest = match poll {
+        Poll::Busy => Rest::Never,
+        Poll::Adaptive => Rest::After(Duration::from_micros(poll_us.into())),
+    };
+    let done = match (command, config) {
+        (Some(Command::Check { config }), _) => check(&config),
+        (None, Some(config)) => load(&config).and_then(|config| serve(config, rest)),
+        // clap asks for --config where there is no subcommand.
+        (None, None) => Ok(()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => {
             eprintln!("{report:?}");
@@ -55,11 +85,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(path: &Path) -> Result<(), Report> {
+fn load(path: &Path) -> Result<BoardConfig, Report> {
     let text = fs::read_to_string(path)
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot read {}", path.display()))?;
-    let config = BoardConfig::from_toml(&text).map_err(|error| explain(&error, path, &text))?;
+    BoardConfig::from_toml(&text).map_err(|error| explain(&error, path, &text))
+}
+
+fn check(path: &Path) -> Result<(), Report> {
+    let config = load(path)?;
     println!("board {}, functions: {}", config.name, config.functions.len());
     for probed in probe(&config).into_diagnostic()? {
         probed.describe().iter().for_each(|line| println!("{line}"));

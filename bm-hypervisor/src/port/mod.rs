@@ -1,7 +1,9 @@
 //! How the base reaches an IO-Bond: its register page, and base memory that it may touch.
 //!
 //! A port is a door and no more: it neither interprets registers nor owns memory. The in-process emulator is behind one in
-//! testbench; VFIO and vfio-user come with the boards that need them.
+//! testbench, one in another process behind [`vfio_user`].
+
+pub mod vfio_user;
 
 use std::os::fd::BorrowedFd;
 

@@ -9,6 +9,7 @@ mod check;
 mod compare;
 mod console;
 mod demo;
+mod iobond;
 mod launch;
 mod output;
 mod run;
@@ -46,6 +47,7 @@ enum Command {
     Status(status::Arguments),
     Console(console::Arguments),
     Board(board::Arguments),
+    Iobond(iobond::Arguments),
     Bench(bench::Arguments),
     Check(check::Arguments),
     Compare(compare::Arguments),
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments, &output),
         Command::Console(arguments) => console::run(&arguments, &output),
         Command::Board(arguments) => board::run(&arguments, &output),
+        Command::Iobond(arguments) => iobond::run(&arguments, &output),
         Command::Bench(arguments) => bench::run(&arguments, &output),
         Command::Check(arguments) => check::run(&arguments, &output),
         Command::Compare(arguments) => compare::run(&arguments, &output),

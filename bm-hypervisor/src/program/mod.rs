@@ -1,0 +1,3 @@
+//! What the program does with the library.
+
+pub mod serve;

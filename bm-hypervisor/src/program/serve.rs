@@ -1,0 +1,136 @@
+//! Serving a board until a signal says that it is enough.
+
+use std::{
+    io::{self, Read},
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::net::UnixStream,
+    },
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bm_hypervisor::{
+    BoardState, Control, Poller,
+    config::{BoardConfig, PortConfig},
+    port::{Port, vfio_user::VfioUserPort},
+};
+use miette::{Context, IntoDiagnostic};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+/// Passes without work between two looks at the clock and at what ends the program.
+const LOOK_EVERY: u32 = 256;
+/// Milliseconds of the longest sleep: how late a failure of the board is noticed by an idle program.
+const LONGEST_SLEEP_MS: i32 = 500;
+
+/// What the poll thread does when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// It looks again, always.
+    Never,
+    /// It sleeps when nothing happened for so long.
+    After(Duration),
+}
+
+/// Serves the board of `config` until a signal comes or its device is lost.
+pub fn serve(config: BoardConfig, rest: Rest) -> miette::Result<()> {
+    match &config.port {
+        Some(PortConfig::VfioUser(socket)) => {
+            let port = VfioUserPort::open(socket).into_diagnostic().wrap_err("cannot open the port")?;
+            over(config, Arc::new(port), rest)
+        }
+        Some(PortConfig::Vfio(address)) => {
+            miette::bail!("port vfio = \"{address}\": this build has no VFIO port; use vfio-user")
+        }
+        None => miette::bail!(
+            "the configuration names no port; add port = {{ vfio = \"0000:01:00.0\" }} or {{ vfio-user = \"/run/iobond.sock\" }}"
+        ),
+    }
+}
+
+fn over<P: Port + 'static>(config: BoardConfig, port: Arc<P>, rest: Rest) -> miette::Result<()> {
+    let end = Signals::listen().into_diagnostic().wrap_err("cannot listen for signals")?;
+    let name = config.name.clone();
+    let (mut poller, control) =
+        bm_hypervisor::start(config, port).into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
+    println!("board {name} is served");
+    let bed = Bed::new(&[poller.bell().as_raw_fd(), end.0.as_raw_fd()]).into_diagnostic()?;
+    work(&mut poller, &control, &end, rest, &bed);
+    // The control thread takes the queues back from a poll thread that is gone at once.
+    drop(poller);
+    let statistics = control.stop().into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
+    tracing::info!(board = name, ?statistics, "stopped");
+    println!("board {name} is stopped");
+    Ok(())
+}
+
+/// Passes until there is an end.
+fn work<P: Port>(poller: &mut Poller<P>, control: &Control, end: &Signals, rest: Rest, bed: &Bed) {
+    let is_over = || end.came() || matches!(control.statistics().state, BoardState::Lost);
+    let (mut idle, mut since) = (0u32, Instant::now());
+    loop {
+        if !poller.pass().is_idle() {
+            idle = 0;
+            continue;
+        }
+        idle += 1;
+        std::hint::spin_loop();
+        if !idle.is_multiple_of(LOOK_EVERY) {
+            continue;
+        }
+        if is_over() {
+            return;
+        }
+        match rest {
+            _ if idle == LOOK_EVERY => since = Instant::now(),
+            Rest::After(limit) if since.elapsed() >= limit => {
+                bed.sleep(poller);
+                idle = 0;
+            }
+            // Few cores: whoever else wants this one gets it.
+            Rest::After(_) => std::thread::yield_now(),
+            Rest::Never => {}
+        }
+    }
+}
+
+/// What the poll thread sleeps on.
+struct Bed(Epoll);
+
+impl Bed {
+    fn new(wakers: &[RawFd]) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        for waker in wakers {
+            epoll.ctl(ControlOperation::Add, *waker, EpollEvent::new(EventSet::IN, 0))?;
+        }
+        Ok(Self(epoll))
+    }
+
+    /// Sleeps until something happens, unless it has already.
+    fn sleep<P: Port>(&self, poller: &mut Poller<P>) {
+        if !poller.arm() {
+            // An interrupted sleep is a short one.
+            let _ = self.0.wait(LONGEST_SLEEP_MS, &mut [EpollEvent::default()]);
+        }
+        poller.disarm();
+    }
+}
+
+/// The signals that end the program, as a descriptor that one can wait for.
+struct Signals(UnixStream);
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
+            signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
+        }
+        ours.set_nonblocking(true)?;
+        Ok(Self(ours))
+    }
+
+    fn came(&self) -> bool {
+        (&self.0).read(&mut [0]).is_ok()
+    }
+}

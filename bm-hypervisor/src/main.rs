@@ -18,7 +18,10 @@ use clap::{Parser, Subcommand};
 use miette::{IntoDiagnostic, LabeledSpan, MietteDiagnostic, NamedSource, Report, WrapErr};
 use tracing_subscriber::EnvFilter;
 
-use crate::program::serve::{Rest, serve};
+use crate::program::{
+    selftest::selftest,
+    serve::{Rest, port_of, serve},
+};
 
 /// One hypervisor per compute board, between its IO-Bond and vhost-user back ends.
 ///
@@ -59,6 +62,13 @@ enum Command {
         /// The board's configuration, a TOML file.
         config: PathBuf,
     },
+    /// Hold the IO-Bond of a board, and the way to it, against what every one has to do.
+    ///
+    /// Needs neither back ends nor a board that runs. The IO-Bond must not be in use: it is reset before and after every check.
+    Selftest {
+        /// The board's configuration, of which only the port is used.
+        config: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -72,6 +82,7 @@ fn main() -> ExitCode {
     };
     let done = match (command, config) {
         (Some(Command::Check { config }), _) => check(&config),
+        (Some(Command::Selftest { config }), _) => load(&config).and_then(|c| selftest(port_of(&c)?)),
         (None, Some(config)) => load(&config).and_then(|config| serve(config, rest)),
         // clap asks for --config where there is no subcommand.
         (None, None) => Ok(()),

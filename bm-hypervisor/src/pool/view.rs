@@ -28,8 +28,8 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `length` bytes of `file`, which must be that long and must stay so: the pool seals its size.
-    pub(super) fn new(file: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+    /// Maps the first `length` bytes of `file`, which must be that long and must stay so: whoever makes it seals its size.
+    pub(crate) fn new(file: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing; it is undone in `drop`.
         let base = unsafe {
             mmap(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?

@@ -3,6 +3,8 @@
 //! A port is a door and no more: it neither interprets registers nor owns memory. The in-process emulator is behind one in
 //! testbench, one in another process behind [`vfio_user`].
 
+pub mod conformance;
+pub mod open;
 pub mod vfio_user;
 
 use std::os::fd::BorrowedFd;

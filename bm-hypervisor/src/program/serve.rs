@@ -13,7 +13,7 @@ use std::{
 use bm_hypervisor::{
     BoardState, Control, Poller,
     config::{BoardConfig, PortConfig},
-    port::{Port, vfio_user::VfioUserPort},
+    port::{Port, open::OpenPort},
 };
 use miette::{Context, IntoDiagnostic};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -35,25 +35,13 @@ pub enum Rest {
 
 /// Serves the board of `config` until a signal comes or its device is lost.
 pub fn serve(config: BoardConfig, rest: Rest) -> miette::Result<()> {
-    match &config.port {
-        Some(PortConfig::VfioUser(socket)) => {
-            let port = VfioUserPort::open(socket).into_diagnostic().wrap_err("cannot open the port")?;
-            over(config, Arc::new(port), rest)
-        }
-        Some(PortConfig::Vfio(address)) => {
-            miette::bail!("port vfio = \"{address}\": this build has no VFIO port; use vfio-user")
-        }
-        None => miette::bail!(
-            "the configuration names no port; add port = {{ vfio = \"0000:01:00.0\" }} or {{ vfio-user = \"/run/iobond.sock\" }}"
-        ),
-    }
-}
-
-fn over<P: Port + 'static>(config: BoardConfig, port: Arc<P>, rest: Rest) -> miette::Result<()> {
+    let port = port_of(&config)?;
+    let port = OpenPort::open(port).into_diagnostic().wrap_err("cannot open the port")?;
     let end = Signals::listen().into_diagnostic().wrap_err("cannot listen for signals")?;
     let name = config.name.clone();
-    let (mut poller, control) =
-        bm_hypervisor::start(config, port).into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
+    let (mut poller, control) = bm_hypervisor::start(config, Arc::new(port))
+        .into_diagnostic()
+        .wrap_err_with(|| format!("board {name}"))?;
     println!("board {name} is served");
     let bed = Bed::new(&[poller.bell().as_raw_fd(), end.0.as_raw_fd()]).into_diagnostic()?;
     work(&mut poller, &control, &end, rest, &bed);
@@ -63,6 +51,15 @@ fn over<P: Port + 'static>(config: BoardConfig, port: Arc<P>, rest: Rest) -> mie
     tracing::info!(board = name, ?statistics, "stopped");
     println!("board {name} is stopped");
     Ok(())
+}
+
+/// The port that a configuration names.
+pub fn port_of(config: &BoardConfig) -> miette::Result<&PortConfig> {
+    config.port.as_ref().ok_or_else(|| {
+        miette::miette!(
+            "the configuration names no port; add port = {{ vfio = \"0000:01:00.0\" }} or {{ vfio-user = \"/run/iobond.sock\" }}"
+        )
+    })
 }
 
 /// Passes until there is an end.

@@ -47,6 +47,7 @@ pub mod config;
 mod control;
 pub mod device;
 mod error;
+pub mod journal;
 mod lifecycle;
 mod poll;
 pub mod pool;

@@ -7,6 +7,7 @@
 mod common_configuration;
 pub mod config_image;
 pub mod queue;
+pub mod record;
 pub mod status;
 
 use iobond_spec::function::{COMMON, COMMON_SIZE, DEVICE, DEVICE_SIZE, NO_VECTOR};

@@ -94,6 +94,13 @@ impl Status {
         }
     }
 
+    /// A status that `write` and `set_needs_reset` can lead to.
+    pub(super) fn recall(bits: u8) -> Option<Self> {
+        let sound = bits & !(NEEDS_RESET | FAILED);
+        let reached = sound == 0 || STEPS.iter().any(|(_, to, _)| *to == sound);
+        (reached && bits != NEEDS_RESET).then_some(Self(bits))
+    }
+
     /// Takes FEATURES_OK back: the driver's features do not work (virtio 1.3, 3.1.1, step 6).
     pub fn refuse_features(&mut self) {
         self.0 &= !FEATURES_OK;

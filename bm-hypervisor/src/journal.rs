@@ -5,7 +5,7 @@
 //! does not count, then counts: whoever finds the file finds a record that was whole once, however its writer ended.
 //!
 //! A change is written down before it is carried out, and what is found is compared with IO-Bond
-//! ([`Found`](crate::control::adopt)): intentions that were not carried out are carried out then.
+//! when the next life begins: intentions that were not carried out are carried out then.
 
 use std::{
     io,

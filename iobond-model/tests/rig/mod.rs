@@ -11,6 +11,7 @@
 
 pub mod back_end;
 pub mod guest;
+pub mod live;
 pub mod oracle;
 pub mod registers;
 pub mod scene;

@@ -19,8 +19,9 @@ use miette::{IntoDiagnostic, LabeledSpan, MietteDiagnostic, NamedSource, Report,
 use tracing_subscriber::EnvFilter;
 
 use crate::program::{
+    confine::Seccomp,
     selftest::selftest,
-    serve::{Rest, port_of, serve},
+    serve::{Options, Rest, port_of, serve},
 };
 
 /// One hypervisor per compute board, between its IO-Bond and vhost-user back ends.
@@ -41,6 +42,12 @@ struct Arguments {
     /// With `--poll adaptive`: microseconds without work before it sleeps
     #[arg(long, value_name = "N", default_value_t = 200)]
     poll_us: u32,
+    /// Become this user once the IO-Bond, the pool and the sockets are open
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// What happens to a system call that serving a board does not make
+    #[arg(long, value_enum, default_value = "on")]
+    seccomp: Seccomp,
 }
 
 /// What the poll thread does when nothing happens.
@@ -75,15 +82,16 @@ fn main() -> ExitCode {
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
-    let Arguments { command, config, poll, poll_us } = Arguments::parse();
+    let Arguments { command, config, poll, poll_us, user, seccomp } = Arguments::parse();
     let rest = match poll {
         Poll::Busy => Rest::Never,
         Poll::Adaptive => Rest::After(Duration::from_micros(poll_us.into())),
     };
+    let options = Options { rest, user, seccomp };
     let done = match (command, config) {
         (Some(Command::Check { config }), _) => check(&config),
         (Some(Command::Selftest { config }), _) => load(&config).and_then(|c| selftest(port_of(&c)?)),
-        (None, Some(config)) => load(&config).and_then(|config| serve(config, rest)),
+        (None, Some(config)) => load(&config).and_then(|config| serve(config, &options)),
         // clap asks for --config where there is no subcommand.
         (None, None) => Ok(()),
     };

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::confine::{Seccomp, confine};
 use bm_hypervisor::{
     BoardState, Control, Poller,
     config::{BoardConfig, PortConfig},
@@ -33,8 +34,19 @@ pub enum Rest {
     After(Duration),
 }
 
+/// How a board is served.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the poll thread does when there is nothing to do.
+    pub rest: Rest,
+    /// Who to become once everything is open.
+    pub user: Option<String>,
+    /// What happens to system calls that serving does not make.
+    pub seccomp: Seccomp,
+}
+
 /// Serves the board of `config` until a signal comes or its device is lost.
-pub fn serve(config: BoardConfig, rest: Rest) -> miette::Result<()> {
+pub fn serve(config: BoardConfig, options: &Options) -> miette::Result<()> {
     let port = port_of(&config)?;
     let port = OpenPort::open(port).into_diagnostic().wrap_err("cannot open the port")?;
     let end = Signals::listen().into_diagnostic().wrap_err("cannot listen for signals")?;
@@ -42,9 +54,10 @@ pub fn serve(config: BoardConfig, rest: Rest) -> miette::Result<()> {
     let (mut poller, control) = bm_hypervisor::start(config, Arc::new(port))
         .into_diagnostic()
         .wrap_err_with(|| format!("board {name}"))?;
+    confine(options.user.as_deref(), options.seccomp)?;
     println!("board {name} is served");
     let bed = Bed::new(&[poller.bell().as_raw_fd(), end.0.as_raw_fd()]).into_diagnostic()?;
-    work(&mut poller, &control, &end, rest, &bed);
+    work(&mut poller, &control, &end, options.rest, &bed);
     // The control thread takes the queues back from a poll thread that is gone at once.
     drop(poller);
     let statistics = control.stop().into_diagnostic().wrap_err_with(|| format!("board {name}"))?;

@@ -8,6 +8,7 @@ pub mod blk;
 pub mod guest;
 pub mod memory;
 pub mod net;
+pub mod poll;
 pub mod ring;
 
 use std::{

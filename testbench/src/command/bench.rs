@@ -41,6 +41,8 @@ enum What {
     Blk,
     /// Frames between two boards
     Net,
+    /// A bm-hypervisor's poll pass, alone
+    Poll,
     /// What a board costs its base, alone
     Memory,
     /// Disks, boot and idle cost of a Linux guest, beside QEMU's own devices (minutes; needs `cargo xtask guest`)
@@ -49,7 +51,8 @@ enum What {
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
     let program = std::env::current_exe().into_diagnostic().wrap_err("cannot find this executable")?;
-    let wanted = arguments.what.map_or_else(|| vec![What::Ring, What::Blk, What::Net], |what| vec![what]);
+    let wanted =
+        arguments.what.map_or_else(|| vec![What::Ring, What::Poll, What::Blk, What::Net], |what| vec![what]);
     let mut figures = Vec::new();
     for what in wanted {
         figures.extend(measure(what, arguments, &program)?);
@@ -74,6 +77,7 @@ fn measure(what: What, arguments: &Arguments, program: &Path) -> miette::Result<
             bench::blk::run(program).map(|figures| [figures, memory].concat())
         }
         What::Net => bench::net::run(program),
+        What::Poll => bench::poll::run(program),
         What::Memory => bench::memory::run(program),
         What::Guest => {
             let files = guest::find(arguments.guest.as_deref()).into_diagnostic()?;

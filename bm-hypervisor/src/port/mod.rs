@@ -1,10 +1,11 @@
 //! How the base reaches an IO-Bond: its register page, and base memory that it may touch.
 //!
-//! A port is a door and no more: it neither interprets registers nor owns memory. The in-process emulator is behind one in
-//! testbench, one in another process behind [`vfio_user`].
+//! A port is a door and no more: it neither interprets registers nor owns memory. [`vfio`] is a device in this machine; the
+//! in-process emulator is behind one in testbench, one in another process behind [`vfio_user`].
 
 pub mod conformance;
 pub mod open;
+pub mod vfio;
 pub mod vfio_user;
 
 use std::os::fd::BorrowedFd;
@@ -50,7 +51,7 @@ pub enum PortError {
     #[error("cannot reset the IO-Bond: {0}")]
     Reset(std::io::Error),
     /// The system refused.
-    #[error("cannot map {length:#x} bytes at {iova} for DMA: {source}")]
+    #[error("cannot map or unmap {length:#x} bytes at {iova} for DMA: {source}")]
     System {
         /// Where the region was to go.
         iova: BaseAddr,
@@ -76,7 +77,7 @@ pub trait Port: RegisterIo + Send + Sync {
     /// Undoes [`Port::map_dma`]. When it returns, the device no longer touches the region.
     ///
     /// # Errors
-    /// [`PortError::NotMapped`].
+    /// [`PortError::NotMapped`] or [`PortError::System`].
     fn unmap_dma(&self, iova: BaseAddr) -> Result<(), PortError>;
 
     /// Takes the IO-Bond back to what it was at power-on, as a function-level reset of its base function does: no power for the

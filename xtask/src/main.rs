@@ -1,4 +1,4 @@
-//! The chores of this repository: `cargo xtask setup | guest | registers | check | fuzz | test`.
+//! The chores of this repository: `cargo xtask setup | guest | static | registers | check | fuzz | test`.
 //!
 //! What CI runs is what a developer runs: `.ci/run` calls `cargo xtask test`. Left out: whatever cargo does by itself
 //! (`cargo run --release` is the demonstration).
@@ -11,6 +11,7 @@ mod house;
 mod registers;
 mod report;
 mod setup;
+mod static_programs;
 mod tier;
 mod tree;
 
@@ -37,6 +38,8 @@ enum Chore {
     /// QEMU is the machine's own where it is new enough. Everything else is fetched by apt from the mirror in the machine's
     /// sources and unpacked, not installed. What is there already is kept; remove target/guest to get newer packages.
     Guest,
+    /// Build bm-hypervisor and its trial of VFIO without shared libraries, below target/static: for a base server in a guest.
+    Static,
     /// Generate the register layer and the register reference from iobond.rdl.
     Registers {
         /// Change nothing; fail when a committed file differs from what would be generated.
@@ -83,6 +86,9 @@ fn run(chore: &Chore, checkout: &Checkout, report: &mut Report) {
         }
         Chore::Guest => {
             guest::run(checkout, report);
+        }
+        Chore::Static => {
+            static_programs::run(checkout, report);
         }
         Chore::Registers { check } => registers::run(checkout, report, *check),
         Chore::Check => check::run(checkout, report),

@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use crate::{
     command, fuzz, guest,
     report::{Counts, Report},
+    static_programs,
     tree::{Checkout, Tree},
 };
 
@@ -44,7 +45,7 @@ impl Tier {
             Self::Process => self.with_programs(checkout, report, "process"),
             Self::Fuzz => fuzz::run(checkout, report, None, fuzz::SECONDS, fuzz::SEED),
             Self::Linux => {
-                if guest::run(checkout, report) {
+                if guest::run(checkout, report) && static_programs::run(checkout, report) {
                     self.with_programs(checkout, report, "linux");
                 }
             }

@@ -29,6 +29,9 @@ const PLACES: &[(&str, &str, bool)] = &[
 const DRIVERS: &[&str] =
     &["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "ext4", "button", "evdev"];
 
+/// Drivers that are there and not loaded: with them a machine can be a base server that reaches its IO-Bond through VFIO.
+const SPARE: &[&str] = &["vfio_iommu_type1", "vfio_pci"];
+
 /// Programs beside busybox. Its shell asks the terminal for the cursor at every prompt, and whoever reads the replay of a
 /// console would answer: hence bash.
 const PROGRAMS: &[&str] = &["usr/bin/bash", "usr/sbin/e2fsck", "usr/sbin/ethtool", "usr/sbin/mke2fs"];
@@ -119,7 +122,7 @@ fn add_drivers(archive: &mut Archive, root: &Root) -> Result<()> {
         String::from_utf8(root.read(&path)?).with_context(|| format!("{path} is no text"))
     };
     let (dependencies, builtin) = (read("modules.dep")?, read("modules.builtin")?);
-    let lines = modules::needed(DRIVERS, &dependencies, &builtin)?;
+    let lines = modules::needed(&[DRIVERS, SPARE].concat(), &dependencies, &builtin)?;
     for line in &lines {
         let path = format!("{folder}/{}", line.path);
         archive.add(&path, file(root, &path, false)?);

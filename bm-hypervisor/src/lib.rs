@@ -41,14 +41,17 @@
 //!
 //! # Left out
 //!
-//! Ports to hardware (VFIO, vfio-user), reconnection to a back end, VGA, packed rings, live migration.
+//! A port over vfio-user, reconnection to a back end, VGA, packed rings, live migration.
 
+pub mod check;
 pub mod config;
 mod control;
 pub mod device;
 mod error;
 pub mod journal;
 mod lifecycle;
+pub mod machine;
+pub mod placement;
 mod poll;
 pub mod pool;
 pub mod port;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bm_hypervisor::{
+    check::{Level, judge, survey},
     config::{BoardConfig, ConfigError},
     probe::probe,
 };
@@ -61,13 +62,18 @@ enum Poll {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Validate a board's configuration and ask each of its back ends what it offers.
+    /// Validate a board's configuration, look at the machine, and ask each back end what it offers.
     ///
-    /// Prints the back end's features, protocol features and queues, a disk's capacity, and what a board would be offered.
-    /// Fails if the configuration cannot be used, or a back end cannot be reached or cannot serve its function.
+    /// Says of the machine's IOMMU, device, memory and cores whether they are ready, and what to do where they are not. Then
+    /// prints each back end's features, protocol features and queues, a disk's capacity, and what a board would be offered.
+    /// Fails if the configuration cannot be used, something in the machine is an error and not only a warning, or a back end
+    /// cannot be reached or cannot serve its function. Takes and changes nothing.
     Check {
         /// The board's configuration, a TOML file.
         config: PathBuf,
+        /// Do not connect to back ends.
+        #[arg(long)]
+        no_back_ends: bool,
     },
     /// Hold the IO-Bond of a board, and the way to it, against what every one has to do.
     ///
@@ -89,14 +95,17 @@ fn main() -> ExitCode {
     };
     let options = Options { rest, user, seccomp };
     let done = match (command, config) {
-        (Some(Command::Check { config }), _) => check(&config),
-        (Some(Command::Selftest { config }), _) => load(&config).and_then(|c| selftest(port_of(&c)?)),
-        (None, Some(config)) => load(&config).and_then(|config| serve(config, &options)),
+        (Some(Command::Check { config, no_back_ends }), _) => check(&config, !no_back_ends),
+        (Some(Command::Selftest { config }), _) => {
+            load(&config).and_then(|c| selftest(port_of(&c)?)).map(|()| true)
+        }
+        (None, Some(config)) => load(&config).and_then(|config| serve(config, &options)).map(|()| true),
         // clap asks for --config where there is no subcommand.
-        (None, None) => Ok(()),
+        (None, None) => Ok(true),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(report) => {
             eprintln!("{report:?}");
             ExitCode::FAILURE
@@ -111,13 +120,18 @@ fn load(path: &Path) -> Result<BoardConfig, Report> {
     BoardConfig::from_toml(&text).map_err(|error| explain(&error, path, &text))
 }
 
-fn check(path: &Path) -> Result<(), Report> {
+/// Whether the machine is ready.
+fn check(path: &Path, back_ends: bool) -> Result<bool, Report> {
     let config = load(path)?;
     println!("board {}, functions: {}", config.name, config.functions.len());
-    for probed in probe(&config).into_diagnostic()? {
-        probed.describe().iter().for_each(|line| println!("{line}"));
+    let findings = judge(&config, &survey(&config, Path::new("/")));
+    findings.iter().for_each(|finding| println!("  {finding}"));
+    if back_ends {
+        for probed in probe(&config).into_diagnostic()? {
+            probed.describe().iter().for_each(|line| println!("{line}"));
+        }
     }
-    Ok(())
+    Ok(findings.iter().all(|finding| finding.level < Level::Error))
 }
 
 /// Shows the place in the file that an error is about.

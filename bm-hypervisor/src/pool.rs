@@ -103,23 +103,15 @@ impl Pool {
     /// # Errors
     /// What the system said when there is not that much memory, or no huge pages.
     pub fn new(sizes: &[RingSizes], hugepages: bool) -> io::Result<Self> {
-        let mut end = PAGE;
-        let mut places = Vec::with_capacity(sizes.len());
-        // All rings first: slots can take gigabytes, and the poll pass keeps offsets of rings in few bits.
-        for sizes in sizes {
-            let place = Place::with_rings_at(end, *sizes);
-            end = place.rings_end();
-            places.push(place);
-        }
-        end = end.next_multiple_of(PAGE);
-        for place in &mut places {
-            place.slots = end;
-            end = place.slots_end();
-        }
-        let length = end.next_multiple_of(if hugepages { HUGE_PAGE } else { PAGE });
+        let (places, length) = layout(sizes, hugepages);
         let file = memory_file(length, hugepages)?;
         let mapping = Mapping::new(file.as_fd(), usize::try_from(length).map_err(io::Error::other)?)?;
         Ok(Self { file, mapping: Arc::new(mapping), places })
+    }
+
+    /// How long a pool with a place for each of `sizes` is.
+    pub fn length_for(sizes: &[RingSizes], hugepages: bool) -> u64 {
+        layout(sizes, hugepages).1
     }
 
     /// The memfd.
@@ -167,6 +159,25 @@ impl Pool {
         let rings = self.places.first().map_or(0, |first| first.slots - PAGE);
         PoolUsage { status_page: PAGE, rings, slots, total: self.length() }
     }
+}
+
+/// Where the queues' places are, and how long the pool is.
+fn layout(sizes: &[RingSizes], hugepages: bool) -> (Vec<Place>, u64) {
+    let mut end = PAGE;
+    let mut places = Vec::with_capacity(sizes.len());
+    // All rings first: slots can take gigabytes, and the poll pass keeps offsets of rings in few bits.
+    for sizes in sizes {
+        let place = Place::with_rings_at(end, *sizes);
+        end = place.rings_end();
+        places.push(place);
+    }
+    end = end.next_multiple_of(PAGE);
+    for place in &mut places {
+        place.slots = end;
+        end = place.slots_end();
+    }
+    let length = end.next_multiple_of(if hugepages { HUGE_PAGE } else { PAGE });
+    (places, length)
 }
 
 /// A memfd of `length` bytes that nobody can resize: a mapping of it cannot be cut short under its users.

@@ -51,6 +51,28 @@ fn it_says_what_is_offered() {
 }
 
 #[test]
+fn the_machine_decides_too_and_back_ends_can_be_left_out() {
+    let sockets = Sockets::new();
+    let path = sockets.path("board.toml");
+    let run = |port: &str| {
+        fs::write(&path, format!("port = {port}\n{}", disk(&sockets))).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bm-hypervisor"));
+        let output = command.args(["check", "--no-back-ends"]).arg(&path).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    // Domains of this number are no machine's.
+    let (code, said) = run("{ vfio = \"ffffffff:ff:1f.7\" }");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("  error    device      there is no PCI function ffffffff:ff:1f.7"), "{said}");
+    let here = sockets.path("board.toml");
+    let (code, said) = run(&format!("{{ vfio-user = {here:?} }}"));
+    // Nobody has named cores, which is a warning.
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("  warning  cores "), "{said}");
+    assert!(said.contains("board.toml is there") && !said.contains("function 0"), "{said}");
+}
+
+#[test]
 fn it_says_how_large_a_console_is() {
     let sockets = Sockets::new();
     // VIRTIO_CONSOLE_F_SIZE and VIRTIO_CONSOLE_F_EMERG_WRITE.

@@ -5,6 +5,7 @@
 //! name = "board0"
 //! poll = "status-page"                    # or "registers", as the paper does
 //! port = { vfio = "0000:01:00.0" }        # or vfio-user = "/run/iobond.sock"
+//! cores = { poll = 2, control = [0] }
 //!
 //! [[functions]]
 //! [functions.blk]
@@ -23,6 +24,7 @@
 //! ```
 
 mod back_end;
+mod cores;
 mod function;
 mod mac;
 mod pci_address;
@@ -34,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     back_end::{BackEndConfig, Notify, Role},
+    cores::CoresConfig,
     function::{BlkConfig, ConsoleConfig, FunctionConfig, NetConfig},
     mac::MacAddress,
     pci_address::{PciAddress, PciAddressError},
@@ -50,6 +53,9 @@ pub struct BoardConfig {
     /// How its IO-Bond is reached. Who embeds the library opens the port and need not say so here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<PortConfig>,
+    /// Which cores work for it. Who embeds the library places its own threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<CoresConfig>,
     /// Where the poll pass looks for HEADs and mailbox requests.
     #[serde(default)]
     pub poll: PollMode,
@@ -86,6 +92,7 @@ impl BoardConfig {
         Self {
             name: name.into(),
             port: None,
+            cores: None,
             poll: PollMode::default(),
             mailbox_deadline_us: default_mailbox_deadline(),
             hugepages: false,
@@ -110,6 +117,9 @@ impl BoardConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         within("name.len()", self.name.len(), 1, 64)?;
         within("mailbox_deadline_us", self.mailbox_deadline_us, 1_000, 60_000_000)?;
+        if let Some(cores) = &self.cores {
+            cores.check()?;
+        }
         within("functions.len()", self.functions.len(), 1, MAX_FUNCTIONS)?;
         for (index, function) in self.functions.iter().enumerate() {
             function.check(&format!("functions[{index}].{}", function.device_name()))?;

@@ -55,6 +55,17 @@ fn a_port_is_a_device_or_a_socket() {
 }
 
 #[test]
+fn cores_are_a_poller_and_where_control_may_run() {
+    let with = |cores: &str| BoardConfig::from_toml(&format!("cores = {cores}\n{BOARD}"));
+    let board = with("{ poll = 2, control = [0, 1] }").unwrap();
+    let cores = board.cores.clone().unwrap();
+    assert_eq!((cores.poll, cores.control, cores.locks), (2, vec![0, 1], "/run/iobond/cores".into()));
+    assert_eq!(BoardConfig::from_toml(&toml::to_string(&board).unwrap()).unwrap(), board);
+    let text = with("{ poll = 9000 }").unwrap_err().to_string();
+    assert_eq!(text, "cores.poll is 9000; expected 0 to 8191");
+}
+
+#[test]
 fn a_typo_is_answered_with_line_column_and_the_expected_keys() {
     let wrong = BOARD.replace("queue_pairs", "queue_pears");
     let error = BoardConfig::from_toml(&wrong).unwrap_err();

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test file uses its own part of the rig
 #![allow(clippy::unwrap_used)] // a rig that cannot be set up is a failed test
 
+pub mod base_machine;
 pub mod bmhive;
 pub mod by_hand;
 pub mod fake_qemu;
@@ -11,4 +12,5 @@ pub mod home;
 pub mod hosted;
 pub mod linux;
 pub mod seat;
+pub mod stand_in;
 pub mod toml;

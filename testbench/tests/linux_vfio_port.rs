@@ -1,0 +1,253 @@
+//! bm-hypervisor's port through VFIO, in a base server that runs in a virtual machine with an IOMMU.
+//!
+//! ```text
+//!   vfio_trial STEP... --- VfioPort --- vfio-pci, IOMMU --- QEMU --- vfio-user --- StandIn
+//!     read, write   -------------------------------------------------->  registers
+//!     map, poke, COPY, peek   <----------------------------------------  DMA at addresses of the IOMMU's
+//!     interrupt     <--------------------------------------------------  MSI-X vector 0
+//! ```
+#![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
+
+mod rig;
+
+use std::sync::Arc;
+
+use iobond_vfio_user::Server;
+use rig::{
+    base_machine::BaseMachine,
+    home::Home,
+    stand_in::{COPY, FROM, INTERRUPT, StandIn, TO},
+};
+
+/// Where bm-hypervisor's pool begins.
+const IOVA: u64 = 1 << 40;
+const TRIAL: &str = "vfio_trial";
+
+/// A base server with a stand-in.
+struct Lab {
+    machine: BaseMachine,
+    stand_in: Arc<StandIn>,
+    address: String,
+    _server: Server,
+    _home: Home,
+}
+
+impl Lab {
+    fn start() -> Self {
+        let home = Home::new();
+        let socket = home.path("function.sock");
+        let stand_in = Arc::new(StandIn::new());
+        let server = Server::start(&socket, stand_in.clone()).unwrap();
+        let machine = BaseMachine::start(&[socket], &["examples/vfio_trial"]);
+        Self { machine, stand_in, address: BaseMachine::address(0), _server: server, _home: home }
+    }
+
+    /// The command line that tries `steps` on the device.
+    fn command(device: &str, steps: &[&str]) -> String {
+        let quoted: String = steps.iter().map(|step| format!(" '{step}'")).collect();
+        format!("{TRIAL} {device}{quoted}")
+    }
+
+    /// What each step said, without its own text.
+    fn answers(&mut self, steps: &[&str]) -> Vec<String> {
+        let said = self.machine.shell.check(&Self::command(&self.address, steps));
+        answers(&said)
+    }
+
+    /// What it says that cannot be opened.
+    fn error(&mut self) -> String {
+        let (status, said) = self.machine.shell.run(&Self::command(&self.address, &[]));
+        assert_eq!(status, 1, "{said}");
+        said
+    }
+}
+
+fn answers(said: &str) -> Vec<String> {
+    said.lines().map(|line| line.split_once(": ").map_or(line, |(_, answer)| answer).to_owned()).collect()
+}
+
+/// Steps that have the device copy four bytes and say how that went.
+fn copy(from: u64, to: u64) -> Vec<String> {
+    let word = |at: u32, value: u64| format!("write {at:#x} {:#x}", value & 0xffff_ffff);
+    let mut steps = vec![word(FROM, from), word(FROM + 4, from >> 32), word(TO, to), word(TO + 4, to >> 32)];
+    steps.extend([word(COPY, 0), format!("read {COPY:#x}")]);
+    steps
+}
+
+/// All of these, as one list.
+fn steps<'a>(parts: &'a [Vec<String>]) -> Vec<&'a str> {
+    parts.iter().flatten().map(String::as_str).collect()
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+#[test]
+fn a_port_through_vfio_does_what_a_port_has_to() {
+    let mut lab = Lab::start();
+    let unbound = lab.error();
+    assert!(
+        unbound.contains("is bound to no driver, not to vfio-pci; bind it: modprobe vfio-pci;"),
+        "{unbound}"
+    );
+    lab.address = "0000:00:1f.7".into();
+    assert!(lab.error().contains("there is no PCI function 0000:00:1f.7: `lspci -D`"));
+    lab.address = BaseMachine::address(0);
+    let address = lab.address.clone();
+    lab.machine.bind(&address);
+
+    registers_and_reset(&mut lab);
+    memory_both_ways_until_it_is_unmapped(&mut lab);
+    interrupts(&mut lab);
+    what_the_kernel_refuses_is_explained(&mut lab);
+    another_process_goes_on(&mut lab);
+    a_device_that_is_removed_reads_all_ones(&mut lab);
+}
+
+fn registers_and_reset(lab: &mut Lab) {
+    let before = lab.stand_in.resets();
+    let said = lab.answers(&[
+        "read 0",
+        "write 0x18 0x12345678",
+        "read 0x18",
+        "read 0x7ffc",
+        "read 0x8000",
+        "reset",
+        "read 0x18",
+        "read 0",
+    ]);
+    let expected = [
+        "0x494f4244",
+        "written",
+        "0x12345678",
+        "0x00000000",
+        "0xffffffff",
+        "reset",
+        "0x00000000",
+        "0x494f4244",
+    ];
+    assert_eq!(said, expected);
+    assert!(lab.stand_in.resets() > before);
+}
+
+fn memory_both_ways_until_it_is_unmapped(lab: &mut Lab) {
+    let (first, second) = (IOVA, IOVA + 0x10_0000);
+    let script = [
+        words(&["map 0x10000000000 0x100000", "map 0x10000100000 0x1000", "poke 0x10000000ffc 0xcafe0001"]),
+        // Up and down, from the end of one page to the beginning of another region.
+        copy(first + 0xffc, second),
+        words(&["peek 0x10000100000", "poke 0x10000100004 0xcafe0002"]),
+        copy(second + 4, first + 0x8_0000),
+        words(&["peek 0x10000080000", "map 0x100000ff000 0x2000", "unmap 0x10000000000"]),
+        // The device's end of it is refused; memory keeps what it had.
+        copy(second, first + 0x8_0000),
+        words(&["peek 0x10000080000"]),
+        copy(first, second),
+    ];
+    let said = lab.answers(&steps(&script));
+    let interesting: Vec<_> = said.iter().filter(|line| *line != "written").map(String::as_str).collect();
+    let overlap = "refused: cannot map 0x2000 bytes at ";
+    assert!(
+        interesting[8].starts_with(overlap) && interesting[8].contains("overlaps an earlier mapping"),
+        "{said:#?}"
+    );
+    let expected = [
+        "mapped",
+        "mapped",
+        "poked",
+        "0x00000001",
+        "0xcafe0001",
+        "poked",
+        "0x00000001",
+        "0xcafe0002",
+        interesting[8],
+        "unmapped",
+        "0xfffffffe",
+        "0xcafe0002",
+        "0xffffffff",
+    ];
+    assert_eq!(interesting, expected);
+    assert_eq!(lab.stand_in.maps_from(IOVA), 0, "a port that ends leaves nothing mapped");
+
+    lab.machine.shell.check("echo 4 > /proc/sys/vm/nr_hugepages");
+    // A file of huge pages cannot be written to but through a mapping: in and out by the device.
+    let (small, huge) = (IOVA, IOVA + 0x4000_0000);
+    let script = [
+        words(&["map 0x10000000000 0x1000", "map-huge 0x10040000000 0x400000", "poke 0x10000000000 7"]),
+        copy(small, huge + 0x20_0000),
+        copy(huge + 0x20_0000, small + 4),
+        words(&["peek 0x10000000004"]),
+    ];
+    let said = lab.answers(&steps(&script));
+    assert_eq!((said[1].as_str(), said.last().unwrap().as_str()), ("mapped", "0x00000007"), "{said:#?}");
+}
+
+fn interrupts(lab: &mut Lab) {
+    let raise = format!("write {INTERRUPT:#x} 1");
+    let said = lab.answers(&[&raise, "interrupt", "reset", &raise, "interrupt"]);
+    assert_eq!(said, ["written", "1 came", "reset", "written", "1 came"]);
+}
+
+fn what_the_kernel_refuses_is_explained(lab: &mut Lab) {
+    let said = lab.answers(&["map 0x1000000000000 0x1000", "map 0x10000000800 0x1000"]);
+    for refused in &said {
+        assert!(refused.contains("beyond what the IOMMU translates"), "{refused}");
+    }
+    let device = lab.address.clone();
+    let busy = format!("{} & sleep 1; {TRIAL} {device}; wait", Lab::command(&device, &["sleep 4000"]));
+    let said = lab.machine.shell.check(&busy);
+    assert!(said.contains("in use: another process has it open; `fuser -v /dev/vfio/"), "{said}");
+    // Whoever may lock any amount of memory meets no limit: hence another user.
+    lab.machine.shell.check("echo nobody:x:65534:65534::/:/bin/sh >> /etc/passwd");
+    let user = "start-stop-daemon -S -c nobody -x /usr/bin/vfio_trial --";
+    let limited = format!(
+        "chmod 666 /dev/vfio/vfio /dev/vfio/[0-9]*; (ulimit -l 64; {user} {device} 'map 0x10000000000 0x100000')"
+    );
+    let said = lab.machine.shell.check(&limited);
+    assert!(
+        said.contains("the limit of locked memory is too low") && said.contains("LimitMEMLOCK="),
+        "{said}"
+    );
+    let (status, said) = lab.machine.shell.run(&format!("chmod 600 /dev/vfio/[0-9]*; {user} {device}"));
+    assert!(status == 1 && said.contains("no permission for /dev/vfio/"), "{said}");
+}
+
+fn another_process_goes_on(lab: &mut Lab) {
+    let keep = Lab::command(
+        &lab.address,
+        &["write 0x18 0x600d", "map 0x10000000000 0x2000", "poke 0x10000000000 0x5e1f", "hand-over /tmp/s"],
+    );
+    let script = [
+        words(&["read 0x18"]),
+        copy(IOVA, IOVA + 0x1000),
+        words(&[
+            "peek 0x10000001000",
+            &format!("write {INTERRUPT:#x} 1"),
+            "interrupt",
+            "unmap 0x10000000000",
+        ]),
+        copy(IOVA, IOVA + 0x1000),
+        words(&["map 0x10000000000 0x2000", "unmap 0x10000000000"]),
+    ];
+    let go_on = Lab::command("/tmp/s", &steps(&script));
+    let said = lab.machine.shell.check(&format!("({keep} >/dev/null & {go_on})"));
+    let said: Vec<_> = answers(&said).into_iter().filter(|line| line != "written").collect();
+    let expected =
+        ["0x0000600d", "0x00000001", "0x00005e1f", "1 came", "unmapped", "0xffffffff", "mapped", "unmapped"];
+    assert_eq!(said, expected);
+}
+
+fn a_device_that_is_removed_reads_all_ones(lab: &mut Lab) {
+    let device = lab.address.clone();
+    let trial = Lab::command(&device, &["read 0", "write 0x18 5", "sleep 3000", "read 0", "read 0x18"]);
+    let remove = format!("echo 1 > /sys/bus/pci/devices/{device}/remove");
+    // The removal waits for the port, which hears of it and then ends.
+    let said =
+        lab.machine.shell.check(&format!("({trial} >/tmp/said & sleep 1; {remove}; wait; cat /tmp/said)"));
+    assert_eq!(
+        said.lines().filter(|line| line.starts_with("read")).collect::<Vec<_>>(),
+        ["read 0: 0x494f4244", "read 0: 0xffffffff", "read 0x18: 0xffffffff",]
+    );
+    assert!(lab.error().contains("there is no PCI function"));
+}

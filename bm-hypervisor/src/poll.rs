@@ -265,10 +265,13 @@ fn page_head(words: &[AtomicU32], queue: &PolledQueue) -> u16 {
     page_word(words, queue.head_word as usize) as u16
 }
 
-/// A queue's HEAD in its register.
+/// A queue's HEAD in its register. All ones, which is no HEAD but a device that is gone, is one that has not moved.
 #[inline]
 fn register_head<P: Port>(port: &P, queue: &PolledQueue) -> u16 {
-    port.read32(queue.tail - queues::TAIL + queues::HEAD) as u16
+    match port.read32(queue.tail - queues::TAIL + queues::HEAD) {
+        ALL_ONES => queue.last_head,
+        head => head as u16,
+    }
 }
 
 /// HEAD has moved: IO-Bond published buffers.

@@ -37,6 +37,9 @@
 //! A driver's mistake stops its queue and asks the driver for a reset. A back end that dies or talks nonsense stops its function
 //! and is reported by [`Control::failure`]; nothing waits for it without a bound.
 //!
+//! [`port::vfio`] is a port to an IO-Bond in this machine, [`placement`] puts threads on cores, and [`check`] says beforehand
+//! whether the machine can serve a board.
+//!
 //! Measurements hook into the pass with an [`Observer`]: `poller.observed_by(observer)`.
 //!
 //! # Left out

@@ -38,7 +38,7 @@ impl Lab {
         let socket = home.path("function.sock");
         let stand_in = Arc::new(StandIn::new());
         let server = Server::start(&socket, stand_in.clone()).unwrap();
-        let machine = BaseMachine::start(&[socket], &["examples/vfio_trial"]);
+        let machine = BaseMachine::start(&[socket], &["examples/vfio_trial", "bm-hypervisor"]);
         Self { machine, stand_in, address: BaseMachine::address(0), _server: server, _home: home }
     }
 
@@ -52,6 +52,16 @@ impl Lab {
     fn answers(&mut self, steps: &[&str]) -> Vec<String> {
         let said = self.machine.shell.check(&Self::command(&self.address, steps));
         answers(&said)
+    }
+
+    /// What `bm-hypervisor check` ends with and says of the machine.
+    fn check(&mut self) -> (i32, String) {
+        let board = format!(
+            "name = \"b\"\nport = {{ vfio = \"{}\" }}\n[[functions]]\n[functions.blk]\nbackend = {{ socket = \"/s\" }}\n",
+            self.address
+        );
+        let write = format!("cat > /tmp/board.toml <<'END'\n{board}END");
+        self.machine.shell.run(&format!("{write}\nbm-hypervisor check --no-back-ends /tmp/board.toml"))
     }
 
     /// What it says that cannot be opened.
@@ -94,8 +104,19 @@ fn a_port_through_vfio_does_what_a_port_has_to() {
     lab.address = "0000:00:1f.7".into();
     assert!(lab.error().contains("there is no PCI function 0000:00:1f.7: `lspci -D`"));
     lab.address = BaseMachine::address(0);
+    let (status, said) = lab.check();
+    assert!(
+        status == 1 && said.contains("error    device      0000:00:10.0 is bound to no driver"),
+        "{said}"
+    );
     let address = lab.address.clone();
     lab.machine.bind(&address);
+    let (status, said) = lab.check();
+    assert_eq!(status, 0, "{said}");
+    for part in ["ok       IOMMU ", "ok       device      0000:00:10.0 is bound to vfio-pci, in IOMMU group "]
+    {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
 
     registers_and_reset(&mut lab);
     memory_both_ways_until_it_is_unmapped(&mut lab);

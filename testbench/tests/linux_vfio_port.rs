@@ -85,7 +85,7 @@ fn copy(from: u64, to: u64) -> Vec<String> {
 }
 
 /// All of these, as one list.
-fn steps<'a>(parts: &'a [Vec<String>]) -> Vec<&'a str> {
+fn steps(parts: &[Vec<String>]) -> Vec<&str> {
     parts.iter().flatten().map(String::as_str).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Whether a machine can serve a board, and what to do where it cannot: `bm-hypervisor check`.
 //!
-//! [`survey`] reads, [`judge`] only thinks. Left out: back ends, which [`crate::probe`] asks.
+//! [`survey`] reads, [`judge()`] only thinks. Left out: back ends, which [`crate::probe`] asks.
 
 mod judge;
 

@@ -18,7 +18,7 @@ pub enum VfioError {
     },
     /// No IOMMU translates.
     #[error(
-        "this machine has no active IOMMU, without which {address} could reach all of its memory: enable VT-d or AMD-Vi in the firmware's set-up and start Linux with intel_iommu=on"
+        "this machine has no active IOMMU, without which {address} could reach all of its memory: enable VT-d or AMD-Vi in the firmware's set-up and start Linux with intel_iommu=on (Intel)"
     )]
     NoIommu {
         /// The device.
@@ -26,7 +26,7 @@ pub enum VfioError {
     },
     /// The device is behind none of the IOMMUs.
     #[error(
-        "{address} is in no IOMMU group: no IOMMU translates for it; is it behind one that the firmware does not announce, or is iommu=pt missing its device?"
+        "{address} is in no IOMMU group: no IOMMU translates for it, as for a slot behind one that the firmware does not announce; try another slot, or newer firmware"
     )]
     NoGroup {
         /// The device.

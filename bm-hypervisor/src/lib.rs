@@ -44,7 +44,7 @@
 //!
 //! # Left out
 //!
-//! A port over vfio-user, reconnection to a back end, VGA, packed rings, live migration.
+//! Reconnection to a back end, VGA, packed rings, live migration.
 
 pub mod check;
 pub mod config;

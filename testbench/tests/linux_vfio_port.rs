@@ -5,12 +5,14 @@
 //!     read, write   -------------------------------------------------->  registers
 //!     map, poke, COPY, peek   <----------------------------------------  DMA at addresses of the IOMMU's
 //!     interrupt     <--------------------------------------------------  MSI-X vector 0
+//!
+//!   bm-hypervisor selftest  VfioPort --- vfio-pci, IOMMU --- QEMU --- vfio-user --- base function of an IO-Bond
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 
 mod rig;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use iobond_vfio_user::Server;
 use rig::{
@@ -19,9 +21,15 @@ use rig::{
     stand_in::{COPY, FROM, INTERRUPT, StandIn, TO},
 };
 
+use testbench::{scenario::Scenario, world::Emulated};
+
 /// Where bm-hypervisor's pool begins.
 const IOVA: u64 = 1 << 40;
 const TRIAL: &str = "vfio_trial";
+
+/// One board, of which only the IO-Bond matters.
+const SCENARIO: &str = "[server]\nname = \"alone\"\n[[board]]\nname = \"board0\"\nmemory_mib = 16\n\
+                        [[board.function]]\nkind = \"blk\"\nsize_mib = 1\n";
 
 /// A base server with a stand-in.
 struct Lab {
@@ -56,12 +64,8 @@ impl Lab {
 
     /// What `bm-hypervisor check` ends with and says of the machine.
     fn check(&mut self) -> (i32, String) {
-        let board = format!(
-            "name = \"b\"\nport = {{ vfio = \"{}\" }}\n[[functions]]\n[functions.blk]\nbackend = {{ socket = \"/s\" }}\n",
-            self.address
-        );
-        let write = format!("cat > /tmp/board.toml <<'END'\n{board}END");
-        self.machine.shell.run(&format!("{write}\nbm-hypervisor check --no-back-ends /tmp/board.toml"))
+        write_board(&mut self.machine, &self.address);
+        self.machine.shell.run("bm-hypervisor check --no-back-ends /tmp/board.toml")
     }
 
     /// What it says that cannot be opened.
@@ -70,6 +74,14 @@ impl Lab {
         assert_eq!(status, 1, "{said}");
         said
     }
+}
+
+/// A configuration with the device at `address`, as `/tmp/board.toml`.
+fn write_board(machine: &mut BaseMachine, address: &str) {
+    let board = format!(
+        "name = \"b\"\nport = {{ vfio = \"{address}\" }}\n[[functions]]\n[functions.blk]\nbackend = {{ socket = \"/s\" }}"
+    );
+    machine.shell.check(&format!("cat > /tmp/board.toml <<'END'\n{board}\nEND"));
 }
 
 fn answers(said: &str) -> Vec<String> {
@@ -124,6 +136,22 @@ fn a_port_through_vfio_does_what_a_port_has_to() {
     what_the_kernel_refuses_is_explained(&mut lab);
     another_process_goes_on(&mut lab);
     a_device_that_is_removed_reads_all_ones(&mut lab);
+}
+
+#[test]
+fn an_io_bond_behind_vfio_conforms() {
+    let home = Home::new();
+    let scenario = Scenario::parse("a test", SCENARIO, Path::new("/")).unwrap();
+    let emulated = Emulated::start(&scenario, &home.path("")).unwrap();
+    let mut machine = BaseMachine::start(&[emulated.bonds()[0].base_socket.clone()], &["bm-hypervisor"]);
+    let address = BaseMachine::address(0);
+    machine.bind(&address);
+    write_board(&mut machine, &address);
+    // A suite that ends leaves a device that another one can have.
+    for _ in 0..2 {
+        let (status, said) = machine.shell.run("bm-hypervisor selftest /tmp/board.toml");
+        assert!(status == 0 && said.contains("13 passed, 0 failed"), "{said}");
+    }
 }
 
 fn registers_and_reset(lab: &mut Lab) {

@@ -5,7 +5,7 @@
 //!                                      +-- VfioUserPort -- socket -- bmhive iobond -- Bond
 //!                                      +-- bm-hypervisor selftest (VfioUserPort) -- socket -- bmhive iobond -- Bond
 //! ```
-//! The third port, VFIO, is held against it where there is a device: tests/linux_vfio.rs.
+//! The third port, VFIO, is held against it where there is a device: tests/linux_vfio_port.rs.
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 
 mod rig;

@@ -6,6 +6,7 @@ use iobond_spec::{address::BaseAddr, register_access::RegisterIo};
 
 use super::{
     Port, PortError, Region,
+    vfio::{VfioError, VfioPort},
     vfio_user::{VfioUserError, VfioUserPort},
 };
 use crate::config::PortConfig;
@@ -16,9 +17,9 @@ pub enum OpenError {
     /// Another process serves the IO-Bond, or should.
     #[error(transparent)]
     VfioUser(#[from] VfioUserError),
-    /// There is no such port yet.
-    #[error("vfio = \"{0}\": this build has no VFIO port")]
-    NoVfio(crate::config::PciAddress),
+    /// The device cannot be had.
+    #[error(transparent)]
+    Vfio(#[from] VfioError),
 }
 
 /// A port of whichever kind.
@@ -32,7 +33,7 @@ impl OpenPort {
     pub fn open(config: &PortConfig) -> Result<Self, OpenError> {
         Ok(match config {
             PortConfig::VfioUser(socket) => Self(Box::new(VfioUserPort::open(socket)?)),
-            PortConfig::Vfio(address) => return Err(OpenError::NoVfio(*address)),
+            PortConfig::Vfio(address) => Self(Box::new(VfioPort::open(*address)?)),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::{
         fd::{AsRawFd, RawFd},
         unix::net::UnixStream,
     },
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,6 +15,8 @@ use super::confine::{Seccomp, confine};
 use bm_hypervisor::{
     BoardState, Control, Poller,
     config::{BoardConfig, PortConfig},
+    machine::Cores,
+    placement::{Placement, PlacementError, Taken},
     port::{Port, open::OpenPort},
 };
 use miette::{Context, IntoDiagnostic};
@@ -51,9 +54,14 @@ pub fn serve(config: BoardConfig, options: &Options) -> miette::Result<()> {
     let port = OpenPort::open(port).into_diagnostic().wrap_err("cannot open the port")?;
     let end = Signals::listen().into_diagnostic().wrap_err("cannot listen for signals")?;
     let name = config.name.clone();
+    let cores = take_cores(&config).into_diagnostic().wrap_err("cannot place the board's threads")?;
+    // Threads run where the one that starts them does: the control thread is started next, and this one polls.
+    let pinned = |pin: fn(&Taken) -> Result<(), PlacementError>| cores.as_ref().map_or(Ok(()), pin);
+    pinned(Taken::pin_control).into_diagnostic()?;
     let (mut poller, control) = bm_hypervisor::start(config, Arc::new(port))
         .into_diagnostic()
         .wrap_err_with(|| format!("board {name}"))?;
+    pinned(Taken::pin_poller).into_diagnostic()?;
     confine(options.user.as_deref(), options.seccomp)?;
     println!("board {name} is served");
     let bed = Bed::new(&[poller.bell().as_raw_fd(), end.0.as_raw_fd()]).into_diagnostic()?;
@@ -64,6 +72,12 @@ pub fn serve(config: BoardConfig, options: &Options) -> miette::Result<()> {
     tracing::info!(board = name, ?statistics, "stopped");
     println!("board {name} is stopped");
     Ok(())
+}
+
+/// Takes the cores that a configuration names.
+fn take_cores(config: &BoardConfig) -> Result<Option<Taken>, PlacementError> {
+    let Some(cores) = &config.cores else { return Ok(None) };
+    Placement::plan(cores, &Cores::read(Path::new("/")))?.take(&config.name).map(Some)
 }
 
 /// The port that a configuration names.

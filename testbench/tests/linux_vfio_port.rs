@@ -17,10 +17,12 @@ use std::{path::Path, sync::Arc};
 use iobond_vfio_user::Server;
 use rig::{
     base_machine::BaseMachine,
-    home::Home,
+    home::{Home, random_bytes},
+    hosted::Hosted,
     stand_in::{COPY, FROM, INTERRUPT, StandIn, TO},
 };
 
+use sha2::{Digest, Sha256};
 use testbench::{scenario::Scenario, world::Emulated};
 
 /// Where bm-hypervisor's pool begins.
@@ -152,6 +154,58 @@ fn an_io_bond_behind_vfio_conforms() {
         let (status, said) = machine.shell.run("bm-hypervisor selftest /tmp/board.toml");
         assert!(status == 0 && said.contains("13 passed, 0 failed"), "{said}");
     }
+}
+
+/// ```text
+///   this process: driver of a disk -- vfio-user -- IO-Bond
+///   base server:  bm-hypervisor -- vfio-pci, IOMMU --/   \-- DMA at the IOMMU's addresses -- pool == vhost-blk
+/// ```
+#[test]
+fn a_base_server_serves_a_board_through_vfio() {
+    let home = Home::new();
+    let scenario = Scenario::parse("a test", SCENARIO, Path::new("/")).unwrap();
+    let emulated = Emulated::start(&scenario, &home.path("")).unwrap();
+    let bond = &emulated.bonds()[0];
+    let mut machine = BaseMachine::start(&[bond.base_socket.clone()], &["bm-hypervisor", "vhost-blk"]);
+    let address = BaseMachine::address(0);
+    machine.bind(&address);
+    write_board(&mut machine, &address);
+    machine.shell.check(
+        "sed -i -e 's|\"/s\"|\"/tmp/s\"|' -e '1a mailbox_deadline_us = 10000000\\ncores = { poll = 1 }' /tmp/board.toml
+        truncate -s 4M /tmp/image
+        (vhost-blk --socket /tmp/s --image /tmp/image >/tmp/disk.log 2>&1 &)
+        (bm-hypervisor --config /tmp/board.toml --poll adaptive >/tmp/log 2>&1 &)
+        for _ in $(seq 300); do grep -q 'board b is served' /tmp/log && break; usleep 100000; done
+        cat /tmp/log; grep -q 'board b is served' /tmp/log",
+    );
+    let hosted = Hosted::plug(&bond.function_sockets);
+    let mut disk = hosted.disk(0);
+    let data = random_bytes(1 << 20, 11);
+    for (turn, chunk) in data.chunks(64 << 10).enumerate() {
+        disk.write((turn * chunk.len() / 512) as u64, chunk).unwrap();
+    }
+    disk.flush().unwrap();
+    let mut read = vec![0; data.len()];
+    for (turn, chunk) in read.chunks_mut(64 << 10).enumerate() {
+        disk.read((turn * chunk.len() / 512) as u64, chunk).unwrap();
+    }
+    assert!(read == data);
+    let sum = machine.shell.check("head -c 1048576 /tmp/image | sha256sum");
+    assert_eq!(sum.split_whitespace().next(), Some(&*sha256(&data)));
+    // The poll thread is where it was told to be, and the others are elsewhere.
+    let threads = "for t in /proc/$(pidof bm-hypervisor)/task/*; do grep -h Cpus_allowed_list $t/status; done | sort | uniq -c";
+    let placed = machine.shell.check(threads);
+    assert!(
+        placed.contains("1 Cpus_allowed_list:\t1") && placed.contains("Cpus_allowed_list:\t0"),
+        "{placed}"
+    );
+    machine.shell.check("kill $(pidof bm-hypervisor); while pidof bm-hypervisor; do usleep 100000; done");
+    let log = machine.shell.check("cat /tmp/log");
+    assert!(log.contains("board b is stopped"), "{log}");
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn registers_and_reset(lab: &mut Lab) {

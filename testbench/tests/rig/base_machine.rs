@@ -105,7 +105,7 @@ fn static_program(name: &str) -> PathBuf {
 fn arguments(files: &GuestFiles, initrd: &Path, directory: &Path, sockets: &[PathBuf]) -> Vec<String> {
     let file = |name: &str| directory.join(name).display().to_string();
     let mut line: Vec<String> = [
-        "-M q35 -accel tcg -cpu max -m 512M -machine memory-backend=ram -nodefaults -no-user-config -display none",
+        "-M q35 -accel tcg -cpu max -smp 2 -m 512M -machine memory-backend=ram -nodefaults -no-user-config -display none",
         // 48 bits: the pool's addresses begin at 1 TiB. QEMU wants the IOMMU before the devices behind it.
         "-device intel-iommu,caching-mode=on,aw-bits=48",
     ]

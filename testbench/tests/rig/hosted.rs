@@ -79,11 +79,9 @@ impl ServedWorld {
 
     /// Plugs a machine with 16 MiB into a board.
     pub fn host(&self, board: usize) -> Hosted {
-        let bus = Rc::new(HostedBus::plug(self.served.boards()[board].function_sockets()));
-        let memory = DmaMemory::new(bus.memory()).unwrap();
-        let functions = pci::enumerate(&*bus).unwrap();
-        assert_eq!(functions.len(), self.scenario.boards[board].functions.len());
-        Hosted { bus, memory, functions }
+        let hosted = Hosted::plug(self.served.boards()[board].function_sockets());
+        assert_eq!(hosted.functions.len(), self.scenario.boards[board].functions.len());
+        hosted
     }
 
     pub fn socket(&self, board: usize, function: usize) -> &Path {
@@ -114,6 +112,14 @@ pub struct Hosted {
 }
 
 impl Hosted {
+    /// A machine with 16 MiB, with the functions at `sockets` plugged in.
+    pub fn plug(sockets: &[PathBuf]) -> Self {
+        let bus = Rc::new(HostedBus::plug(sockets));
+        let memory = DmaMemory::new(bus.memory()).unwrap();
+        let functions = pci::enumerate(&*bus).unwrap();
+        Self { bus, memory, functions }
+    }
+
     /// The same machine after its firmware has looked for functions once more.
     pub fn found_again(&self) -> Self {
         let functions = pci::enumerate(&*self.bus).unwrap();

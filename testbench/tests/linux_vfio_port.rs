@@ -145,7 +145,8 @@ fn an_io_bond_behind_vfio_conforms() {
     let home = Home::new();
     let scenario = Scenario::parse("a test", SCENARIO, Path::new("/")).unwrap();
     let emulated = Emulated::start(&scenario, &home.path("")).unwrap();
-    let mut machine = BaseMachine::start(&[emulated.bonds()[0].base_socket.clone()], &["bm-hypervisor"]);
+    let mut machine =
+        BaseMachine::start(std::slice::from_ref(&emulated.bonds()[0].base_socket), &["bm-hypervisor"]);
     let address = BaseMachine::address(0);
     machine.bind(&address);
     write_board(&mut machine, &address);
@@ -166,7 +167,8 @@ fn a_base_server_serves_a_board_through_vfio() {
     let scenario = Scenario::parse("a test", SCENARIO, Path::new("/")).unwrap();
     let emulated = Emulated::start(&scenario, &home.path("")).unwrap();
     let bond = &emulated.bonds()[0];
-    let mut machine = BaseMachine::start(&[bond.base_socket.clone()], &["bm-hypervisor", "vhost-blk"]);
+    let mut machine =
+        BaseMachine::start(std::slice::from_ref(&bond.base_socket), &["bm-hypervisor", "vhost-blk"]);
     let address = BaseMachine::address(0);
     machine.bind(&address);
     write_board(&mut machine, &address);

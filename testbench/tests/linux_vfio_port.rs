@@ -33,6 +33,13 @@ const TRIAL: &str = "vfio_trial";
 const SCENARIO: &str = "[server]\nname = \"alone\"\n[[board]]\nname = \"board0\"\nmemory_mib = 16\n\
                         [[board.function]]\nkind = \"blk\"\nsize_mib = 1\n";
 
+/// Starts the hypervisor, and waits until it serves.
+const SERVE: &str = "(bm-hypervisor --config /tmp/board.toml --poll adaptive >/tmp/log 2>&1 &)
+    for _ in $(seq 300); do grep -q 'board b is served' /tmp/log && break; usleep 100000; done
+    cat /tmp/log; grep -q 'board b is served' /tmp/log";
+/// Waits until it has ended, and says what it said.
+const ENDED: &str = "while pidof bm-hypervisor >/dev/null; do usleep 100000; done; cat /tmp/log";
+
 /// A base server with a stand-in.
 struct Lab {
     machine: BaseMachine,
@@ -175,11 +182,9 @@ fn a_base_server_serves_a_board_through_vfio() {
     machine.shell.check(
         "sed -i -e 's|\"/s\"|\"/tmp/s\"|' -e '1a mailbox_deadline_us = 10000000\\ncores = { poll = 1 }' /tmp/board.toml
         truncate -s 4M /tmp/image
-        (vhost-blk --socket /tmp/s --image /tmp/image >/tmp/disk.log 2>&1 &)
-        (bm-hypervisor --config /tmp/board.toml --poll adaptive >/tmp/log 2>&1 &)
-        for _ in $(seq 300); do grep -q 'board b is served' /tmp/log && break; usleep 100000; done
-        cat /tmp/log; grep -q 'board b is served' /tmp/log",
+        (vhost-blk --socket /tmp/s --image /tmp/image >/tmp/disk.log 2>&1 &)",
     );
+    machine.shell.check(SERVE);
     let hosted = Hosted::plug(&bond.function_sockets);
     let mut disk = hosted.disk(0);
     let data = random_bytes(1 << 20, 11);
@@ -201,9 +206,15 @@ fn a_base_server_serves_a_board_through_vfio() {
         placed.contains("1 Cpus_allowed_list:\t1") && placed.contains("Cpus_allowed_list:\t0"),
         "{placed}"
     );
-    machine.shell.check("kill $(pidof bm-hypervisor); while pidof bm-hypervisor; do usleep 100000; done");
-    let log = machine.shell.check("cat /tmp/log");
+    machine.shell.check("kill $(pidof bm-hypervisor)");
+    let log = machine.shell.check(ENDED);
     assert!(log.contains("board b is stopped"), "{log}");
+
+    // The next one finds the device free; when that is removed, the board fails, and lets it go.
+    machine.shell.check(SERVE);
+    machine.shell.check(&format!("echo 1 > /sys/bus/pci/devices/{address}/remove"));
+    let log = machine.shell.check(ENDED);
+    assert!(log.contains("the IO-Bond is gone: its registers"), "{log}");
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -196,6 +196,8 @@ impl VhostUserBackend for Connection {
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        // A front end that asks may have been told that the disk was resized.
+        self.negotiated.resize(self.disk.look_again());
         self.negotiated.read(offset, size)
     }
 

@@ -18,7 +18,7 @@ use crate::VHOST_USER_F_PROTOCOL_FEATURES;
 const CONFIG_SPACE: usize = 256;
 const _: () = assert!(size_of::<virtio_blk_config>() <= CONFIG_SPACE);
 
-/// What does not change while the server runs.
+/// What does not change while the server runs, but for a capacity that grows with the image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) sectors: u64,
@@ -31,6 +31,8 @@ pub(crate) struct Shape {
 #[derive(Debug)]
 pub(crate) struct Negotiated {
     shape: Shape,
+    /// Capacity in sectors: the shape's, or more when the image has grown since.
+    sectors: AtomicU64,
     features: AtomicU64,
     /// The `writeback` field: whether completed writes may be lost before a FLUSH.
     writeback: AtomicBool,
@@ -38,7 +40,17 @@ pub(crate) struct Negotiated {
 
 impl Negotiated {
     pub(crate) fn new(shape: Shape) -> Self {
-        Self { shape, features: AtomicU64::new(0), writeback: AtomicBool::new(true) }
+        Self {
+            shape,
+            sectors: AtomicU64::new(shape.sectors),
+            features: AtomicU64::new(0),
+            writeback: AtomicBool::new(true),
+        }
+    }
+
+    /// The image has this many sectors now: what the configuration space says from here on, and requests are judged against.
+    pub(crate) fn resize(&self, sectors: u64) {
+        self.sectors.store(sectors, Ordering::Relaxed);
     }
 
     /// Every feature that the disk has.
@@ -77,7 +89,7 @@ impl Negotiated {
     pub(crate) fn geometry(&self) -> Geometry {
         let features = self.features.load(Ordering::Relaxed);
         Geometry {
-            sectors: self.shape.sectors,
+            sectors: self.sectors.load(Ordering::Relaxed),
             read_only: self.shape.read_only,
             discard: features & bit(VIRTIO_BLK_F_DISCARD) != 0,
             write_zeroes: features & bit(VIRTIO_BLK_F_WRITE_ZEROES) != 0,
@@ -113,7 +125,8 @@ impl Negotiated {
                 field.copy_from_slice(value);
             }
         };
-        let Shape { sectors, queues, queue_size, .. } = self.shape;
+        let Shape { queues, queue_size, .. } = self.shape;
+        let sectors = self.sectors.load(Ordering::Relaxed);
         // 2.7.5.3.1: no chain is longer than the ring; header and status are part of it. A front end whose ring is
         // shorter than ours tells its driver less.
         let segments = u32::from(queue_size.saturating_sub(2).max(1));
@@ -158,6 +171,14 @@ mod tests {
         let longest = Negotiated::new(Shape { queue_size: 1024, ..SHAPE });
         assert_eq!(longest.read(12, 4), 1022u32.to_le_bytes(), "1 MiB in pages is one request");
         assert!(disk.read(0, 257).is_empty() && disk.read(u32::MAX, u32::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_disk_that_grew_is_as_large_as_it_says() {
+        let disk = Negotiated::new(SHAPE);
+        disk.resize(0x5678);
+        assert_eq!(disk.read(0, 8), 0x5678u64.to_le_bytes());
+        assert_eq!(disk.geometry().sectors, 0x5678);
     }
 
     #[test]

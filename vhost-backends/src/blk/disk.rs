@@ -49,6 +49,16 @@ impl Disk {
         self.image.sectors()
     }
 
+    /// Capacity in sectors, after a look whether the image has grown.
+    pub(crate) fn look_again(&self) -> u64 {
+        let before = self.image.sectors();
+        let sectors = self.image.look_again();
+        if sectors != before {
+            tracing::info!("{} has grown from {before} to {sectors} sectors", self.image.path().display());
+        }
+        sectors
+    }
+
     /// Answers one request and returns the bytes written to its device-writable part, for the used ring.
     ///
     /// The status is the last of them, so that is always the whole part: what a request did not fill is

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
@@ -18,11 +19,11 @@ use crate::chain::Segments;
 pub(crate) struct Image {
     file: File,
     path: PathBuf,
-    sectors: u64,
+    sectors: AtomicU64,
 }
 
 impl Image {
-    /// Opens and locks the image. Its size is its capacity from then on.
+    /// Opens and locks the image. Its size is its capacity until it is found to have grown.
     pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self, Error> {
         let cannot_open = |source| Error::Image { path: path.into(), source };
         let mut file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(cannot_open)?;
@@ -36,7 +37,7 @@ impl Image {
         if bytes == 0 || !bytes.is_multiple_of(SECTOR) {
             return Err(Error::ImageSize { path: path.into(), bytes });
         }
-        Ok(Self { file, path: path.into(), sectors: bytes / SECTOR })
+        Ok(Self { file, path: path.into(), sectors: AtomicU64::new(bytes / SECTOR) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -45,7 +46,15 @@ impl Image {
 
     /// Capacity in sectors.
     pub(crate) fn sectors(&self) -> u64 {
-        self.sectors
+        self.sectors.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether the file has grown, and returns the capacity. One that was cut short keeps its capacity: what lies behind its
+    /// end fails request by request, and a driver that still knows it is told so.
+    pub(crate) fn look_again(&self) -> u64 {
+        // Nothing else uses the file's position.
+        let found = (&self.file).seek(SeekFrom::End(0)).map_or(0, |bytes| bytes / SECTOR);
+        self.sectors.fetch_max(found, Ordering::Relaxed).max(found)
     }
 
     /// Reads `len` bytes at `offset` into guest memory.
@@ -127,6 +136,16 @@ mod tests {
             assert!(matches!(error, Error::ImageSize { bytes, .. } if bytes == len as u64), "{error}");
         }
         assert_eq!(Image::open(image_of(&[1; 1024]).path(), false).unwrap().sectors(), 2);
+    }
+
+    #[test]
+    fn an_image_that_grows_is_noticed_and_one_that_shrinks_keeps_its_capacity() {
+        let file = image_of(&[1; 1024]);
+        let image = Image::open(file.path(), false).unwrap();
+        file.as_file().set_len(2048 + 511).unwrap();
+        assert_eq!((image.sectors(), image.look_again(), image.sectors()), (2, 4, 4));
+        file.as_file().set_len(512).unwrap();
+        assert_eq!((image.look_again(), image.sectors()), (4, 4));
     }
 
     #[test]

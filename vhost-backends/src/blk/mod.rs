@@ -89,7 +89,8 @@ impl Device for Server {
     type Backend = Connection;
 
     fn open(&self, _port: usize, memory: Memory) -> Connection {
-        Connection::new(Arc::clone(&self.disk), self.shape, self.poll, memory)
+        let shape = Shape { sectors: self.disk.look_again(), ..self.shape };
+        Connection::new(Arc::clone(&self.disk), shape, self.poll, memory)
     }
 
     fn close(&self, _port: usize, connection: &Connection) {

@@ -34,6 +34,9 @@
 //! * the **control thread** is started by [`start`] and ended by [`Control::stop`]. It answers forwarded accesses
 //!   ([`virtio_pci`]), talks vhost-user ([`vhost_user`]), and starts and stops queues. It sleeps when there is nothing to do.
 //!
+//! [`Control::handle`] is for commands from other threads: power, reset, functions that come and go, the size of a disk, the link of a
+//! network.
+//!
 //! A driver's mistake stops its queue and asks the driver for a reset. A back end that dies or talks nonsense stops its function
 //! and is reported by [`Control::failure`]; nothing waits for it without a bound.
 //!
@@ -64,8 +67,14 @@ pub mod virtio_pci;
 
 pub use self::{
     control::{
-        Control, start,
-        statistics::{FunctionStatistics, MailboxStatistics, Statistics},
+        Control,
+        commands::{CommandError, Resized},
+        description::{Description, DeviceLimits, FreePlace, FunctionDescription, Rings},
+        handle::Handle,
+        start,
+        statistics::{
+            FunctionStatistics, MailboxStatistics, QueueCounters, QueueState, QueueStatistics, Statistics,
+        },
     },
     error::Error,
     lifecycle::BoardState,

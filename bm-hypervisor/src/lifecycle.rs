@@ -1,17 +1,69 @@
 //! The life of a board as its hypervisor sees it, as a transition table.
+//!
+//! ```text
+//!            Prepared          PowerOn            DriverUp
+//!   Absent ------------> Off ----------> Booting ----------> Running
+//!     ^                  | ^                |  ^--------------  |
+//!     |     StopAsked    | |  Drained       |     DriversGone,  |
+//!     +------------------+ +--- Quiescing <-+---- ResetAsked    |
+//!     |                            ^         PowerOff           |
+//!     |     StopAsked              +----------------------------+
+//!     +---------------- Failed <---- DeviceGone, from wherever there was a device
+//! ```
+//!
+//! What fails beside the board has its path, too. A *guest* that crashes leaves its functions as they are until the board is reset
+//! or the next kernel resets them: the board is booting again then. A *back end* that dies takes its function along and not the
+//! board, whose state stays. A *hypervisor* that dies leaves a board whose accesses IO-Bond completes at their deadlines; the next
+//! one begins by taking power, functions, queues and memory away (`Absent`), and prepares anew. An *IO-Bond* that is gone is
+//! `Failed`: nothing is answered any more, and only a stop leaves that state.
+
+use serde::{Deserialize, Serialize};
 
 /// Where a board stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum BoardState {
-    /// Its back ends are connected and its functions are programmed; it has no power yet.
+    /// Nothing of the base's can be reached from it: it is not prepared yet, or it was stopped.
     #[default]
-    Preparing,
-    /// It has power, and its accesses are answered.
-    Serving,
+    Absent,
+    /// Its back ends are connected and its functions are programmed; it has no power.
+    Off,
+    /// It has power, its accesses are answered, and no driver has set DRIVER_OK yet.
+    Booting,
+    /// A driver of at least one function has set DRIVER_OK.
+    Running,
+    /// It has no power any more, and its queues are being taken back.
+    Quiescing,
     /// Its IO-Bond is gone; nothing is answered any more.
-    Lost,
-    /// It was stopped: no power, and nothing of the base's can be reached from it.
-    Stopped,
+    Failed,
+}
+
+impl BoardState {
+    /// Every state there is.
+    pub const ALL: [Self; 6] = [Absent, Off, Booting, Running, Quiescing, Failed];
+
+    /// What messages, the API and metrics call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Absent => "absent",
+            Off => "off",
+            Booting => "booting",
+            Running => "running",
+            Quiescing => "quiescing",
+            Failed => "failed",
+        }
+    }
+
+    /// Whether the board has power and an IO-Bond.
+    pub const fn has_power(self) -> bool {
+        matches!(self, Booting | Running)
+    }
+}
+
+impl std::fmt::Display for BoardState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// What moves it on.
@@ -19,21 +71,46 @@ pub enum BoardState {
 pub(crate) enum Happening {
     /// Everything is programmed.
     Prepared,
+    /// The board is given power.
+    PowerOn,
+    /// A first driver set DRIVER_OK.
+    DriverUp,
+    /// The last driver is gone: every function was reset.
+    DriversGone,
+    /// All functions are reset, as by a conventional reset.
+    ResetAsked,
+    /// Power is taken.
+    PowerOff,
+    /// No queue runs any more.
+    Drained,
     /// The registers read all ones.
     DeviceGone,
-    /// Whoever embeds the hypervisor has enough.
+    /// Whoever embeds the hypervisor has enough. A board that has power is powered off first.
     StopAsked,
 }
 
-use BoardState::{Lost, Preparing, Serving, Stopped};
-use Happening::{DeviceGone, Prepared, StopAsked};
+use BoardState::{Absent, Booting, Failed, Off, Quiescing, Running};
+use Happening::{
+    DeviceGone, Drained, DriverUp, DriversGone, PowerOff, PowerOn, Prepared, ResetAsked, StopAsked,
+};
 
 /// Every move there is.
-const MOVES: [(BoardState, Happening, BoardState); 4] = [
-    (Preparing, Prepared, Serving),
-    (Serving, DeviceGone, Lost),
-    (Serving, StopAsked, Stopped),
-    (Lost, StopAsked, Stopped),
+const MOVES: [(BoardState, Happening, BoardState); 15] = [
+    (Absent, Prepared, Off),
+    (Off, PowerOn, Booting),
+    (Booting, DriverUp, Running),
+    (Running, DriversGone, Booting),
+    (Booting, ResetAsked, Booting),
+    (Running, ResetAsked, Booting),
+    (Booting, PowerOff, Quiescing),
+    (Running, PowerOff, Quiescing),
+    (Quiescing, Drained, Off),
+    (Off, DeviceGone, Failed),
+    (Booting, DeviceGone, Failed),
+    (Running, DeviceGone, Failed),
+    (Quiescing, DeviceGone, Failed),
+    (Off, StopAsked, Absent),
+    (Failed, StopAsked, Absent),
 ];
 
 impl BoardState {
@@ -51,16 +128,69 @@ impl BoardState {
 mod tests {
     use super::*;
 
+    const ALL: [Happening; 9] =
+        [Prepared, PowerOn, DriverUp, DriversGone, ResetAsked, PowerOff, Drained, DeviceGone, StopAsked];
+
+    /// Where a board stands after these.
+    fn after(happenings: &[Happening]) -> BoardState {
+        let mut state = BoardState::default();
+        for happening in happenings {
+            assert!(state.on(*happening), "no {happening:?} from {state}");
+        }
+        state
+    }
+
     #[test]
-    fn a_board_is_served_until_it_is_lost_or_stopped_and_never_again() {
-        let mut state = Preparing;
-        assert!(state.on(Prepared) && state == Serving);
-        assert!(!state.on(Prepared) && state == Serving);
-        assert!(state.on(DeviceGone) && state == Lost);
-        assert!(!state.on(DeviceGone) && state == Lost);
-        assert!(state.on(StopAsked) && state == Stopped);
-        for happening in [Prepared, DeviceGone, StopAsked] {
-            assert!(!state.on(happening) && state == Stopped);
+    fn a_board_boots_runs_reboots_and_is_switched_off_and_on() {
+        assert_eq!(after(&[Prepared]), Off);
+        assert_eq!(after(&[Prepared, PowerOn, DriverUp]), Running);
+        assert_eq!(after(&[Prepared, PowerOn, DriverUp, DriversGone, DriverUp, ResetAsked]), Booting);
+        assert_eq!(after(&[Prepared, PowerOn, DriverUp, PowerOff]), Quiescing);
+        assert_eq!(after(&[Prepared, PowerOn, PowerOff, Drained, PowerOn]), Booting);
+        assert_eq!(after(&[Prepared, PowerOn, PowerOff, Drained, StopAsked]), Absent);
+    }
+
+    #[test]
+    fn a_board_whose_device_is_gone_can_only_be_stopped() {
+        for before in [&[Prepared][..], &[Prepared, PowerOn], &[Prepared, PowerOn, DriverUp, PowerOff]] {
+            let failed = after(&[before, &[DeviceGone]].concat());
+            assert_eq!(failed, Failed);
+            for happening in ALL.into_iter().filter(|happening| *happening != StopAsked) {
+                let mut state = failed;
+                assert!(!state.on(happening) && state == Failed, "{happening:?}");
+            }
+            let mut state = failed;
+            assert!(state.on(StopAsked) && state == Absent);
+        }
+    }
+
+    #[test]
+    fn nothing_moves_by_what_cannot_happen_to_it() {
+        let impossible = [
+            (Absent, PowerOn),
+            (Absent, StopAsked),
+            (Off, PowerOff),
+            (Off, DriverUp),
+            (Off, ResetAsked),
+            (Booting, PowerOn),
+            // Power goes first, so that nothing is taken from under a board that runs.
+            (Running, StopAsked),
+            (Quiescing, PowerOn),
+            (Quiescing, StopAsked),
+        ];
+        for (from, happening) in impossible {
+            let mut state = from;
+            assert!(!state.on(happening) && state == from, "{from}, {happening:?}");
+        }
+    }
+
+    #[test]
+    fn every_state_can_be_reached_and_each_move_stands_once() {
+        for state in BoardState::ALL {
+            assert!(MOVES.iter().any(|(_, _, to)| *to == state), "{state}");
+        }
+        for (index, (from, what, _)) in MOVES.iter().enumerate() {
+            assert!(!MOVES[..index].iter().any(|(other, happening, _)| (other, happening) == (from, what)));
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It is mapped here, mapped to the device by [`Port::map_dma`](crate::port::Port::map_dma), and handed to every back end as
 //! its memory table, so that payload is copied once, by IO-Bond. Each queue has its place from the start, large enough for
-//! its rings at their largest: taking a place cannot fail for want of memory, and nothing fragments.
+//! its rings at their largest: taking a place cannot fail for want of memory, and nothing fragments. When a function is removed,
+//! another may have its places, laid out anew inside the room that they have.
 
 pub mod view;
 
@@ -18,6 +19,7 @@ use iobond_spec::{
     status_page,
 };
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use serde::{Deserialize, Serialize};
 
 pub use self::view::Mapping;
 use crate::config::RingSizes;
@@ -77,7 +79,7 @@ impl Place {
 }
 
 /// Bytes of base memory that a board takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct PoolUsage {
     /// The status page.
     pub status_page: u64,
@@ -94,6 +96,9 @@ pub struct PoolUsage {
 pub struct Pool {
     file: OwnedFd,
     mapping: Arc<Mapping>,
+    /// As they were made, which is all the room that each of them ever has.
+    rooms: Vec<Place>,
+    /// As they are laid out now.
     places: Vec<Place>,
 }
 
@@ -106,7 +111,7 @@ impl Pool {
         let (places, length) = layout(sizes, hugepages);
         let file = memory_file(length, hugepages)?;
         let mapping = Mapping::new(file.as_fd(), usize::try_from(length).map_err(io::Error::other)?)?;
-        Ok(Self { file, mapping: Arc::new(mapping), places })
+        Ok(Self { file, mapping: Arc::new(mapping), rooms: places.clone(), places })
     }
 
     /// How long a pool with a place for each of `sizes` is.
@@ -143,6 +148,27 @@ impl Pool {
         Some(place)
     }
 
+    /// Whether rings and slots of `sizes` fit into the room of the queue with this context number.
+    pub fn fits(&self, context: usize, sizes: RingSizes) -> bool {
+        self.laid_out(context, sizes).is_some()
+    }
+
+    /// Lays the place of the queue with this context number out for rings and slots of `sizes`; whether they fit. The caller sees to
+    /// it that nobody uses the place.
+    pub fn refit(&mut self, context: usize, sizes: RingSizes) -> bool {
+        let laid_out = self.laid_out(context, sizes);
+        if let (Some(place), Some(new)) = (self.places.get_mut(context), laid_out) {
+            *place = new;
+        }
+        laid_out.is_some()
+    }
+
+    fn laid_out(&self, context: usize, sizes: RingSizes) -> Option<Place> {
+        let room = self.rooms.get(context)?;
+        let place = Place { slots: room.slots, ..Place::with_rings_at(room.desc, sizes) };
+        (place.rings_end() <= room.rings_end() && place.slots_end() <= room.slots_end()).then_some(place)
+    }
+
     /// The device's address of the byte at `offset`.
     pub fn iova(&self, offset: u64) -> BaseAddr {
         IOVA.wrapping_add(offset)
@@ -155,8 +181,8 @@ impl Pool {
 
     /// Bytes taken.
     pub fn usage(&self) -> PoolUsage {
-        let slots = self.places.iter().map(|place| place.slots_end() - place.slots).sum();
-        let rings = self.places.first().map_or(0, |first| first.slots - PAGE);
+        let slots = self.rooms.iter().map(|place| place.slots_end() - place.slots).sum();
+        let rings = self.rooms.first().map_or(0, |first| first.slots - PAGE);
         PoolUsage { status_page: PAGE, rings, slots, total: self.length() }
     }
 }
@@ -240,6 +266,25 @@ mod tests {
         used.store(7, Ordering::Relaxed);
         pool.take(1).unwrap();
         assert_eq!((avail.load(Ordering::Relaxed), used.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn a_place_may_be_laid_out_anew_inside_its_room_only() {
+        let mut pool = Pool::new(&[RingSizes::SPARE, RingSizes::CONSOLE], false).unwrap();
+        let (made, neighbour) = (*pool.place(0).unwrap(), *pool.place(1).unwrap());
+        for sizes in [RingSizes::NET, RingSizes::BLK, RingSizes::CONSOLE, RingSizes::CONTROL] {
+            assert!(pool.fits(0, sizes) && pool.refit(0, sizes));
+            let place = pool.take(0).unwrap();
+            assert_eq!((place.sizes, place.desc, place.slots), (sizes, made.desc, made.slots));
+            assert!(place.rings_end() <= neighbour.desc && place.slots_end() <= neighbour.slots);
+        }
+        // However small it was in between, all of its room is still there.
+        assert!(pool.refit(0, RingSizes::SPARE) && *pool.place(0).unwrap() == made);
+        let (long, many) =
+            (RingSizes { shadow: 2048, ..RingSizes::SPARE }, RingSizes { slots: 513, ..RingSizes::SPARE });
+        assert!(!pool.refit(0, long) && !pool.refit(0, many) && !pool.refit(1, RingSizes::BLK));
+        assert!(!pool.refit(2, RingSizes::CONSOLE));
+        assert_eq!((*pool.place(0).unwrap(), *pool.place(1).unwrap()), (made, neighbour));
     }
 
     #[test]

@@ -254,7 +254,7 @@ fn a_device_that_goes_away() {
     assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
     bench.bond.pull_out();
     bench.pass_until("a failure", |_, control| control.failure().is_some());
-    assert_eq!(bench.control.statistics().state, BoardState::Lost);
+    assert_eq!(bench.control.statistics().state, BoardState::Failed);
     assert!(matches!(*bench.stop().unwrap_err(), Error::DeviceGone));
 
     let bond = IoBond::new();

@@ -159,7 +159,7 @@ impl FunctionConfig {
     }
 
     /// Whether every value is in its range; `at` is where it stands.
-    pub(super) fn check(&self, at: &str) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self, at: &str) -> Result<(), ConfigError> {
         within(&format!("{at}.backend.timeout_ms"), self.backend().timeout_ms, 1, 60_000)?;
         match self {
             Self::Net(net) => {

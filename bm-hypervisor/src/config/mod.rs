@@ -21,6 +21,8 @@
 //! [[functions]]
 //! [functions.console]
 //! backend = { socket = "/run/console.sock" }
+//!
+//! [[spares]]                              # room for one more function
 //! ```
 
 mod back_end;
@@ -30,6 +32,7 @@ mod mac;
 mod pci_address;
 mod port;
 mod ring;
+mod spare;
 
 use iobond_spec::{MAX_FUNCTIONS, MAX_QUEUES};
 use serde::{Deserialize, Serialize};
@@ -42,6 +45,7 @@ pub use self::{
     pci_address::{PciAddress, PciAddressError},
     port::PortConfig,
     ring::{RingConfig, RingSizes},
+    spare::SpareConfig,
 };
 
 /// One compute board, as bm-hypervisor serves it.
@@ -67,7 +71,10 @@ pub struct BoardConfig {
     /// Whether base memory comes from 2 MiB huge pages, which must have been reserved.
     #[serde(default)]
     pub hugepages: bool,
-    /// The PCI functions in order, 1 to 8.
+    /// Room for functions that are added while the board runs, numbered behind those that are there from the start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<SpareConfig>,
+    /// The PCI functions in order, 1 to 8, spare ones counted.
     pub functions: Vec<FunctionConfig>,
 }
 
@@ -96,6 +103,7 @@ impl BoardConfig {
             poll: PollMode::default(),
             mailbox_deadline_us: default_mailbox_deadline(),
             hugepages: false,
+            spares: Vec::new(),
             functions,
         }
     }
@@ -124,8 +132,17 @@ impl BoardConfig {
         for (index, function) in self.functions.iter().enumerate() {
             function.check(&format!("functions[{index}].{}", function.device_name()))?;
         }
-        let queues: usize = self.functions.iter().map(|function| usize::from(function.queues())).sum();
-        within("queues of all functions", queues, 1, MAX_QUEUES)
+        for (index, spare) in self.spares.iter().enumerate() {
+            spare.check(&format!("spares[{index}]"))?;
+        }
+        within("functions and spares", self.functions.len() + self.spares.len(), 1, MAX_FUNCTIONS)?;
+        within("queues of all functions and spares", self.queues(), 1, MAX_QUEUES)
+    }
+
+    /// Queue contexts that the board takes, those of spare functions counted.
+    pub(crate) fn queues(&self) -> usize {
+        let functions = self.functions.iter().map(FunctionConfig::queues);
+        functions.chain(self.spares.iter().map(|spare| spare.queues)).map(usize::from).sum()
     }
 }
 

@@ -52,6 +52,9 @@ impl RingSizes {
     /// A control queue: its commands are a few bytes each.
     pub const CONTROL: Self = Self { guest: 64, shadow: 256, slot_size: 64, slots: 256 };
 
+    /// Room for a function that comes later: what a queue of any device takes by default.
+    pub const SPARE: Self = Self { guest: 512, shadow: 1024, slot_size: 32768, slots: 512 };
+
     /// The shadow vring for a guest ring of `guest` descriptors when nothing else is said.
     fn default_shadow(guest: u16) -> u16 {
         guest.saturating_mul(4).min(1024).max(guest)

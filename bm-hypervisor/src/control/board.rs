@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Error,
-    config::BoardConfig,
+    config::{BoardConfig, RingSizes, SpareConfig},
     lifecycle::{BoardState, Happening},
     poll::channel::{ControlEnd, Event, Request},
     pool::{IOVA, Pool},
@@ -40,17 +40,28 @@ impl<P> Tools<'_, P> {
     }
 }
 
+/// What a function, whichever it is, may take: dealt out when the board starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Number of its first queue context; the others follow.
+    pub(super) first_context: u8,
+    pub(super) contexts: u16,
+}
+
 /// A board.
 pub(super) struct Board<P: Port> {
-    name: String,
+    pub(super) name: String,
     port: Arc<P>,
-    registers: Registers<P>,
-    identity: Identity,
-    pool: Pool,
-    functions: Vec<Served>,
-    end: ControlEnd,
+    pub(super) registers: Registers<P>,
+    pub(super) identity: Identity,
+    pub(super) pool: Pool,
+    /// By number: those that are there, with room for those that are not.
+    pub(super) functions: Vec<Option<Served>>,
+    /// One for each number.
+    pub(super) rooms: Vec<Room>,
+    pub(super) end: ControlEnd,
     tickets: u32,
-    state: BoardState,
+    pub(super) state: BoardState,
     mailbox: MailboxStatistics,
     failure: Option<Arc<Error>>,
 }
@@ -64,12 +75,7 @@ impl<P: Port> Board<P> {
         let identity = registers.identify()?;
         check_identity(config, &identity)?;
         let functions = connect(config, &identity)?;
-        let sizes: Vec<_> = functions
-            .iter()
-            .flat_map(|served| {
-                (0..served.function.device().queues()).map(|index| served.function.device().sizes(index))
-            })
-            .collect();
+        let (rooms, sizes) = deal_out(&functions, &config.spares);
         let pool = Pool::new(&sizes, config.hugepages).map_err(|source| Error::Memory {
             bytes: sizes.iter().map(|sizes| u64::from(sizes.slots) * u64::from(sizes.slot_size)).sum(),
             kind: if config.hugepages { "huge pages" } else { "memory" },
@@ -81,7 +87,8 @@ impl<P: Port> Board<P> {
             registers,
             identity,
             pool,
-            functions,
+            functions: functions.into_iter().map(Some).chain(config.spares.iter().map(|_| None)).collect(),
+            rooms,
             end,
             tickets: 0,
             state: BoardState::default(),
@@ -103,15 +110,14 @@ impl<P: Port> Board<P> {
         })?;
         self.registers.grant(IOVA, self.pool.length());
         self.registers.set_mailbox_deadline(config.mailbox_deadline_us);
-        for served in &self.functions {
-            let space = ConfigImage::new(served.function.device(), served.id, self.functions.len());
-            self.registers.present(served.id, &space);
+        for served in self.present() {
+            self.registers.present(served.id, &self.image(served));
         }
-        self.registers.set_power(true);
         self.state.on(Happening::Prepared);
+        self.power_on();
         tracing::info!(
             board = self.name,
-            functions = self.functions.len(),
+            functions = config.functions.len(),
             memory = self.pool.length(),
             "board has power"
         );
@@ -128,13 +134,19 @@ impl<P: Port> Board<P> {
         &self.end
     }
 
+    /// Functions that are there.
+    pub(super) fn present(&self) -> impl Iterator<Item = &Served> {
+        self.functions.iter().flatten()
+    }
+
+    /// What the board finds of a function.
+    pub(super) fn image(&self, served: &Served) -> ConfigImage {
+        ConfigImage::new(served.function.device(), served.id, self.functions.len())
+    }
+
     /// Functions whose back end can be talked to.
     pub(super) fn connected(&self) -> impl Iterator<Item = (usize, &BackEnd)> {
-        self.functions
-            .iter()
-            .enumerate()
-            .filter(|(_, served)| served.alive)
-            .map(|(index, served)| (index, &served.back_end))
+        self.present().filter(|served| served.alive).map(|served| (served.id.index(), &served.back_end))
     }
 
     /// Takes up everything that the poll thread told, and the control queues.
@@ -159,15 +171,16 @@ impl<P: Port> Board<P> {
 
     /// Looks whether the device is still there.
     pub(super) fn check_device(&mut self) {
-        if self.state == BoardState::Serving && !self.registers.is_there() {
+        let expected = !matches!(self.state, BoardState::Absent | BoardState::Failed);
+        if expected && !self.registers.is_there() {
             self.lose_device();
         }
     }
 
     /// Looks why the connection of function `index` woke the thread.
     pub(super) fn look_at_back_end(&mut self, index: usize) {
-        let looked =
-            self.functions.get(index).filter(|served| served.alive).and_then(|served| served.back_end.look());
+        let served = self.functions.get(index).and_then(Option::as_ref);
+        let looked = served.filter(|served| served.alive).and_then(|served| served.back_end.look());
         if let Some(error) = looked {
             self.with(index, |_, _| Err(error.into()));
         }
@@ -177,7 +190,7 @@ impl<P: Port> Board<P> {
     fn answer(&mut self, request: Request) {
         let word: mailbox_t::request::Request = decode(request.word);
         let index = usize::from(word.function_id());
-        let Some(served) = self.functions.get_mut(index) else {
+        let Some(served) = self.functions.get_mut(index).and_then(Option::as_mut) else {
             self.mailbox.misdirected += 1;
             self.registers.answer(word.sequence(), Some(0));
             return;
@@ -215,7 +228,7 @@ impl<P: Port> Board<P> {
             served.running.iter().find(|queue| queue.ticket == ticket).map(|queue| queue.index)
         };
         let Some((index, queue)) =
-            self.functions.iter().zip(0..).find_map(|(served, index)| Some((index, is_it(served)?)))
+            self.present().find_map(|served| Some((served.id.index(), is_it(served)?)))
         else {
             return;
         };
@@ -239,29 +252,74 @@ impl<P: Port> Board<P> {
         }
     }
 
+    /// Notes whether the board has a driver by now, or none any more.
+    pub(super) fn follow_drivers(&mut self) {
+        let up = self.present().any(|served| served.function.status().driver_ok());
+        let moved = self.state.on(if up { Happening::DriverUp } else { Happening::DriversGone });
+        if moved {
+            tracing::info!(board = self.name, state = %self.state, "drivers came or went");
+        }
+    }
+
+    /// Looks at IO-Bond's counters of every queue that runs.
+    pub(super) fn fold_counters(&self) {
+        self.present()
+            .flat_map(|served| &served.running)
+            .for_each(|queue| self.registers.fold(queue.context));
+    }
+
+    /// Gives the board power, if it is off; whether it was.
+    pub(super) fn power_on(&mut self) -> bool {
+        let moved = self.state.on(Happening::PowerOn);
+        if moved {
+            self.registers.set_power(true);
+        }
+        moved
+    }
+
+    /// Takes power from the board and stops its queues, if it has any; whether it had. Since back ends may take their time, `note`
+    /// gets the board in between.
+    pub(super) fn power_off(&mut self, note: impl FnOnce(&Self)) -> bool {
+        if !self.state.on(Happening::PowerOff) {
+            return false;
+        }
+        self.fold_counters();
+        self.registers.set_power(false);
+        note(self);
+        self.each(|served, tools| served.stop_all(tools));
+        self.state.on(Happening::Drained);
+        true
+    }
+
     /// Does something with each function.
-    fn each(&mut self, mut what: impl FnMut(&mut Served, &mut Tools<'_, P>) -> Result<(), Error>) {
+    pub(super) fn each(&mut self, mut what: impl FnMut(&mut Served, &mut Tools<'_, P>) -> Result<(), Error>) {
         for index in 0..self.functions.len() {
             self.with(index, &mut what);
         }
     }
 
-    /// Does something with function `index`. A back end that fails in it is given up.
-    fn with(&mut self, index: usize, what: impl FnOnce(&mut Served, &mut Tools<'_, P>) -> Result<(), Error>) {
+    /// Does something with function `index`; what failed, if anything did. A back end that fails in it is given up.
+    pub(super) fn with(
+        &mut self,
+        index: usize,
+        what: impl FnOnce(&mut Served, &mut Tools<'_, P>) -> Result<(), Error>,
+    ) -> Option<Arc<Error>> {
         let Self { functions, registers, pool, end, tickets, .. } = self;
-        let Some(served) = functions.get_mut(index) else { return };
+        let served = functions.get_mut(index).and_then(Option::as_mut)?;
         let mut tools = Tools { registers, pool, end, tickets };
-        let Err(error) = what(served, &mut tools) else { return };
+        let error = what(served, &mut tools).err()?;
         if matches!(error, Error::BackEnd(_)) && served.alive {
             served.lose_back_end(&mut tools);
         }
-        self.fail(error);
+        Some(self.fail(error))
     }
 
     /// Keeps the first failure, and reports each.
-    fn fail(&mut self, error: Error) {
+    fn fail(&mut self, error: Error) -> Arc<Error> {
         tracing::error!(board = self.name, %error);
-        self.failure.get_or_insert(Arc::new(error));
+        let error = Arc::new(error);
+        self.failure.get_or_insert_with(|| Arc::clone(&error));
+        error
     }
 
     /// The first failure.
@@ -271,10 +329,10 @@ impl<P: Port> Board<P> {
 
     /// Takes power from the board, stops its queues, and withdraws the base's memory from its device; once.
     pub(super) fn take_down(&mut self) {
+        self.power_off(|_| {});
         if !self.state.on(Happening::StopAsked) {
             return;
         }
-        self.registers.set_power(false);
         self.each(|served, tools| served.stop_all(tools));
         self.registers.quiesce(&self.identity);
         if let Err(error) = self.port.unmap_dma(IOVA) {
@@ -291,7 +349,7 @@ impl<P: Port> Board<P> {
             mailbox: self.mailbox,
             poll: self.end.counters().read(),
             memory: self.pool.usage(),
-            functions: self.functions.iter().map(Served::statistics).collect(),
+            functions: self.present().map(Served::statistics).collect(),
         }
     }
 }
@@ -301,6 +359,24 @@ impl<P: Port> Drop for Board<P> {
     fn drop(&mut self) {
         self.take_down();
     }
+}
+
+/// Deals queue contexts out: to functions in order, then to spare ones. What each number has, and the sizes of each context's rings.
+fn deal_out(functions: &[Served], spares: &[SpareConfig]) -> (Vec<Room>, Vec<RingSizes>) {
+    let mut rooms = Vec::new();
+    let mut sizes = Vec::new();
+    let mut deal = |wanted: Vec<RingSizes>| {
+        rooms.push(Room { first_context: sizes.len() as u8, contexts: wanted.len() as u16 });
+        sizes.extend(wanted);
+    };
+    for served in functions {
+        let device = served.function.device();
+        deal((0..device.queues()).map(|index| device.sizes(index)).collect());
+    }
+    for spare in spares {
+        deal(vec![spare.ring_sizes(); spare.queues.into()]);
+    }
+    (rooms, sizes)
 }
 
 /// The low `width` bytes of a word.

@@ -4,6 +4,11 @@
 //! away. It sleeps until the poll thread or a connection wakes it.
 
 mod board;
+pub mod commands;
+mod counters;
+pub mod description;
+pub mod handle;
+mod link;
 pub(crate) mod offer;
 mod registers;
 mod served;
@@ -17,28 +22,26 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
-use crossbeam_utils::CachePadded;
-use vmm_sys_util::{
-    epoll::{ControlOperation, Epoll, EpollEvent, EventSet},
-    eventfd::EventFd,
-};
+use crossbeam_channel::{Receiver, bounded};
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use self::{board::Board, statistics::Statistics};
+use self::{board::Board, commands::Order, handle::Handle, statistics::Statistics};
 use crate::{
     Error,
     config::BoardConfig,
-    poll::{
-        Poller,
-        channel::{self, Counters},
-    },
+    poll::{Poller, channel},
     port::Port,
+    vhost_user::BackEnd,
 };
 
 /// Milliseconds between two looks whether the device is still there, when nothing else happens. All that an idle board's control
 /// thread wakes for.
 const TICK: i32 = 1_000;
+/// Time between two looks at counters. Less than the tick, so that each tick is a look.
+const COUNTERS: Duration = Duration::from_millis(900);
 /// What the wake-up event is called among connections, which are called by the index of their function.
 const WAKE: u64 = u64::MAX;
 
@@ -61,11 +64,13 @@ pub fn start<P: Port + 'static>(config: BoardConfig, port: Arc<P>) -> Result<(Po
     let counters = Arc::clone(board.end().counters());
     let shared = Arc::new(Shared::default());
     shared.publish(&board);
+    let (orders, ordered) = bounded(commands::WAITING);
     let thread = thread::Builder::new().name(format!("bm-{}", config.name)).spawn({
         let shared = Arc::clone(&shared);
-        move || run(board, &epoll, &shared)
+        move || run(board, &epoll, &ordered, &shared)
     })?;
-    Ok((poller, Control { shared, counters, wake, thread: Some(thread) }))
+    let handle = Handle::new(orders, wake, shared, counters);
+    Ok((poller, Control { handle, thread: Some(thread) }))
 }
 
 /// Has `epoll` report the wake-up event, and every connection that ends or speaks unasked: once each, since neither goes away.
@@ -73,15 +78,25 @@ pub fn start<P: Port + 'static>(config: BoardConfig, port: Arc<P>) -> Result<(Po
 fn watch<P: Port>(epoll: &Epoll, board: &Board<P>) -> io::Result<()> {
     let add = |fd: i32, events, name| epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, name));
     add(board.end().wake().as_raw_fd(), EventSet::IN, WAKE)?;
+    board.connected().try_for_each(|(index, back_end)| watch_back_end(epoll, board, index, back_end))
+}
+
+/// Has `epoll` report the connection of function `index`, and the poll thread's bell its interrupts.
+fn watch_back_end<P: Port>(
+    epoll: &Epoll,
+    board: &Board<P>,
+    index: usize,
+    back_end: &BackEnd,
+) -> io::Result<()> {
     let events = EventSet::IN | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
-    board.connected().try_for_each(|(index, back_end)| {
-        board.end().bell().hear(back_end.call())?;
-        add(back_end.connection().as_raw_fd(), events, index as u64)
-    })
+    board.end().bell().hear(back_end.call())?;
+    let event = EpollEvent::new(events, index as u64);
+    epoll.ctl(ControlOperation::Add, back_end.connection().as_raw_fd(), event)
 }
 
 /// The control thread.
-fn run<P: Port>(mut board: Board<P>, epoll: &Epoll, shared: &Shared) {
+fn run<P: Port>(mut board: Board<P>, epoll: &Epoll, ordered: &Receiver<Order>, shared: &Shared) {
+    let mut counted = Instant::now();
     let mut events = [EpollEvent::default(); 1 + iobond_spec::MAX_FUNCTIONS];
     while !shared.stop.load(Ordering::Acquire) {
         // An interrupted wait is one that nothing woke.
@@ -92,6 +107,14 @@ fn run<P: Port>(mut board: Board<P>, epoll: &Epoll, shared: &Shared) {
         }
         if ready == 0 {
             board.check_device();
+        }
+        board.follow_drivers();
+        while let Ok(order) = ordered.try_recv() {
+            board.carry_out(order, epoll, shared);
+        }
+        if counted.elapsed() >= COUNTERS {
+            board.fold_counters();
+            counted = Instant::now();
         }
         shared.publish(&board);
     }
@@ -126,23 +149,26 @@ impl Shared {
 /// The embedder's hold on a board's control thread. Dropping it stops the board, too.
 #[derive(Debug)]
 pub struct Control {
-    shared: Arc<Shared>,
-    counters: Arc<CachePadded<Counters>>,
-    wake: EventFd,
+    handle: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Control {
+    /// Commands for the board, from any thread. Whoever has a handle keeps nothing alive: once the board is stopped, every command
+    /// says so.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     /// What was counted until now.
     pub fn statistics(&self) -> Statistics {
-        // The control thread publishes what it counts whenever it did something; it does not hear of what passes count.
-        Statistics { poll: self.counters.read(), ..self.shared.report().statistics.clone() }
+        self.handle.statistics()
     }
 
     /// The first failure, if there was any: of a back end, whose function stopped with DEVICE_NEEDS_RESET while the others go on;
     /// or of the device, with which the whole board ended.
     pub fn failure(&self) -> Option<Arc<Error>> {
-        self.shared.report().failure.clone()
+        self.handle.failure()
     }
 
     /// Takes power from the board, stops its queues, and ends the control thread.
@@ -156,7 +182,7 @@ impl Control {
         if self.end().is_err() {
             return Err(Arc::new(Error::Panicked));
         }
-        let Report { statistics, failure } = self.shared.report().clone();
+        let Report { statistics, failure } = self.handle.report();
         match failure {
             None => Ok(statistics),
             Some(failure) => Err(failure),
@@ -164,9 +190,7 @@ impl Control {
     }
 
     fn end(&mut self) -> thread::Result<()> {
-        self.shared.stop.store(true, Ordering::Release);
-        // Fails only when the thread is about to wake anyway.
-        let _ = self.wake.write(1);
+        self.handle.end();
         self.thread.take().map_or(Ok(()), JoinHandle::join)
     }
 }

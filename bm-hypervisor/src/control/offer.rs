@@ -5,7 +5,7 @@ use iobond_spec::address::FunctionId;
 use super::{registers::Identity, served::Served};
 use crate::{
     Error,
-    config::{BoardConfig, FunctionConfig, PollMode},
+    config::{BoardConfig, FunctionConfig, PollMode, SpareConfig},
     device::{Device, Lacks, blk, console, features::has, net},
     vhost_user::{BackEnd, BackEndError, Socket},
     virtio_pci::{Function, transport_features},
@@ -24,12 +24,13 @@ pub(super) fn check_identity(config: &BoardConfig, identity: &Identity) -> Resul
     if let Some((_, what)) = needed.into_iter().find(|(there, _)| !there) {
         return Err(Error::Missing(what));
     }
-    let queues = config.functions.iter().map(|function| usize::from(function.queues())).sum();
-    let longest =
-        config.functions.iter().map(|function| usize::from(function.ring_sizes().shadow)).max().unwrap_or(0);
+    let rings = config.functions.iter().map(FunctionConfig::ring_sizes);
+    let rings = rings.chain(config.spares.iter().map(SpareConfig::ring_sizes));
+    let longest = rings.map(|sizes| usize::from(sizes.shadow)).max().unwrap_or(0);
+    let functions = config.functions.len() + config.spares.len();
     let counts = [
-        ("functions", config.functions.len(), usize::from(identity.sizes.functions())),
-        ("queue contexts", queues, usize::from(identity.sizes.queues())),
+        ("functions", functions, usize::from(identity.sizes.functions())),
+        ("queue contexts", config.queues(), usize::from(identity.sizes.queues())),
         ("DMA windows", 1, usize::from(identity.sizes.windows())),
         ("descriptors in a ring", longest, 1 << identity.sizes.ring_log2().min(15)),
     ];

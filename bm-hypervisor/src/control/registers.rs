@@ -1,6 +1,6 @@
 //! What the control thread does with IO-Bond's registers, off the fast path.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use iobond_spec::{
     ALL_ONES, MAGIC,
@@ -12,13 +12,18 @@ use iobond_spec::{
     },
 };
 
+use super::counters::Tallies;
 use crate::{Error, port::Port, virtio_pci::config_image::ConfigImage};
 
 /// Version of the register map that this program knows (`ident.version.major`).
 const VERSION: u16 = 1;
 
 /// The registers of one IO-Bond.
-pub(super) struct Registers<P>(Over<Shared<P>>);
+pub(super) struct Registers<P> {
+    map: Over<Shared<P>>,
+    /// What was counted of each queue context. The control thread alone looks at registers through this.
+    pub(super) tallies: RefCell<Tallies>,
+}
 
 struct Shared<P>(Arc<P>);
 
@@ -58,12 +63,12 @@ pub(super) struct Context {
 
 impl<P: Port> Registers<P> {
     pub(super) fn new(port: Arc<P>) -> Self {
-        Self(Over(Shared(port)))
+        Self { map: Over(Shared(port)), tallies: RefCell::default() }
     }
 
     /// Reads who is there, and refuses who is not an IO-Bond of this version.
     pub(super) fn identify(&self) -> Result<Identity, Error> {
-        let ident = self.0.registers().ident();
+        let ident = self.map.registers().ident();
         match ident.magic().read().value() {
             MAGIC => {}
             ALL_ONES => return Err(Error::DeviceGone),
@@ -78,12 +83,12 @@ impl<P: Port> Registers<P> {
 
     /// Whether the device still answers.
     pub(super) fn is_there(&self) -> bool {
-        self.0.registers().ident().magic().read().value() == MAGIC
+        self.map.registers().ident().magic().read().value() == MAGIC
     }
 
     /// Undoes whatever an earlier hypervisor may have left: no power, no queue, no function, no memory.
     pub(super) fn quiesce(&self, identity: &Identity) {
-        let registers = self.0.registers();
+        let registers = self.map.registers();
         registers.board().control().write(|r| r.set_power(false));
         for queue in registers.queues().iter().take(identity.sizes.queues().into()) {
             queue.control().write(|r| r.set_enable(false));
@@ -99,7 +104,7 @@ impl<P: Port> Registers<P> {
 
     /// Grants the first DMA window, and has the status page kept at its beginning.
     pub(super) fn grant(&self, at: BaseAddr, length: u64) {
-        let registers = self.0.registers();
+        let registers = self.map.registers();
         let [window, ..] = registers.windows();
         window.address_lo().write(|r| r.set_value(at.0 as u32));
         window.address_hi().write(|r| r.set_value((at.0 >> 32) as u32));
@@ -113,11 +118,26 @@ impl<P: Port> Registers<P> {
     }
 
     pub(super) fn set_mailbox_deadline(&self, microseconds: u32) {
-        self.0.registers().mailbox().deadline().write(|r| r.set_microseconds(microseconds));
+        self.map.registers().mailbox().deadline().write(|r| r.set_microseconds(microseconds));
     }
 
     pub(super) fn set_power(&self, on: bool) {
-        self.0.registers().board().control().write(|r| r.set_power(on));
+        self.map.registers().board().control().write(|r| r.set_power(on));
+    }
+
+    /// Resets every function, as a conventional reset does. The board keeps its power.
+    pub(super) fn reset_board(&self) {
+        self.map.registers().board().control().write(|r| {
+            r.set_power(true);
+            r.set_reset(true);
+        });
+    }
+
+    /// The board does not find a function any more; its queues are forgotten.
+    pub(super) fn withdraw(&self, id: FunctionId) {
+        if let Some(function) = self.map.registers().functions().get(id.index()) {
+            function.control().write(|r| r.set_present(false));
+        }
     }
 
     /// Programs a function and lets the board find it.
@@ -128,17 +148,17 @@ impl<P: Port> Registers<P> {
         {
             let (words, _) = bytes.as_chunks::<4>();
             for (index, word) in words.iter().enumerate() {
-                self.0.0.write32(base + at + 4 * index as u32, u32::from_le_bytes(*word));
+                self.map.0.write32(base + at + 4 * index as u32, u32::from_le_bytes(*word));
             }
         }
         let mut control = function_t::control::Control::default();
         control.set_present(true);
-        self.0.0.write32(base + offsets::functions::CONTROL, encode(control));
+        self.map.0.write32(base + offsets::functions::CONTROL, encode(control));
     }
 
     /// Raises a configuration change interrupt (virtio 1.3, 4.1.4.5.2).
     pub(super) fn inject_config_change(&self, id: FunctionId, vector: u16) {
-        let functions = self.0.registers().functions();
+        let functions = self.map.registers().functions();
         if let Some(function) = functions.get(id.index()) {
             function.inject().write(|r| {
                 r.set_vector(vector);
@@ -149,12 +169,12 @@ impl<P: Port> Registers<P> {
 
     /// The request that stands in the mailbox.
     pub(super) fn request(&self) -> u32 {
-        encode(self.0.registers().mailbox().request().read())
+        encode(self.map.registers().mailbox().request().read())
     }
 
     /// Answers the request numbered `sequence`: a read with `data`.
     pub(super) fn answer(&self, sequence: u16, data: Option<u32>) {
-        let mailbox = self.0.registers().mailbox();
+        let mailbox = self.map.registers().mailbox();
         if let Some(data) = data {
             mailbox.answer_data().write(|r| r.set_value(data));
         }
@@ -168,11 +188,12 @@ impl<P: Port> Registers<P> {
     pub(super) fn start_queue(&self, number: u8, context: &Context) -> Result<(), QueueErrorE> {
         use offsets::queues::*;
         let base = self.queue(number);
+        self.restart_tally(number);
         let mut sizes = queue_t::sizes::Sizes::default();
         sizes.set_guest(context.guest_size);
         sizes.set_shadow(context.shadow_size);
-        self.0.0.write32(base + SIZES, encode(sizes));
-        self.0.0.write32(base + FEATURES, encode(context.features));
+        self.map.0.write32(base + SIZES, encode(sizes));
+        self.map.0.write32(base + FEATURES, encode(context.features));
         for (address, at) in context.guest.iter().zip([GUEST_DESC_LO, GUEST_AVAIL_LO, GUEST_USED_LO]) {
             self.write64(base + at, address.0);
         }
@@ -180,14 +201,14 @@ impl<P: Port> Registers<P> {
             self.write64(base + at, address.0);
         }
         self.write64(base + SLOTS_LO, context.slots.0);
-        self.0.0.write32(base + SLOT_SIZE, context.slot_size);
-        self.0.0.write32(base + SLOT_COUNT, context.slot_count.into());
+        self.map.0.write32(base + SLOT_SIZE, context.slot_size);
+        self.map.0.write32(base + SLOT_COUNT, context.slot_count.into());
         let mut control = queue_t::control::Control::default();
         control.set_enable(true);
         control.set_function_id(context.function.index() as u8);
         control.set_index(context.index);
         control.set_vector(context.vector);
-        self.0.0.write32(base + CONTROL, encode(control));
+        self.map.0.write32(base + CONTROL, encode(control));
         let state = self.queue_state(number);
         match state.state() {
             Ok(QueueStateE::Running) => Ok(()),
@@ -200,7 +221,8 @@ impl<P: Port> Registers<P> {
     /// Has IO-Bond forget a queue. When this returns, all that it wrote for the queue has arrived: a read's completion passes no
     /// write that was posted before it (PCIe 5.0, 2.4.1).
     pub(super) fn stop_queue(&self, number: u8) {
-        self.0.0.write32(
+        self.fold(number);
+        self.map.0.write32(
             self.queue(number) + offsets::queues::CONTROL,
             encode(queue_t::control::Control::default()),
         );
@@ -214,8 +236,13 @@ impl<P: Port> Registers<P> {
         stopped.then(|| state.error().unwrap_or(QueueErrorE::None))
     }
 
-    fn queue_state(&self, number: u8) -> queue_t::state::State {
-        decode(self.0.0.read32(self.queue(number) + offsets::queues::STATE))
+    pub(super) fn queue_state(&self, number: u8) -> queue_t::state::State {
+        decode(self.map.0.read32(self.queue(number) + offsets::queues::STATE))
+    }
+
+    /// A register of a queue context.
+    pub(super) fn queue_register(&self, number: u8, register: u32) -> u32 {
+        self.map.0.read32(self.queue(number) + register)
     }
 
     fn queue(&self, number: u8) -> u32 {
@@ -224,7 +251,7 @@ impl<P: Port> Registers<P> {
 
     /// Writes a `_lo`/`_hi` pair.
     fn write64(&self, low: u32, value: u64) {
-        self.0.0.write32(low, value as u32);
-        self.0.0.write32(low + 4, (value >> 32) as u32);
+        self.map.0.write32(low, value as u32);
+        self.map.0.write32(low + 4, (value >> 32) as u32);
     }
 }

@@ -16,7 +16,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{board::Tools, registers::Context, statistics::FunctionStatistics};
 use crate::{
     Error,
-    device::{Kind, Role, control_queue::ControlQueue, features::has, net},
+    device::{Role, control_queue::ControlQueue, features::has, net},
     poll::{HEAD_WORD, PolledQueue, Polling},
     pool::Place,
     port::Port,
@@ -35,7 +35,9 @@ pub(super) struct Served {
     pub(super) first_context: u8,
     pub(super) running: Vec<Running>,
     /// Pairs that the driver uses, if it is a network driver with MQ.
-    pairs: u16,
+    pub(super) pairs: u16,
+    /// Whether the link of a network function is up.
+    pub(super) link_up: bool,
     pub(super) counted: FunctionStatistics,
 }
 
@@ -71,10 +73,14 @@ impl<E: Into<Error>> From<E> for Refusal {
 
 impl Served {
     pub(super) fn new(id: FunctionId, function: Function, back_end: BackEnd, first_context: u8) -> Self {
-        let counted =
-            FunctionStatistics { device: function.device().kind.name(), ..FunctionStatistics::default() };
+        let counted = FunctionStatistics {
+            index: id.index() as u8,
+            device: function.device().kind.name(),
+            ..FunctionStatistics::default()
+        };
         let pairs = net::FIRST_PAIRS;
-        Self { id, function, back_end, alive: true, first_context, running: Vec::new(), pairs, counted }
+        let (running, alive, link_up) = (Vec::new(), true, true);
+        Self { id, function, back_end, alive, first_context, running, pairs, link_up, counted }
     }
 
     /// Carries out what a write of the driver's asked for. An error is the back end's or the device's, never the driver's; the
@@ -155,8 +161,8 @@ impl Served {
             }
             Role::BackEnd(vring) => {
                 let kick = self.back_end.start_vring(vring, &place, tools.pool)?;
-                let all = self.function.device().kind != Kind::Net;
-                self.back_end.enable_vring(vring, all || net::is_in_pairs(vring, self.pairs, negotiated))?;
+                let carries = self.carries(vring);
+                self.back_end.enable_vring(vring, carries)?;
                 (Work::BackEnd(vring), kick)
             }
         };
@@ -287,7 +293,7 @@ impl Served {
 
     /// Works the control queue, if it runs.
     pub(super) fn work_control_queue<P: Port>(&mut self, tools: &Tools<P>) -> Result<(), Error> {
-        let Self { running, function, back_end, pairs, .. } = self;
+        let Self { running, function, pairs, .. } = self;
         let most = function.device().back_end_queues / 2;
         let control = running.iter_mut().find_map(|queue| match &mut queue.work {
             Work::Control(control) => Some(control),
@@ -303,7 +309,8 @@ impl Served {
         });
         let vrings: Vec<u16> = vrings.collect();
         for vring in vrings {
-            back_end.enable_vring(vring, net::is_in_pairs(vring, wanted, function.negotiated()))?;
+            let carries = self.carries(vring);
+            self.back_end.enable_vring(vring, carries)?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What a board's hypervisor counts.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{lifecycle::BoardState, poll::channel::PollStatistics, pool::PoolUsage};
 
 /// What a board's hypervisor counted since its start.
@@ -15,12 +17,12 @@ pub struct Statistics {
     pub poll: PollStatistics,
     /// Base memory that the board takes.
     pub memory: PoolUsage,
-    /// Its functions in order.
+    /// Its functions in order of their numbers, between which there are gaps where functions were removed.
     pub functions: Vec<FunctionStatistics>,
 }
 
 /// Forwarded accesses that were answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct MailboxStatistics {
     /// Reads.
     pub reads: u64,
@@ -37,6 +39,8 @@ pub struct MailboxStatistics {
 /// One function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionStatistics {
+    /// Its number.
+    pub index: u8,
     /// `net`, `blk` or `console`.
     pub device: &'static str,
     /// `device_status` as the driver reads it.
@@ -53,4 +57,62 @@ pub struct FunctionStatistics {
     pub queue_errors: u64,
     /// The last of them since the driver last reset the function: index of the queue, and `queues[n].state.error`.
     pub last_queue_error: Option<(u16, String)>,
+}
+
+/// One virtqueue of a function, as IO-Bond's registers have it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct QueueStatistics {
+    /// Number of its queue context.
+    pub context: u8,
+    /// Number of its function.
+    pub function: u8,
+    /// Its index in the function.
+    pub index: u16,
+    /// What IO-Bond does with it.
+    pub state: QueueState,
+    /// Why IO-Bond stopped it (`queues[n].state.error`), if it did.
+    pub error: Option<String>,
+    /// Descriptors of the guest ring; 0 if the queue is disabled, as are the two indices.
+    pub guest_size: u16,
+    /// Descriptors of the shadow vring.
+    pub shadow_size: u16,
+    /// Shadow available index: how far IO-Bond has published.
+    pub head: u16,
+    /// Shadow used index: how far the base says that used buffers may be returned.
+    pub tail: u16,
+    /// What IO-Bond counted of it.
+    pub counted: QueueCounters,
+}
+
+/// What IO-Bond does with a queue (`queues[n].state.state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueState {
+    /// Nothing: its driver has not enabled it.
+    Disabled,
+    /// It serves it.
+    Running,
+    /// It stopped it.
+    Error,
+}
+
+/// What IO-Bond counted of a queue since its function is there, in 64 bits. Its own registers have 32, and begin anew whenever the
+/// queue is enabled; they are looked at every second, and before bm-hypervisor stops a queue. What a function level reset or a guest's
+/// own death cuts off is lost as far as it came after the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct QueueCounters {
+    /// Chains published into the shadow vring.
+    pub forwarded: u64,
+    /// Chains returned to the guest.
+    pub retired: u64,
+    /// Bytes of payload copied from board to base.
+    pub bytes_up: u64,
+    /// Bytes of payload copied from base to board.
+    pub bytes_down: u64,
+    /// Times that fetching stopped for want of slots or shadow descriptors.
+    pub stalls: u64,
+    /// Doorbells that the board rang.
+    pub doorbells: u64,
+    /// Interrupts for used buffers.
+    pub interrupts: u64,
 }

@@ -25,6 +25,12 @@ const BACK_END: u64 = mask(&[
 /// the fields of the features above.
 pub const CONFIG_SIZE: u32 = 60;
 
+/// What capacities are counted in (virtio 1.3, 5.2.4).
+pub const SECTOR: u64 = 512;
+
+/// Offset of `capacity` in `struct virtio_blk_config`.
+pub const CAPACITY_FIELD: usize = 0;
+
 /// Offsets into `struct virtio_blk_config`.
 mod field {
     pub const SIZE_MAX: usize = 8;

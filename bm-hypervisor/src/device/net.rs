@@ -51,10 +51,19 @@ pub fn device(config: &NetConfig, offer: &Offer) -> Result<Device, Lacks> {
     })
 }
 
-/// `struct virtio_net_config` up to `mtu` (virtio 1.3, 5.1.4). The link is up as long as there is a board.
+/// Offset of `status` in `struct virtio_net_config`.
+pub const STATUS_FIELD: usize = 6;
+
+/// The `status` field of a link that is up, or down.
+pub fn status(up: bool) -> [u8; 2] {
+    let link = if up { VIRTIO_NET_S_LINK_UP as u16 } else { 0 };
+    link.to_le_bytes()
+}
+
+/// `struct virtio_net_config` up to `mtu` (virtio 1.3, 5.1.4). The link is up until somebody takes it down.
 fn config_space(config: &NetConfig) -> Vec<u8> {
     let mut bytes = config.mac.bytes().to_vec();
-    bytes.extend((VIRTIO_NET_S_LINK_UP as u16).to_le_bytes());
+    bytes.extend(status(true));
     bytes.extend(config.queue_pairs.to_le_bytes());
     bytes.extend(config.mtu.unwrap_or(0).to_le_bytes());
     bytes

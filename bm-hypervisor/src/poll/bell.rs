@@ -38,6 +38,12 @@ impl Bell {
         self.events.ctl(ControlOperation::Add, event.as_raw_fd(), written)
     }
 
+    /// Does not ring any more for `event`, which was heard before. (Whoever has a duplicate of it would otherwise keep it ringing.)
+    pub(crate) fn forget(&self, event: &impl AsRawFd) {
+        // Fails only for what was never heard.
+        let _ = self.events.ctl(ControlOperation::Delete, event.as_raw_fd(), EpollEvent::default());
+    }
+
     /// Rings on behalf of the control thread.
     pub(crate) fn ring(&self) {
         // Fails only when 2^64 - 2 rings were never read, and then it is readable anyway.

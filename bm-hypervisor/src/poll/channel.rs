@@ -15,6 +15,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use crossbeam_utils::{Backoff, CachePadded};
 use iobond_spec::MAX_QUEUES;
+use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Bell, PolledQueue, Progress};
@@ -87,7 +88,7 @@ impl Counters {
 }
 
 /// Sums of [`Progress`] since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct PollStatistics {
     /// Mailbox requests handed to the control thread.
     pub requests: u64,

@@ -15,6 +15,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    path::Path,
 };
 
 use rustix::net::{RecvFlags, recv};
@@ -137,6 +138,11 @@ impl BackEnd {
     /// The connection, to be watched for its end.
     pub fn connection(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+
+    /// Path of its socket.
+    pub fn socket(&self) -> &Path {
+        &self.config.socket
     }
 
     /// What its interrupts go to, those of all its vrings.

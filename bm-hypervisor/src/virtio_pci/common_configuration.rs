@@ -92,8 +92,7 @@ impl Function {
             ConfigVector => self.config_vector.into(),
             NumQueues => self.queues.len() as u32,
             DeviceStatus => self.status.bits().into(),
-            // Device configuration never changes under its driver.
-            ConfigGeneration => 0,
+            ConfigGeneration => self.generation.into(),
             QueueSelect => self.queue_select.into(),
             _ => self.selected().map_or(0, |queue| self.read_queue(queue, field)),
         }

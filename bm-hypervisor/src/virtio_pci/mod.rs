@@ -58,6 +58,8 @@ pub struct Function {
     device_feature_select: u32,
     driver_feature_select: u32,
     config_vector: u16,
+    /// `config_generation`: how often device configuration changed, wrapping.
+    generation: u8,
     queue_select: u16,
     status: Status,
     queues: Vec<Queue>,
@@ -76,6 +78,7 @@ impl Function {
             device_feature_select: 0,
             driver_feature_select: 0,
             config_vector: NO_VECTOR,
+            generation: 0,
             queue_select: 0,
             status: Status::default(),
             queues,
@@ -185,11 +188,26 @@ impl Function {
             && close(chosen, self.device.kind.dependencies()) == chosen
     }
 
+    /// Replaces device configuration from byte `offset` on, as far as there is any; whether that changed it. The generation tells a
+    /// driver that reads a field in pieces (virtio 1.3, 4.1.4.3.1: "the device MUST present a changed config_generation").
+    pub fn reconfigure(&mut self, offset: usize, bytes: &[u8]) -> bool {
+        let field = self.device.config.get_mut(offset..offset.saturating_add(bytes.len()));
+        let Some(field) = field.filter(|field| *field != bytes) else { return false };
+        field.copy_from_slice(bytes);
+        self.generation = self.generation.wrapping_add(1);
+        true
+    }
+
+    /// The vector to tell of a configuration change with, if there is a driver to be told: only after DRIVER_OK (virtio 1.3, 2.3).
+    pub fn change_vector(&self) -> Option<u16> {
+        self.status.driver_ok().then_some(self.config_vector)
+    }
+
     /// Puts every register back to what it is after reset (virtio 1.3, 2.4). Counters stay.
     pub fn reset(&mut self) {
-        let Self { device, refused, offered, withdrawn, .. } = self;
-        let (offered, refused, withdrawn) = (*offered, *refused, *withdrawn);
-        let fresh = Self { offered, refused, withdrawn, ..Self::new(device.clone(), 0) };
+        let Self { device, refused, offered, withdrawn, generation, .. } = self;
+        let (offered, refused, withdrawn, generation) = (*offered, *refused, *withdrawn, *generation);
+        let fresh = Self { offered, refused, withdrawn, generation, ..Self::new(device.clone(), 0) };
         *self = fresh;
     }
 

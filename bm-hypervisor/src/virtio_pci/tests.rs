@@ -290,3 +290,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn device_configuration_changes_under_its_driver_with_a_new_generation() {
+    let mut driver = Driver::new(blk());
+    let generation = |driver: &mut Driver| driver.get(0x15, 1);
+    let capacity = |driver: &mut Driver| driver.0.read(DEVICE, 4);
+    assert_eq!((generation(&mut driver), driver.0.change_vector()), (0, None), "nobody to tell yet");
+    assert!(driver.0.reconfigure(0, &9u64.to_le_bytes()));
+    assert_eq!((generation(&mut driver), capacity(&mut driver)), (1, 9));
+    assert!(!driver.0.reconfigure(0, &9u64.to_le_bytes()), "nothing new");
+    assert!(!driver.0.reconfigure(56, &[1; 8]) && !driver.0.reconfigure(usize::MAX, &[1]), "not there");
+    assert_eq!(generation(&mut driver), 1);
+    // A driver that reads it in two pieces finds out although a reset lies in between.
+    driver.set(0x14, 1, 0);
+    assert_eq!((generation(&mut driver), capacity(&mut driver)), (1, 9));
+    for value in 10..=265u64 {
+        assert!(driver.0.reconfigure(0, &value.to_le_bytes()));
+    }
+    assert_eq!(generation(&mut driver), 1, "it wraps");
+}

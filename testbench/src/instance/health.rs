@@ -177,7 +177,7 @@ pub(super) fn board_failure(base: &ServedBoard) -> Option<String> {
     let failure = base.failure()?;
     match &failure {
         // Only the first failure is kept: a board may have lost a back end before it lost everything.
-        _ if base.statistics().state == BoardState::Lost => Some(Error::DeviceGone.to_string()),
+        _ if base.statistics().state == BoardState::Failed => Some(Error::DeviceGone.to_string()),
         _ if failing_function(base).is_some() => None,
         LiveError::Hypervisor { reason, .. } => Some(reason.to_string()),
         other => Some(other.to_string()),

@@ -1,0 +1,148 @@
+//! IO-Bond's counters of queues, kept in 64 bits.
+//!
+//! A counter register has 32 bits. Bytes of a board whose link carries 32 Gbit/s wrap it about once a second, which is as often as
+//! an idle control thread looks; tenants are limited to less.
+
+use iobond_spec::{
+    ALL_ONES, MAX_QUEUES,
+    offsets::queues,
+    registers::components::{queue_error_e::QueueErrorE, queue_state_e::QueueStateE},
+};
+
+use super::{
+    registers::Registers,
+    served::Served,
+    statistics::{QueueCounters, QueueState, QueueStatistics},
+};
+use crate::port::Port;
+
+/// The counter registers of a queue context, in the order of [`QueueCounters`].
+const COUNTERS: [u32; 7] = [
+    queues::FORWARDED,
+    queues::RETIRED,
+    queues::BYTES_UP,
+    queues::BYTES_DOWN,
+    queues::STALLS,
+    queues::DOORBELLS,
+    queues::INTERRUPTS,
+];
+
+/// What was counted of one queue context.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// What the registers said at the last look at this life of the queue.
+    last: [u32; COUNTERS.len()],
+    sum: [u64; COUNTERS.len()],
+}
+
+impl Tally {
+    /// Adds what was counted since the last look. A counter that has wrapped once meanwhile is understood.
+    fn add(&mut self, now: [u32; COUNTERS.len()]) {
+        for ((sum, last), now) in self.sum.iter_mut().zip(&mut self.last).zip(now) {
+            *sum += u64::from(now.wrapping_sub(*last));
+            *last = now;
+        }
+    }
+
+    fn counted(&self) -> QueueCounters {
+        let [forwarded, retired, bytes_up, bytes_down, stalls, doorbells, interrupts] = self.sum;
+        QueueCounters { forwarded, retired, bytes_up, bytes_down, stalls, doorbells, interrupts }
+    }
+}
+
+/// What was counted of every queue context.
+#[derive(Debug)]
+pub(super) struct Tallies([Tally; MAX_QUEUES]);
+
+impl Default for Tallies {
+    fn default() -> Self {
+        Self([Tally::default(); MAX_QUEUES])
+    }
+}
+
+impl<P: Port> Registers<P> {
+    /// Looks at the counters of queue context `number`.
+    pub(super) fn fold(&self, number: u8) {
+        let now = COUNTERS.map(|register| self.queue_register(number, register));
+        let state = self.queue_state(number).state();
+        if let Some(tally) = self.tallies.borrow_mut().0.get_mut(usize::from(number)) {
+            match state {
+                // Then they count this life. Of a device that is gone every register reads all ones.
+                Ok(QueueStateE::Running | QueueStateE::Error) if now != [ALL_ONES; COUNTERS.len()] => {
+                    tally.add(now);
+                }
+                // IO-Bond stopped it for a reset of its function, and forgot.
+                Ok(QueueStateE::Disabled) => tally.last = [0; COUNTERS.len()],
+                Ok(QueueStateE::Running | QueueStateE::Error) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Queue context `number` begins a new life, in which registers count from zero.
+    pub(super) fn restart_tally(&self, number: u8) {
+        if let Some(tally) = self.tallies.borrow_mut().0.get_mut(usize::from(number)) {
+            tally.last = [0; COUNTERS.len()];
+        }
+    }
+
+    /// Queue context `number` belongs to another function from now on.
+    pub(super) fn forget_tally(&self, number: u8) {
+        if let Some(tally) = self.tallies.borrow_mut().0.get_mut(usize::from(number)) {
+            *tally = Tally::default();
+        }
+    }
+
+    /// Queue `index` of `served`, looked at now.
+    pub(super) fn queue_statistics(&self, served: &Served, index: u16) -> QueueStatistics {
+        let context = served.first_context + index as u8;
+        let runs = served.running.iter().any(|queue| queue.index == index);
+        if runs {
+            self.fold(context);
+        }
+        let register = self.queue_state(context);
+        let state = match register.state() {
+            Ok(QueueStateE::Running) if runs => QueueState::Running,
+            Ok(QueueStateE::Error) if runs => QueueState::Error,
+            _ => QueueState::Disabled,
+        };
+        let enabled = state != QueueState::Disabled;
+        let read = |at: u32| if enabled { self.queue_register(context, at) } else { 0 };
+        let sizes = read(queues::SIZES);
+        QueueStatistics {
+            context,
+            function: served.id.index() as u8,
+            index,
+            state,
+            error: (state == QueueState::Error)
+                .then(|| format!("{:?}", register.error().unwrap_or(QueueErrorE::None))),
+            guest_size: sizes as u16,
+            shadow_size: (sizes >> 16) as u16,
+            head: read(queues::HEAD) as u16,
+            tail: read(queues::TAIL) as u16,
+            counted: self
+                .tallies
+                .borrow()
+                .0
+                .get(usize::from(context))
+                .map(Tally::counted)
+                .unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_go_on_when_their_registers_wrap_and_begin_anew() {
+        let mut tally = Tally::default();
+        tally.add([7; 7]);
+        tally.add([u32::MAX, 8, 7, 7, 7, 7, 7]);
+        tally.add([2, 9, 7, 7, 7, 7, 7]);
+        assert_eq!((tally.counted().forwarded, tally.counted().retired), (u64::from(u32::MAX) + 3, 9));
+        tally.last = [0; 7];
+        tally.add([5; 7]);
+        assert_eq!((tally.counted().retired, tally.counted().interrupts), (14, 12));
+    }
+}

@@ -1,0 +1,150 @@
+//! What a board is made of, for those who ask from outside.
+
+use serde::{Deserialize, Serialize};
+
+use super::{board::Board, registers::Identity, served::Served};
+use crate::{
+    config::MacAddress,
+    device::{Kind, blk, features::names},
+    port::Port,
+};
+
+/// A board's functions, and what its IO-Bond has.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Description {
+    /// Functions that are there, in order of their numbers.
+    pub functions: Vec<FunctionDescription>,
+    /// Places that are free for functions.
+    pub free: Vec<FreePlace>,
+    /// What there is of each resource.
+    pub device: DeviceLimits,
+}
+
+/// One function.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct FunctionDescription {
+    /// Its number.
+    pub index: u8,
+    /// `net`, `blk` or `console`.
+    pub device: String,
+    /// The socket of its back end.
+    pub back_end: String,
+    /// Whether the back end can be talked to.
+    pub alive: bool,
+    /// `device_status` as its driver reads it.
+    pub status: u8,
+    /// Names of the features that it offers, separated by blanks.
+    pub offered: String,
+    /// Names of the features that its driver accepted.
+    pub negotiated: String,
+    /// Number of its first queue context.
+    pub first_context: u8,
+    /// Its virtqueues.
+    pub queues: u16,
+    /// Those of them that run.
+    pub running_queues: u16,
+    /// The sizes of its rings and slot pools.
+    pub rings: Rings,
+    /// Capacity of a disk in bytes.
+    pub capacity: Option<u64>,
+    /// Address of a network function.
+    pub mac: Option<String>,
+    /// Whether the link of a network function is up.
+    pub link_up: Option<bool>,
+}
+
+/// Rings and slot pools of a function's queues, but for a network function's control queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Rings {
+    /// Largest guest ring, in descriptors.
+    pub guest: u16,
+    /// Shadow vring, in descriptors.
+    pub shadow: u16,
+    /// Bytes of a slot.
+    pub slot_size: u32,
+    /// Slots of each queue.
+    pub slots: u16,
+}
+
+/// A place in which a function may be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct FreePlace {
+    /// The number that it would have.
+    pub index: u8,
+    /// Most virtqueues.
+    pub queues: u16,
+}
+
+/// What an IO-Bond has, as its identification registers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct DeviceLimits {
+    /// PCI functions.
+    pub functions: u8,
+    /// Queue contexts.
+    pub queues: u8,
+    /// DMA windows.
+    pub windows: u8,
+    /// Descriptors of the longest ring, guest or shadow.
+    pub ring: u32,
+    /// Bytes of base memory that the board's pool takes.
+    pub pool: u64,
+}
+
+impl Served {
+    /// Its virtqueues.
+    pub(super) fn queues(&self) -> u16 {
+        self.function.device().queues()
+    }
+
+    fn describe(&self) -> FunctionDescription {
+        let device = self.function.device();
+        let (kind, sizes) = (device.kind, device.sizes);
+        let mac = device.config.first_chunk::<6>().and_then(|bytes| MacAddress::new(*bytes).ok());
+        FunctionDescription {
+            index: self.id.index() as u8,
+            device: kind.name().into(),
+            back_end: self.back_end.socket().display().to_string(),
+            alive: self.alive,
+            status: self.function.status().bits(),
+            offered: names(kind, self.function.offered()),
+            negotiated: names(kind, self.function.negotiated()),
+            first_context: self.first_context,
+            queues: self.queues(),
+            running_queues: self.running.len() as u16,
+            rings: Rings {
+                guest: sizes.guest,
+                shadow: sizes.shadow,
+                slot_size: sizes.slot_size,
+                slots: sizes.slots,
+            },
+            capacity: (kind == Kind::Blk).then(|| blk::capacity(&device.config).saturating_mul(blk::SECTOR)),
+            mac: mac.filter(|_| kind == Kind::Net).map(|mac| mac.to_string()),
+            link_up: (kind == Kind::Net).then_some(self.link_up),
+        }
+    }
+}
+
+impl Identity {
+    fn limits(&self, pool: u64) -> DeviceLimits {
+        DeviceLimits {
+            functions: self.sizes.functions(),
+            queues: self.sizes.queues(),
+            windows: self.sizes.windows(),
+            ring: 1 << self.sizes.ring_log2().min(15),
+            pool,
+        }
+    }
+}
+
+impl<P: Port> Board<P> {
+    /// What the board is made of.
+    pub(super) fn describe(&self) -> Description {
+        let places = (0..).zip(&self.rooms).zip(&self.functions);
+        let free = places.filter(|(_, served)| served.is_none());
+        Description {
+            functions: self.present().map(Served::describe).collect(),
+            free: free.map(|((index, room), _)| FreePlace { index, queues: room.contexts }).collect(),
+            device: self.identity.limits(self.pool.length()),
+        }
+    }
+}

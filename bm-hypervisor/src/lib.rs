@@ -35,7 +35,7 @@
 //!   ([`virtio_pci`]), talks vhost-user ([`vhost_user`]), and starts and stops queues. It sleeps when there is nothing to do.
 //!
 //! [`Control::handle`] is for commands from other threads: power, reset, functions that come and go, the size of a disk, the link of a
-//! network.
+//! network. [`api::Server`] serves them to other processes, such as `bmctl`, and tells Prometheus what was counted.
 //!
 //! A driver's mistake stops its queue and asks the driver for a reset. A back end that dies or talks nonsense stops its function
 //! and is reported by [`Control::failure`]; nothing waits for it without a bound.
@@ -49,6 +49,7 @@
 //!
 //! Reconnection to a back end, VGA, packed rings, live migration.
 
+pub mod api;
 pub mod check;
 pub mod config;
 mod control;
@@ -56,6 +57,7 @@ pub mod device;
 mod error;
 pub mod journal;
 mod lifecycle;
+pub mod logging;
 pub mod machine;
 pub mod placement;
 mod poll;

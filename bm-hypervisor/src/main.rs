@@ -4,7 +4,6 @@ mod program;
 
 use std::{
     fs,
-    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -13,11 +12,11 @@ use std::{
 use bm_hypervisor::{
     check::{Level, judge, survey},
     config::{BoardConfig, ConfigError},
+    logging::{self, LogFormat},
     probe::probe,
 };
 use clap::{Parser, Subcommand};
 use miette::{IntoDiagnostic, LabeledSpan, MietteDiagnostic, NamedSource, Report, WrapErr};
-use tracing_subscriber::EnvFilter;
 
 use crate::program::{
     confine::Seccomp,
@@ -32,6 +31,9 @@ use crate::program::{
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    /// What a line of the log looks like: text, or json.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Option<Command>,
     /// The board's configuration, a TOML file
@@ -85,10 +87,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
-    let colour = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
-    let Arguments { command, config, poll, poll_us, user, seccomp } = Arguments::parse();
+    let Arguments { log_format, command, config, poll, poll_us, user, seccomp } = Arguments::parse();
+    let log = logging::start(log_format, tracing::Level::WARN);
     let rest = match poll {
         Poll::Busy => Rest::Never,
         Poll::Adaptive => Rest::After(Duration::from_micros(poll_us.into())),
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
         (Some(Command::Selftest { config }), _) => {
             load(&config).and_then(|c| selftest(port_of(&c)?)).map(|()| true)
         }
-        (None, Some(config)) => load(&config).and_then(|config| serve(config, &options)).map(|()| true),
+        (None, Some(config)) => load(&config).and_then(|config| serve(config, &options, log)).map(|()| true),
         // clap asks for --config where there is no subcommand.
         (None, None) => Ok(true),
     };

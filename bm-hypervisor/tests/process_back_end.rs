@@ -185,8 +185,8 @@ fn a_network_function_has_as_many_pairs_as_its_driver_asks_for() {
 #[test]
 fn a_console_is_as_large_as_its_back_end_says_and_prints_and_types() {
     let sockets = Sockets::new();
-    let mut mirror_of_80x25 = Mirror::new(FEATURES | 1, PROTOCOL);
-    mirror_of_80x25.space[..4].copy_from_slice(&[80, 0, 25, 0]);
+    let mirror_of_80x25 = Mirror::new(FEATURES | 1, PROTOCOL);
+    mirror_of_80x25.space.lock().unwrap()[..4].copy_from_slice(&[80, 0, 25, 0]);
     let server = Server::start(mirror_of_80x25, &sockets.path("console"), Role::Connect);
     let mut bench = Bench::start(board(vec![console(sockets.good_back_end("console"))]));
     let space = functions::BASE + functions::CONFIG;

@@ -76,8 +76,8 @@ fn the_machine_decides_too_and_back_ends_can_be_left_out() {
 fn it_says_how_large_a_console_is() {
     let sockets = Sockets::new();
     // VIRTIO_CONSOLE_F_SIZE and VIRTIO_CONSOLE_F_EMERG_WRITE.
-    let mut mirror_of_80x25 = Mirror::new(FEATURES | 1 | 1 << 2, PROTOCOL);
-    mirror_of_80x25.space[..4].copy_from_slice(&[80, 0, 25, 0]);
+    let mirror_of_80x25 = Mirror::new(FEATURES | 1 | 1 << 2, PROTOCOL);
+    mirror_of_80x25.space.lock().unwrap()[..4].copy_from_slice(&[80, 0, 25, 0]);
     let _server = Server::start(mirror_of_80x25, &sockets.path("disk"), Role::Connect);
     let (good, out, err) = check(&sockets, &disk(&sockets).replace("functions.blk", "functions.console"));
     assert!(good, "{err}");

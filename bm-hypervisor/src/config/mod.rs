@@ -23,9 +23,15 @@
 //! backend = { socket = "/run/console.sock" }
 //!
 //! [[spares]]                              # room for one more function
+//!
+//! [control]
+//! socket = "/run/board0.sock"             # JSON-RPC, for bmctl
+//! mode = 0o660
+//! metrics = "127.0.0.1:9100"
 //! ```
 
 mod back_end;
+mod control;
 mod cores;
 mod function;
 mod mac;
@@ -39,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     back_end::{BackEndConfig, Notify, Role},
+    control::{ControlConfig, MetricsAddress, MetricsAddressError},
     cores::CoresConfig,
     function::{BlkConfig, ConsoleConfig, FunctionConfig, NetConfig},
     mac::MacAddress,
@@ -71,6 +78,10 @@ pub struct BoardConfig {
     /// Whether base memory comes from 2 MiB huge pages, which must have been reserved.
     #[serde(default)]
     pub hugepages: bool,
+    /// The socket of its API, and where metrics are served. Read by whoever starts the API
+    /// ([`api::Server`](crate::api::Server)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlConfig>,
     /// Room for functions that are added while the board runs, numbered behind those that are there from the start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<SpareConfig>,
@@ -103,6 +114,7 @@ impl BoardConfig {
             poll: PollMode::default(),
             mailbox_deadline_us: default_mailbox_deadline(),
             hugepages: false,
+            control: None,
             spares: Vec::new(),
             functions,
         }
@@ -136,7 +148,8 @@ impl BoardConfig {
             spare.check(&format!("spares[{index}]"))?;
         }
         within("functions and spares", self.functions.len() + self.spares.len(), 1, MAX_FUNCTIONS)?;
-        within("queues of all functions and spares", self.queues(), 1, MAX_QUEUES)
+        within("queues of all functions and spares", self.queues(), 1, MAX_QUEUES)?;
+        self.control.as_ref().map_or(Ok(()), |control| control.check("control"))
     }
 
     /// Queue contexts that the board takes, those of spare functions counted.

@@ -14,7 +14,9 @@ use std::{
 use super::confine::{Seccomp, confine};
 use bm_hypervisor::{
     BoardState, Control, Poller,
+    api::Server,
     config::{BoardConfig, PortConfig},
+    logging::LogLevel,
     machine::Cores,
     placement::{Placement, PlacementError, Taken},
     port::{Port, open::OpenPort},
@@ -24,7 +26,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 /// Passes without work between two looks at the clock and at what ends the program.
-const LOOK_EVERY: u32 = 256;
+const LOOK_EVERY: u32 = 4096;
 /// Milliseconds of the longest sleep: how late a failure of the board is noticed by an idle program.
 const LONGEST_SLEEP_MS: i32 = 500;
 
@@ -49,11 +51,11 @@ pub struct Options {
 }
 
 /// Serves the board of `config` until a signal comes or its device is lost.
-pub fn serve(config: BoardConfig, options: &Options) -> miette::Result<()> {
+pub fn serve(config: BoardConfig, options: &Options, log: LogLevel) -> miette::Result<()> {
     let port = port_of(&config)?;
     let port = OpenPort::open(port).into_diagnostic().wrap_err("cannot open the port")?;
     let end = Signals::listen().into_diagnostic().wrap_err("cannot listen for signals")?;
-    let name = config.name.clone();
+    let (name, api) = (config.name.clone(), config.control.clone());
     let cores = take_cores(&config).into_diagnostic().wrap_err("cannot place the board's threads")?;
     // Threads run where the one that starts them does: the control thread is started next, and this one polls.
     let pinned = |pin: fn(&Taken) -> Result<(), PlacementError>| cores.as_ref().map_or(Ok(()), pin);
@@ -62,10 +64,15 @@ pub fn serve(config: BoardConfig, options: &Options) -> miette::Result<()> {
         .into_diagnostic()
         .wrap_err_with(|| format!("board {name}"))?;
     pinned(Taken::pin_poller).into_diagnostic()?;
+    let api = api.map(|api| Server::start(&api, control.handle(), log)).transpose().into_diagnostic()?;
     confine(options.user.as_deref(), options.seccomp)?;
     println!("board {name} is served");
-    let bed = Bed::new(&[poller.bell().as_raw_fd(), end.0.as_raw_fd()]).into_diagnostic()?;
-    work(&mut poller, &control, &end, options.rest, &bed);
+    let stop = api.as_ref().map(|api| api.stop_event().as_raw_fd());
+    let wakers = [Some(poller.bell().as_raw_fd()), Some(end.0.as_raw_fd()), stop];
+    let bed = Bed::new(wakers.into_iter().flatten()).into_diagnostic()?;
+    work(&mut poller, &control, &end, api.as_ref(), options.rest, &bed);
+    // Nobody is answered any more.
+    drop(api);
     // The control thread takes the queues back from a poll thread that is gone at once.
     drop(poller);
     let statistics = control.stop().into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
@@ -90,8 +97,16 @@ pub fn port_of(config: &BoardConfig) -> miette::Result<&PortConfig> {
 }
 
 /// Passes until there is an end.
-fn work<P: Port>(poller: &mut Poller<P>, control: &Control, end: &Signals, rest: Rest, bed: &Bed) {
-    let is_over = || end.came() || matches!(control.statistics().state, BoardState::Lost);
+fn work<P: Port>(
+    poller: &mut Poller<P>,
+    control: &Control,
+    end: &Signals,
+    api: Option<&Server>,
+    rest: Rest,
+    bed: &Bed,
+) {
+    let asked = || api.is_some_and(Server::stop_asked);
+    let is_over = || end.came() || asked() || matches!(control.statistics().state, BoardState::Failed);
     let (mut idle, mut since) = (0u32, Instant::now());
     loop {
         if !poller.pass().is_idle() {
@@ -123,10 +138,10 @@ fn work<P: Port>(poller: &mut Poller<P>, control: &Control, end: &Signals, rest:
 struct Bed(Epoll);
 
 impl Bed {
-    fn new(wakers: &[RawFd]) -> io::Result<Self> {
+    fn new(wakers: impl IntoIterator<Item = RawFd>) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         for waker in wakers {
-            epoll.ctl(ControlOperation::Add, *waker, EpollEvent::new(EventSet::IN, 0))?;
+            epoll.ctl(ControlOperation::Add, waker, EpollEvent::new(EventSet::IN, 0))?;
         }
         Ok(Self(epoll))
     }

@@ -33,7 +33,7 @@ use virtio_bindings::{
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 pub use self::error::{BackEndError, Problem};
-pub(crate) use self::socket::Socket;
+pub(crate) use self::socket::{Socket, connect_once, remove_stale};
 use self::watchdog::Watchdog;
 use crate::{
     config::{BackEndConfig, Notify},

@@ -64,9 +64,8 @@ impl<'a> Socket<'a> {
 
 /// Tries to connect until somebody listens.
 fn connect_until(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
-    let address = SocketAddrUnix::new(path)?;
     loop {
-        let error = match connect_once(&address) {
+        let error = match connect_once(path) {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
@@ -80,10 +79,11 @@ fn connect_until(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
 }
 
 /// Connects without waiting: a blocking connect has no bound.
-fn connect_once(address: &SocketAddrUnix) -> io::Result<UnixStream> {
+pub(crate) fn connect_once(path: &Path) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    connect(&socket, address)?;
+    connect(&socket, &address)?;
     into_blocking(socket.into())
 }
 
@@ -133,12 +133,12 @@ impl Drop for Listener {
 }
 
 /// Removes a socket that nobody listens at any more; a process that died left it behind.
-fn remove_stale(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => Err(io::ErrorKind::AlreadyExists.into()),
-        Ok(_) => match connect_once(&SocketAddrUnix::new(path)?) {
+        Ok(_) => match connect_once(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
             _ => Err(io::ErrorKind::AddrInUse.into()),
         },

@@ -29,7 +29,7 @@ type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 pub struct Mirror {
     pub features: u64,
     pub protocol: u64,
-    pub space: [u8; 60],
+    pub space: Arc<Mutex<[u8; 60]>>,
     memory: Memory,
     event_idx: bool,
     pub log: Arc<Mutex<Vec<String>>>,
@@ -40,7 +40,14 @@ impl Mirror {
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let mut space = [0; 60];
         space[..8].copy_from_slice(&2048u64.to_le_bytes());
-        Self { features, protocol, space, memory, event_idx: false, log: Arc::default() }
+        Self {
+            features,
+            protocol,
+            space: Arc::new(Mutex::new(space)),
+            memory,
+            event_idx: false,
+            log: Arc::default(),
+        }
     }
 
     fn work(&self, vring: &VringRwLock) {
@@ -100,7 +107,7 @@ impl VhostUserBackendMut for Mirror {
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        self.space[offset as usize..(offset + size) as usize].to_vec()
+        self.space.lock().unwrap()[offset as usize..(offset + size) as usize].to_vec()
     }
 
     fn update_memory(&mut self, memory: Memory) -> std::io::Result<()> {

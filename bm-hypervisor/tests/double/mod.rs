@@ -3,6 +3,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // each test program uses a part; what fails here fails a test
 
+pub mod api;
 pub mod back_end;
 
 use std::{

@@ -1,0 +1,219 @@
+//! What requests and answers look like; the same for server and client.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BoardState, FreePlace, FunctionStatistics, MailboxStatistics, PollStatistics, Rings, Statistics,
+    config::FunctionConfig, pool::PoolUsage,
+};
+
+pub use crate::{DeviceLimits, FunctionDescription, QueueStatistics, Resized};
+
+/// No parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParams {}
+
+/// Parameters of `board_power`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PowerParams {
+    /// Whether the board is to have power.
+    pub on: bool,
+}
+
+/// Parameters of `function_add`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddParams {
+    /// The function, as in a board's configuration.
+    pub function: FunctionConfig,
+}
+
+/// Parameters of `function_remove`, and answer of `function_add`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionNumber {
+    /// Number of the function.
+    pub function: u8,
+}
+
+/// Parameters of `disk_resize`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResizeParams {
+    /// Number of the function.
+    pub function: u8,
+    /// How large the disk is to be, in bytes, if that is to be checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// Parameters of `link_set`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkParams {
+    /// Number of the function.
+    pub function: u8,
+    /// Whether the link is to be up.
+    pub up: bool,
+}
+
+/// Parameters of `log_set_level`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogParams {
+    /// A level, or directives as in `RUST_LOG`.
+    pub level: String,
+}
+
+/// Answer of `log_set_level`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct LogAnswer {
+    /// What it was before.
+    pub before: String,
+}
+
+/// Answer of `board_get`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Board {
+    /// The board's name.
+    pub name: String,
+    /// Where it stands.
+    pub state: BoardState,
+    /// The first failure, if there was any.
+    pub failure: Option<String>,
+    /// Functions that are there.
+    pub functions: usize,
+    /// Functions whose driver has set DRIVER_OK.
+    pub drivers: usize,
+    /// Version of the program that serves the board.
+    pub version: String,
+}
+
+/// Answer of `board_power` and `board_reset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct StateAnswer {
+    /// Where the board stands now.
+    pub state: BoardState,
+}
+
+/// Answer of `limits_get`: what bounds the board, by its hardware and by the sizes of its rings. Limits on bandwidth and on
+/// operations a second are not in the register map, hence not here.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Limits {
+    /// What its IO-Bond has.
+    pub device: DeviceLimits,
+    /// What each function has of it.
+    pub functions: Vec<FunctionLimits>,
+    /// Places that are free for functions.
+    pub free: Vec<FreePlace>,
+}
+
+/// What a function has.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct FunctionLimits {
+    /// Number of the function.
+    pub function: u8,
+    /// `net`, `blk` or `console`.
+    pub device: String,
+    /// Its virtqueues.
+    pub queues: u16,
+    /// The sizes of their rings and slot pools.
+    pub rings: Rings,
+}
+
+/// Answer of `statistics_get`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct BoardStatistics {
+    /// The board's name.
+    pub board: String,
+    /// Where it stands.
+    pub state: BoardState,
+    /// Forwarded accesses.
+    pub mailbox: MailboxStatistics,
+    /// What the poll passes did.
+    pub poll: PollStatistics,
+    /// Base memory that the board takes.
+    pub memory: PoolUsage,
+    /// Its functions.
+    pub functions: Vec<FunctionCounters>,
+}
+
+/// What was counted of a function.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct FunctionCounters {
+    /// Number of the function.
+    pub function: u8,
+    /// `net`, `blk` or `console`.
+    pub device: String,
+    /// `device_status` as its driver reads it.
+    pub status: u8,
+    /// Queues that run.
+    pub running_queues: u16,
+    /// Accesses that no field decodes, or that came out of order.
+    pub refused_accesses: u64,
+    /// Times that its driver was asked for a reset.
+    pub needs_reset: u64,
+    /// Queues that IO-Bond stopped.
+    pub queue_errors: u64,
+    /// The last of them since the driver last reset the function.
+    pub last_queue_error: Option<QueueFault>,
+}
+
+/// A queue that IO-Bond stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct QueueFault {
+    /// Index of the queue in its function.
+    pub queue: u16,
+    /// `queues[n].state.error`.
+    pub error: String,
+}
+
+/// Answer of `metrics_get`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Metrics {
+    /// Metrics in Prometheus's text format.
+    pub text: String,
+}
+
+/// One entry of `rpc_describe_methods`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct MethodDescription {
+    /// What it is called by.
+    pub name: String,
+    /// What it takes.
+    pub params: String,
+    /// What it does.
+    pub description: String,
+}
+
+impl From<Statistics> for BoardStatistics {
+    fn from(statistics: Statistics) -> Self {
+        let Statistics { board, state, mailbox, poll, memory, functions } = statistics;
+        let functions = functions.into_iter().map(FunctionCounters::from).collect();
+        Self { board, state, mailbox, poll, memory, functions }
+    }
+}
+
+impl From<FunctionStatistics> for FunctionCounters {
+    fn from(counted: FunctionStatistics) -> Self {
+        Self {
+            function: counted.index,
+            device: counted.device.into(),
+            status: counted.status,
+            running_queues: counted.running_queues,
+            refused_accesses: counted.refused_accesses,
+            needs_reset: counted.needs_reset,
+            queue_errors: counted.queue_errors,
+            last_queue_error: counted.last_queue_error.map(|(queue, error)| QueueFault { queue, error }),
+        }
+    }
+}
+
+impl From<FunctionDescription> for FunctionLimits {
+    fn from(function: FunctionDescription) -> Self {
+        let FunctionDescription { index, device, queues, rings, .. } = function;
+        Self { function: index, device, queues, rings }
+    }
+}

@@ -1,0 +1,118 @@
+//! Clients of the API that talk nonsense, too much, too slowly, or all at once.
+
+mod double;
+
+use std::{io::Write, time::Instant};
+
+use bm_hypervisor::{api, config::Role};
+use double::{
+    Bench,
+    api::{Rig, ends, eventually, line, mirror},
+    back_end::{Server, Sockets, blk, board},
+};
+use serde_json::{Value, json};
+
+#[test]
+fn clients_that_talk_nonsense_are_told_so_and_harm_nobody() {
+    let sockets = Sockets::new();
+    let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
+    let rig = Rig::new(&sockets, Bench::start(board(vec![blk(sockets.good_back_end("disk"))])));
+    let code = |answer: &Value| answer["error"]["code"].as_i64().unwrap() as i32;
+    let ask = |text: &str| code(&rig.send(text.as_bytes()));
+    assert_eq!(ask("GET / HTTP/1.1\r\n\r\n"), api::code::PARSE);
+    assert_eq!(code(&rig.send(&[0, 0xFF, 0xFE, b'\n'])), api::code::PARSE);
+    assert_eq!(ask("{nonsense}"), api::code::PARSE);
+    assert_eq!(ask("[]"), api::code::INVALID_REQUEST);
+    assert_eq!(ask(r#"{"jsonrpc":"2.0","method":"board_burn","id":1}"#), api::code::METHOD_NOT_FOUND);
+    for params in [r#"{}"#, r#"{"on":"yes"}"#, r#"{"on":true,"off":false}"#, r#"[true,false]"#, r#"[]"#] {
+        let request = format!(r#"{{"jsonrpc":"2.0","method":"board_power","params":{params},"id":1}}"#);
+        assert_eq!(ask(&request), api::code::INVALID_PARAMS, "{params}");
+    }
+    let by_position = r#"{"jsonrpc":"2.0","method":"board_power","params":[true],"id":1}"#;
+    assert_eq!(rig.send(by_position.as_bytes())["result"]["state"], "booting");
+    assert_eq!(
+        ask(r#"{"jsonrpc":"2.0","method":"disk_resize","params":{"function":256},"id":1}"#),
+        api::code::INVALID_PARAMS
+    );
+    assert_eq!(rig.call("log_set_level", json!({"level": "info"})).unwrap_err().0, api::code::LOG_LEVEL);
+    assert_eq!(rig.call("log_set_level", json!({"level": "loud"})).unwrap_err().0, api::code::INVALID_PARAMS);
+    let names = rig.call("rpc_get_methods", json!({})).unwrap();
+    assert!(names.as_array().unwrap().contains(&json!("disk_resize")), "{names}");
+
+    // Several requests in a row, in a batch, and a notification that nobody answers.
+    let mut stream = rig.raw();
+    let one = |id: u32| format!(r#"{{"jsonrpc":"2.0","method":"board_get","id":{id}}}"#);
+    let notification = r#"{"jsonrpc":"2.0","method":"board_get"}"#;
+    let sent = format!("{}{notification}[{},{notification},{}]\n{}", one(1), one(2), one(3), one(4));
+    stream.write_all(sent.as_bytes()).unwrap();
+    assert_eq!(line(&mut stream)["id"], 1);
+    let batch = line(&mut stream);
+    assert_eq!(
+        (&batch[0]["id"], &batch[1]["id"], batch.as_array().unwrap().len()),
+        (&json!(2), &json!(3), 2)
+    );
+    assert_eq!(line(&mut stream)["result"]["name"], "test");
+}
+
+#[test]
+fn a_client_that_sends_too_much_is_dropped() {
+    let sockets = Sockets::new();
+    let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
+    let rig = Rig::new(&sockets, Bench::start(board(vec![blk(sockets.good_back_end("disk"))])));
+    let mut stream = rig.raw();
+    let mut message = b"{\"jsonrpc\":\"".to_vec();
+    message.resize(api::MAX_MESSAGE + 1, b'x');
+    stream.write_all(&message).unwrap();
+    let answer = line(&mut stream);
+    assert_eq!(answer["error"]["code"], api::code::MESSAGE, "{answer}");
+    assert!(ends(&mut stream));
+    // The longest message that is taken is taken.
+    let request = r#"{"jsonrpc":"2.0","method":"board_get","id":1}"#;
+    let padded =
+        request.replace("{\"json", &format!("{{{}\"json", " ".repeat(api::MAX_MESSAGE - request.len())));
+    assert_eq!(padded.len(), api::MAX_MESSAGE);
+    assert_eq!(rig.send(padded.as_bytes())["id"], 1);
+}
+
+#[test]
+fn clients_that_do_not_finish_or_do_not_read_are_dropped_and_hold_nobody_up() {
+    let sockets = Sockets::new();
+    let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
+    let rig = Rig::new(&sockets, Bench::start(board(vec![blk(sockets.good_back_end("disk"))])));
+    let mut half = rig.raw();
+    half.write_all(br#"{"jsonrpc":"2.0","#).unwrap();
+    // This one asks and never reads. What it is not answered fills its socket until the server has to wait.
+    let mut deaf = rig.raw();
+    let requests = r#"{"jsonrpc":"2.0","method":"rpc_describe_methods","id":1}"#.repeat(64);
+    deaf.set_nonblocking(true).unwrap();
+    eventually("the server waits for its client", || deaf.write(requests.as_bytes()).is_err());
+    let mut idle = rig.raw();
+    let before = Instant::now();
+    assert!(rig.call("board_get", json!({})).is_ok());
+    assert!(before.elapsed() < api::CLIENT_PATIENCE, "others are answered meanwhile");
+    let answer = line(&mut half);
+    assert_eq!(answer["error"]["code"], api::code::MESSAGE, "{answer}");
+    assert!(ends(&mut half));
+    deaf.set_nonblocking(false).unwrap();
+    assert!(ends(&mut deaf));
+    // Who says nothing at all may stay.
+    idle.write_all(br#"{"jsonrpc":"2.0","method":"board_get","id":7}"#).unwrap();
+    assert_eq!(line(&mut idle)["id"], 7);
+}
+
+#[test]
+fn one_client_too_many_is_turned_away_until_another_goes() {
+    let sockets = Sockets::new();
+    let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
+    let rig = Rig::new(&sockets, Bench::start(board(vec![blk(sockets.good_back_end("disk"))])));
+    let mut clients: Vec<_> = (0..api::MAX_CLIENTS).map(|_| rig.client()).collect();
+    clients.iter_mut().for_each(|client| drop(client.call_raw("board_get", None).unwrap()));
+    let mut surplus = rig.raw();
+    assert_eq!(line(&mut surplus)["error"]["code"], api::code::TOO_MANY_CLIENTS);
+    assert!(ends(&mut surplus));
+    let (good, _, err) = rig.bmctl(&["board"]);
+    assert!(!good && err.contains("16 clients are connected already"), "{err}");
+    clients.pop();
+    eventually("there is a place again", || rig.bmctl(&["board"]).0);
+    assert!(clients.iter_mut().all(|client| client.call_raw("board_get", None).is_ok()));
+}

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bm_hypervisor::{Control, Poller, Statistics};
+use bm_hypervisor::{Control, Handle, Poller, Statistics};
 use iobond_model::live::Bond;
 use tempfile::TempDir;
 use vm_memory::GuestMemoryMmap;
@@ -50,6 +50,11 @@ impl BoardHandle {
     /// What its bm-hypervisor has counted.
     pub fn statistics(&self) -> Statistics {
         self.control.statistics()
+    }
+
+    /// Commands for its bm-hypervisor. Those that stop queues want somebody to pass meanwhile: another thread.
+    pub fn commands(&self) -> Handle {
+        self.control.handle()
     }
 }
 

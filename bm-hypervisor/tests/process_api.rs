@@ -7,7 +7,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::unix::{fs::PermissionsExt, net::UnixStream},
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -22,7 +22,7 @@ use bm_hypervisor::{
 use double::{
     Bench, PATIENCE,
     api::{Rig, ends, eventually, mirror},
-    back_end::{Server, Sockets, blk, board, console, net},
+    back_end::{Server, Sockets, blk, board, console, net, raw},
 };
 use iobond_spec::offsets::{board as power, functions, queues};
 use serde_json::{Value, json};
@@ -239,6 +239,36 @@ fn a_function_that_came_later_carries_traffic_like_any_other() {
         bench.pass_until("used buffers returned", |bond, _| bond.queue(n, queues::TAIL) == 1);
         assert_eq!(bench.bond.written::<3>(n), [3, 2, 1]);
     }
+    bench.stop().unwrap();
+}
+
+/// The connection is made beside the control thread: the board does not wait for a back end that is not one.
+#[test]
+fn a_back_end_that_says_nothing_holds_up_only_whoever_adds_it() {
+    let sockets = Sockets::new();
+    let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
+    let spares = vec![SpareConfig::default()];
+    let mut bench = Bench::start(BoardConfig { spares, ..board(vec![blk(sockets.good_back_end("disk"))]) });
+    let (enough, silent) = mpsc::channel::<()>();
+    let silent = raw(&sockets.path("silent"), move |stream| {
+        // Until the test has seen enough, or is over.
+        let _ = silent.recv_timeout(PATIENCE);
+        drop(stream);
+    });
+    let adding = thread::spawn({
+        let (handle, config) = (bench.control.handle(), blk(sockets.good_back_end("silent")));
+        move || handle.add_function(&config)
+    });
+    for _ in 0..50 {
+        assert_eq!(bench.get(0, 0x2000, 4), 2048);
+    }
+    assert!(bench.control.handle().describe().is_ok());
+    assert!(!adding.is_finished());
+    drop(enough);
+    let error = adding.join().unwrap().unwrap_err().to_string();
+    assert!(error.contains("closed the connection at"), "{error}");
+    silent.join().unwrap();
+    assert!(bench.control.failure().is_none(), "the board has nothing to do with it");
     bench.stop().unwrap();
 }
 

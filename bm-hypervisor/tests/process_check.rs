@@ -103,6 +103,12 @@ fn it_fails_clearly() {
         assert!(!good && err.contains(part), "no `{part}` in\n{err}");
     }
 
+    let output = Command::new(env!("CARGO_BIN_EXE_bm-hypervisor"))
+        .args(["--log-format", "xml", "check", "x"])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("expected `text` or `json`"));
+
     let output =
         Command::new(env!("CARGO_BIN_EXE_bm-hypervisor")).args(["check", "/nowhere.toml"]).output().unwrap();
     assert!(

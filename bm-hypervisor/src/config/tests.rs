@@ -110,6 +110,33 @@ fn values_out_of_range_name_the_key_and_the_range() {
 }
 
 #[test]
+fn spare_places_count_among_functions_and_queues() {
+    let with =
+        |spares: &str| {
+            BoardConfig::from_toml(&BOARD.replace(
+                "[[functions]]\n[functions.blk]",
+                &format!("{spares}[[functions]]\n[functions.blk]"),
+            ))
+        };
+    let board = with("[[spares]]\n[[spares]]\nqueues = 3\nring = { slots = 64 }\n").unwrap();
+    assert_eq!((board.spares[0].queues, board.spares[0].ring_sizes()), (2, RingSizes::SPARE));
+    assert_eq!(board.spares[1].ring_sizes(), RingSizes { slots: 64, ..RingSizes::SPARE });
+    assert_eq!(board.queues(), 1 + 5 + 2 + 2 + 3);
+    assert_eq!(BoardConfig::from_toml(&toml::to_string(&board).unwrap()).unwrap(), board);
+    for (spares, expected) in [
+        ("[[spares]]\n".repeat(6), "functions and spares is 9; expected 1 to 8"),
+        ("[[spares]]\nqueues = 0\n".into(), "spares[0].queues is 0; expected 1 to 33"),
+        (
+            "[[spares]]\nring = { shadow = 768 }\n".into(),
+            "spares[0].ring.shadow is 768; expected a power of two",
+        ),
+        ("[[spares]]\nqueues = 33\n".repeat(2), "queues of all functions and spares is 74; expected 1 to 64"),
+    ] {
+        assert_eq!(with(&spares).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
 fn only_unicast_addresses_are_taken() {
     assert_eq!("52:54:00:aB:00:01".parse::<MacAddress>().unwrap().to_string(), "52:54:00:ab:00:01");
     for wrong in

@@ -23,12 +23,12 @@ use crate::{
     vhost_user::{BackEnd, Socket},
 };
 
-/// How long a command may take. A board whose back ends all fall silent with their default time-outs is switched off in that time.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a command may take ([`Handle`] says so). A board whose back ends all fall silent with their default time-outs is switched off in that time.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Commands for one board. It is cheap to clone, and may be used from any thread.
 ///
-/// The control thread carries commands out one after the other, between accesses of its board. Each waits at most [`PATIENCE`]; one
+/// The control thread carries commands out one after the other, between accesses of its board. Each waits at most 30 s; one
 /// whose turn had not come by then is not carried out any more.
 #[derive(Clone, Debug)]
 pub struct Handle {

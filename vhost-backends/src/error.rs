@@ -49,12 +49,6 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The vhost-user library takes paths as text.
-    #[error("cannot connect to {}: the path is not UTF-8; choose another one", path.display())]
-    ConnectPath {
-        /// The socket.
-        path: PathBuf,
-    },
     /// The switch is smaller than that.
     #[error("--port is given {ports} times; a switch has at most {most} ports")]
     TooManyPorts {

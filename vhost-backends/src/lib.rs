@@ -6,7 +6,8 @@
 //!
 //! Each is a library call ([`blk::serve`], [`net::serve`], [`console::serve`]) and a thin binary (`vhost-blk`,
 //! `vhost-net`, `vhost-console`). In each, what a request, a frame or a keystroke means is pure logic (no
-//! sockets, no threads, no clock) beside the adapter that moves it. The vhost-user protocol is that of the crates `vhost` and `vhost-user-backend`.
+//! sockets, no threads, no clock) beside the adapter that moves it. The vhost-user messages are read and
+//! answered by crate `vhost`.
 //!
 //! A server prints `listening on PATH` to stdout for each socket that a front end may connect to. It serves
 //! front ends one after the other at each socket, and ends on SIGTERM or SIGINT, when it removes its sockets.
@@ -17,8 +18,9 @@
 //!
 //! # Left out
 //!
-//! * Packed rings, in-flight tracking, dirty page logging, RESET_DEVICE and DEVICE_STATE.
-//! * A ring without a kick descriptor does not start: `vhost-user-backend` 0.24 needs one.
+//! * Packed rings, dirty page logging, RESET_DEVICE and DEVICE_STATE. In-flight tracking is the disk's only: a
+//!   frame or a keystroke that was under way is gone with its server.
+//! * A ring without a kick descriptor is refused.
 //! * A front end *process* is trusted not to truncate the file behind its memory table: that is SIGBUS for us.
 //! * The virtio-net control queue and configuration space. They belong to the front end.
 //! * Several ports of a console (MULTIPORT) and its emergency write.
@@ -27,12 +29,13 @@ pub mod blk;
 mod chain;
 pub mod console;
 mod error;
-mod exit_event;
 mod idle;
+mod inflight;
 mod link;
 pub mod net;
 mod ring;
 mod server;
+mod session;
 mod socket;
 mod stop;
 

@@ -16,11 +16,10 @@ use vhost_user_backend::{VhostUserBackend, VringT};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::event::{EventConsumer, EventNotifier};
 
 use crate::VHOST_USER_F_PROTOCOL_FEATURES;
-use crate::exit_event::ExitEvents;
 use crate::ring::{self, Memory, Vring};
+use crate::session::Backend;
 
 /// Longest virtqueue. The largest that DPDK's and Linux's drivers use by themselves.
 const MAX_QUEUE_SIZE: usize = 1024;
@@ -139,7 +138,6 @@ pub(crate) struct Connection {
     features: Arc<AtomicU64>,
     kicked: Arc<AtomicBool>,
     stage: Mutex<Stage>,
-    exits: ExitEvents,
 }
 
 impl Connection {
@@ -152,7 +150,6 @@ impl Connection {
             features: Arc::default(),
             kicked: Arc::default(),
             stage: Mutex::new(Stage::Fresh),
-            exits: ExitEvents::default(),
         }
     }
 
@@ -167,6 +164,8 @@ impl Connection {
         let _ = is_done.recv();
     }
 }
+
+impl Backend for Connection {}
 
 impl VhostUserBackend for Connection {
     type Bitmap = ();
@@ -221,10 +220,6 @@ impl VhostUserBackend for Connection {
 
     fn queues_per_thread(&self) -> Vec<u64> {
         vec![u64::MAX]
-    }
-
-    fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
-        self.exits.issue()
     }
 
     /// A ring was kicked or enabled. The first time is also the first time that we see the rings.

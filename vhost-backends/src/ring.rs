@@ -10,6 +10,8 @@ use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap};
 
+use crate::inflight::UnknownVersion;
+
 /// A front end's memory table, replaced whole when the front end changes it.
 pub(crate) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
@@ -28,6 +30,12 @@ pub(crate) enum RingError {
     /// The available index is ahead, but the entry cannot be read.
     #[error("available ring entry {0} lies outside of the memory table")]
     Entry(u16),
+    /// What an earlier server left in flight cannot be read.
+    #[error("{0}")]
+    InFlight(#[from] UnknownVersion),
+    /// There is no memory for the ring that requests are done again from.
+    #[error("there is no room to do requests again that an earlier server left in flight")]
+    NoReplay,
 }
 
 /// Takes the next available chain off `queue`, or nothing if there is none.
@@ -100,7 +108,7 @@ pub(crate) fn kick_for_more(queue: &mut Queue, memory: &GuestMemoryMmap) -> Resu
     Ok(())
 }
 
-fn access(source: vm_memory::GuestMemoryError) -> RingError {
+pub(crate) fn access(source: vm_memory::GuestMemoryError) -> RingError {
     RingError::Access(virtio_queue::Error::GuestMemory(source))
 }
 

@@ -1,10 +1,12 @@
 //! Front end after front end at each socket, until the process is told to stop.
 //!
-//! `vhost_user_backend::VhostUserDaemon` serves one connection and keeps its state for ever, so every
-//! connection gets a daemon of its own: a front end that went away, however rudely, leaves nothing to the
-//! next one.
+//! Every connection gets a device and a session of its own: a front end that went away, however rudely, leaves
+//! nothing to the next one, unless it keeps what is in flight and comes back with it.
 
+use std::io;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +15,11 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 use vhost::vhost_user::Error as ProtocolError;
-use vhost_user_backend::{Error as DaemonError, ShutdownHandle, VhostUserBackend, VhostUserDaemon};
 use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::Error;
-use crate::ring::{Memory, Vring};
+use crate::ring::Memory;
+use crate::session::{Backend, Session};
 use crate::socket::Socket;
 use crate::stop::{Stop, announce};
 
@@ -38,7 +40,7 @@ pub struct Peering {
 /// What is served.
 pub(crate) trait Device: Sync {
     /// The device as one connection sees it.
-    type Backend: VhostUserBackend<Bitmap = (), Vring = Vring> + 'static;
+    type Backend: Backend;
 
     /// Announces what can be connected to beside the sockets for front ends, which were announced before.
     fn announce(&self) {}
@@ -46,7 +48,7 @@ pub(crate) trait Device: Sync {
     /// A front end is about to come to socket number `port`; `memory` will hold its memory table.
     fn open(&self, port: usize, memory: Memory) -> Self::Backend;
 
-    /// The front end is gone. On return nobody may touch its rings any more, except threads of the daemon,
+    /// The front end is gone. On return nobody may touch its rings any more, except threads of the session,
     /// and those must be on their way back to it.
     fn close(&self, port: usize, backend: &Self::Backend);
 }
@@ -54,14 +56,14 @@ pub(crate) trait Device: Sync {
 /// Where front ends come from.
 enum Door {
     Listen(Socket),
-    Connect(String),
+    Connect(PathBuf),
 }
 
 /// One socket and whoever is talking on it.
 struct Port {
     index: usize,
     door: Door,
-    talking: Mutex<Option<ShutdownHandle>>,
+    talking: Mutex<Option<UnixStream>>,
 }
 
 /// Serves `device` at each of `paths` until the process is told to stop or, with `--once`, has served.
@@ -105,14 +107,13 @@ impl Door {
         if !connect {
             return Ok(Self::Listen(Socket::bind(path)?));
         }
-        let path = path.to_str().ok_or_else(|| Error::ConnectPath { path: path.into() })?;
         Ok(Self::Connect(path.into()))
     }
 
     fn announce(&self) {
         match self {
             Self::Listen(socket) => announce(format_args!("listening on {}", socket.path().display())),
-            Self::Connect(path) => announce(format_args!("connecting to {path}")),
+            Self::Connect(path) => announce(format_args!("connecting to {}", path.display())),
         }
     }
 }
@@ -140,73 +141,63 @@ impl Port {
 
     /// Serves one front end from its first message to its last. Returns whether it shared its memory;
     /// somebody who only tries whether the socket is alive does not.
-    fn converse<D: Device>(&self, device: &D, stop: &Stop) -> Result<bool, DaemonError> {
+    fn converse<D: Device>(&self, device: &D, stop: &Stop) -> Result<bool, ProtocolError> {
+        let Some(stream) = self.meet(stop).map_err(ProtocolError::SocketError)? else { return Ok(false) };
         let memory = Memory::new(GuestMemoryMmap::new());
         let backend = Arc::new(device.open(self.index, memory.clone()));
-        let name = format!("control {}", self.index);
-        match VhostUserDaemon::new(name, Arc::clone(&backend), memory.clone()) {
-            Ok(mut daemon) => {
-                let result = self.meet(&mut daemon, stop).and_then(|()| self.talk(&mut daemon, stop));
-                // Before the daemon is dropped, which waits for its threads: they may be polling a ring.
-                device.close(self.index, &backend);
-                result.map(|()| memory.memory().num_regions() > 0)
-            }
-            Err(error) => {
-                device.close(self.index, &backend);
-                Err(error)
-            }
-        }
+        let session = Session::start(stream, &backend, memory.clone());
+        let result = match &session {
+            Ok(session) => self.talk(session, stop),
+            Err(error) => Err(ProtocolError::SocketError(error.kind().into())),
+        };
+        // Before the session is dropped, which waits for its threads: they may be polling a ring.
+        device.close(self.index, &backend);
+        result.map(|()| memory.memory().num_regions() > 0)
     }
 
-    /// Returns when a front end is connected or the process is to stop.
-    fn meet<B>(&self, daemon: &mut VhostUserDaemon<Arc<B>>, stop: &Stop) -> Result<(), DaemonError>
-    where
-        B: VhostUserBackend<Bitmap = (), Vring = Vring> + 'static,
-    {
+    /// Returns when a front end is connected, with its connection, or the process is to stop.
+    fn meet(&self, stop: &Stop) -> io::Result<Option<UnixStream>> {
         match &self.door {
             Door::Listen(socket) => {
-                let mut listener = socket.listener().map_err(DaemonError::StartDaemon)?;
-                daemon.start(&mut listener)
+                let stream = socket.accept()?;
+                stream.set_nonblocking(false)?;
+                Ok(Some(stream))
             }
             // The front end decides when it comes. Only a signal ends the wait for it.
             Door::Connect(path) => loop {
-                match daemon.start_client(path) {
-                    Err(DaemonError::CreateBackendReqHandler(ProtocolError::SocketConnect(_)))
-                        if !stop.wait(None, Some(PAUSE)) => {}
-                    Err(_) if stop.requested() => return Ok(()),
-                    result => return result,
+                match UnixStream::connect(path) {
+                    Ok(stream) => return Ok(Some(stream)),
+                    Err(_) if stop.wait(None, Some(PAUSE)) => return Ok(None),
+                    Err(_) => {}
                 }
             },
         }
     }
 
     /// Returns when the front end has gone or the process is to stop.
-    fn talk<B>(&self, daemon: &mut VhostUserDaemon<Arc<B>>, stop: &Stop) -> Result<(), DaemonError>
-    where
-        B: VhostUserBackend<Bitmap = (), Vring = Vring> + 'static,
-    {
-        *self.talking.lock().unwrap_or_else(PoisonError::into_inner) = daemon.shutdown_handle();
+    fn talk<B: Backend>(&self, session: &Session<B>, stop: &Stop) -> Result<(), ProtocolError> {
+        let connection = session.connection().map_err(ProtocolError::SocketError)?;
+        *self.talking.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         if stop.requested() {
             // Whoever hangs up on all ports may have done so before we were talking.
             self.hang_up();
         }
         info!("port {}: a front end is here", self.index);
-        let result = daemon.wait();
+        let result = session.converse();
         self.talking.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match result {
-            Ok(())
-            | Err(DaemonError::HandleRequest(ProtocolError::Disconnected | ProtocolError::PartialMessage)) => {
-                info!("port {}: the front end is gone", self.index);
-                Ok(())
-            }
-            Err(error) => Err(error),
+        // What it was saying when we hung up on it is no trouble.
+        if result.is_ok() || stop.requested() {
+            info!("port {}: the front end is gone", self.index);
+            return Ok(());
         }
+        result
     }
 
     /// Ends the conversation, if there is one.
     fn hang_up(&self) {
         if let Some(talking) = &*self.talking.lock().unwrap_or_else(PoisonError::into_inner) {
-            talking.shutdown();
+            // Fails only on a connection that is down already.
+            let _ = talking.shutdown(Shutdown::Both);
         }
     }
 }

@@ -57,11 +57,6 @@ impl Socket {
         stream.set_nonblocking(true)?;
         Ok(stream)
     }
-
-    /// The same socket for the vhost library to accept from. It does not remove the file.
-    pub(crate) fn listener(&self) -> io::Result<vhost::vhost_user::Listener> {
-        Ok(self.listener.try_clone()?.into())
-    }
 }
 
 impl AsFd for Socket {

@@ -6,20 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::{VhostUserBackend, VringT};
-use virtio_queue::{Queue, QueueT};
+use virtio_queue::{DescriptorChain, Queue, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::event::{EventConsumer, EventNotifier};
 
 use super::config::{Negotiated, Shape};
 use super::disk::Disk;
 use crate::chain::Buffers;
-use crate::exit_event::ExitEvents;
 use crate::idle::Idle;
+use crate::inflight::{Part, Region, Replay, Tracker};
 use crate::ring::{self, Memory, RingError, Vring};
+use crate::session::Backend;
 
 /// Most descriptors in a chain: what an indirect table can hold.
 const MAX_DESCRIPTORS: usize = u16::MAX as usize;
@@ -37,9 +37,19 @@ pub(crate) struct Connection {
     /// The front end is gone: leave the rings alone.
     closing: AtomicBool,
     /// Held by the thread of a vring while it may have a request in hand.
-    busy: Vec<Mutex<()>>,
+    busy: Vec<Mutex<InFlight>>,
     malformed_reported: AtomicBool,
-    exits: ExitEvents,
+}
+
+/// What a ring's thread knows of the requests in flight on it.
+#[derive(Default)]
+struct InFlight {
+    /// Where the front end keeps them, if it does.
+    region: Option<Arc<Region>>,
+    /// Takes notes there. There is none until the ring has been taken up after its start.
+    tracker: Option<Tracker<Part>>,
+    /// What an earlier server left undone.
+    replay: Option<Replay>,
 }
 
 /// What a look at a ring found.
@@ -60,7 +70,6 @@ impl Connection {
             closing: AtomicBool::new(false),
             busy: (0..shape.queues).map(|_| Mutex::default()).collect(),
             malformed_reported: AtomicBool::new(false),
-            exits: ExitEvents::default(),
         }
     }
 
@@ -69,15 +78,17 @@ impl Connection {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// Serves `vring` until it has been idle for the polling time or stops.
+    /// Serves `vring`, whose index is `queue`, until it has been idle for the polling time or stops.
     ///
     /// The driver is asked not to kick meanwhile. Before sleeping it is asked to again, and the ring is
     /// looked at once more, since a buffer may have become available in between (virtio 1.3, 2.7.10.2).
-    fn serve(&self, vring: &Vring) -> Result<(), RingError> {
+    fn serve(&self, vring: &Vring, queue: usize, in_flight: &mut InFlight) -> Result<(), RingError> {
         let mut idle = Idle::new(self.poll);
+        self.take_up(vring, queue, in_flight)?;
+        while self.do_again(vring, in_flight)? {}
         self.on_queue(vring, |queue, memory| Ok(queue.disable_notification(memory)?))?;
         loop {
-            match self.pass(vring)? {
+            match self.pass(vring, in_flight)? {
                 Pass::Stopped => return Ok(()),
                 Pass::Worked => idle.interrupted(),
                 Pass::Idle if idle.look_again() => {}
@@ -93,9 +104,45 @@ impl Connection {
         }
     }
 
+    /// Finds out, at the first look at a started ring, what an earlier server left in flight on it.
+    fn take_up(&self, vring: &Vring, queue: usize, in_flight: &mut InFlight) -> Result<(), RingError> {
+        let (Some(region), None) = (&in_flight.region, &in_flight.tracker) else { return Ok(()) };
+        let taken_up = self.on_queue(vring, |ring, memory| {
+            let Some(part) = region.part(queue, ring.size()) else { return Ok(None) };
+            let used = ring.used_idx(memory, Ordering::Acquire)?.0;
+            let (tracker, heads) = Tracker::recover(part, ring.size(), used)?;
+            if heads.is_empty() {
+                return Ok(Some((tracker, None)));
+            }
+            info!("queue {queue}: does {} requests again that an earlier server left", heads.len());
+            ring.set_next_avail(used.wrapping_add(heads.len() as u16));
+            Ok(Some((tracker, Some(Replay::new(ring, memory, &heads)?))))
+        })?;
+        if let Some(Some((tracker, replay))) = taken_up {
+            (in_flight.tracker, in_flight.replay) = (Some(tracker), replay);
+        }
+        Ok(())
+    }
+
+    /// Does one request again, as long as the ring runs; whether there may be more of them.
+    fn do_again(&self, vring: &Vring, in_flight: &mut InFlight) -> Result<bool, RingError> {
+        let InFlight { tracker, replay: Some(replay), .. } = in_flight else { return Ok(false) };
+        if self.on_queue(vring, |_, _| Ok(()))?.is_none() {
+            return Ok(false);
+        }
+        let Some((chain, memory)) = replay.pop()? else {
+            in_flight.replay = None;
+            return Ok(false);
+        };
+        let (head, written) = (chain.head_index(), self.answer(&mut Buffers::default(), chain, memory));
+        let memory = self.memory.memory();
+        self.complete(vring, &memory, tracker.as_ref(), (head, written))?;
+        Ok(true)
+    }
+
     /// Answers what is available, up to a batch. The ring is locked to take and to return a chain, not while
     /// the image is at work: the control socket wants the lock as well.
-    fn pass(&self, vring: &Vring) -> Result<Pass, RingError> {
+    fn pass(&self, vring: &Vring, in_flight: &mut InFlight) -> Result<Pass, RingError> {
         let memory = self.memory.memory();
         let mut buffers = Buffers::default();
         for answered in 0..BATCH {
@@ -106,16 +153,28 @@ impl Connection {
                 None => return Ok(Pass::Stopped),
             };
             let head = chain.head_index();
-            let written = buffers
-                .collect(chain, &memory, MAX_DESCRIPTORS)
-                .map_err(|error| error.to_string())
-                .and_then(|()| {
-                    self.disk.answer(&buffers, &self.negotiated).map_err(|error| error.to_string())
-                })
-                .unwrap_or_else(|why| self.hand_back_unused(head, &why));
-            self.complete(vring, &memory, head, written)?;
+            if let Some(tracker) = &mut in_flight.tracker {
+                tracker.taken(head);
+            }
+            let written = self.answer(&mut buffers, chain, &memory);
+            self.complete(vring, &memory, in_flight.tracker.as_ref(), (head, written))?;
         }
         Ok(Pass::Worked)
+    }
+
+    /// Carries out one chain; the bytes written to it.
+    fn answer<'m>(
+        &self,
+        buffers: &mut Buffers<'m>,
+        chain: DescriptorChain<&'m GuestMemoryMmap>,
+        memory: &'m GuestMemoryMmap,
+    ) -> u32 {
+        let head = chain.head_index();
+        buffers
+            .collect(chain, memory, MAX_DESCRIPTORS)
+            .map_err(|error| error.to_string())
+            .and_then(|()| self.disk.answer(buffers, &self.negotiated).map_err(|error| error.to_string()))
+            .unwrap_or_else(|why| self.hand_back_unused(head, &why))
     }
 
     /// Puts one chain into the used ring and interrupts the driver if it wants that and can be reached.
@@ -123,13 +182,19 @@ impl Connection {
         &self,
         vring: &Vring,
         memory: &GuestMemoryMmap,
-        head: u16,
-        written: u32,
+        tracker: Option<&Tracker<Part>>,
+        used: (u16, u32),
     ) -> Result<(), RingError> {
         let mut state = vring.get_mut();
         let queue = state.get_queue_mut();
         let before = queue.next_used();
-        ring::publish(queue, memory, &[(head, written)])?;
+        if let Some(tracker) = tracker {
+            tracker.returning(used.0);
+        }
+        ring::publish(queue, memory, &[used])?;
+        if let Some(tracker) = tracker {
+            tracker.returned(used.0, queue.next_used());
+        }
         if state.get_call().is_some()
             && ring::wants_interrupt(state.get_queue(), memory, before)?
             && let Err(error) = state.signal_used_queue()
@@ -164,6 +229,15 @@ impl Connection {
     }
 }
 
+impl Backend for Connection {
+    fn track(&self, region: &Arc<Region>) {
+        for busy in &self.busy {
+            let region = Some(Arc::clone(region));
+            *busy.lock().unwrap_or_else(PoisonError::into_inner) = InFlight { region, ..InFlight::default() };
+        }
+    }
+}
+
 impl VhostUserBackend for Connection {
     type Bitmap = ();
     type Vring = Vring;
@@ -189,6 +263,7 @@ impl VhostUserBackend for Connection {
             | VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+            | VhostUserProtocolFeatures::INFLIGHT_SHMFD
     }
 
     fn set_event_idx(&self, _enabled: bool) {
@@ -218,14 +293,12 @@ impl VhostUserBackend for Connection {
         (0..self.shape.queues).map(|queue| 1 << queue).collect()
     }
 
-    fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
-        self.exits.issue()
-    }
-
     /// The ring is marked stopped by now. Returns when its last request is in the used ring.
     fn stop_vring(&self, queue: u32) -> io::Result<()> {
         if let Some(busy) = self.busy.get(queue as usize) {
-            drop(busy.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut in_flight = busy.lock().unwrap_or_else(PoisonError::into_inner);
+            // The next start finds out by itself what is left.
+            (in_flight.tracker, in_flight.replay) = (None, None);
         }
         Ok(())
     }
@@ -235,8 +308,8 @@ impl VhostUserBackend for Connection {
         let (Some(vring), Some(busy)) = (vrings.get(usize::from(event)), self.busy.get(thread)) else {
             return Ok(());
         };
-        let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = self.serve(vring) {
+        let mut in_flight = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.serve(vring, thread, &mut in_flight) {
             warn!("queue {thread} stops until its front end starts it again: {error}");
             vring.get_mut().get_queue_mut().set_ready(false);
         }

@@ -15,7 +15,6 @@ const ALLOWED: &[&str] = &[
     "testbench/src/board/hal.rs",
     "testbench/src/board/queue.rs",
     "vhost-backends/src/blk/vectored.rs",
-    "vhost-backends/src/exit_event.rs",
 ];
 
 /// Exactly the files of [`ALLOWED`] allow `unsafe_code`.

@@ -1,0 +1,74 @@
+//! One front end's conversation: its messages, and the threads that work its rings.
+//!
+//! Crate `vhost` reads and answers the messages, [`handler`] does what they ask for, and a [`worker`] calls the
+//! device when a ring was kicked. Crate `vhost-user-backend` has all that too, but answers the messages for
+//! in-flight tracking with an error and lets nobody in between, so that only its traits and its vring are
+//! used (docs/decisions/0012).
+
+mod handler;
+mod worker;
+
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+
+use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
+use vhost_user_backend::VhostUserBackend;
+
+use self::handler::Handler;
+use self::worker::Worker;
+use crate::inflight;
+use crate::ring::{Memory, Vring};
+
+/// A device as one front end sees it. What it says about exit events is not asked.
+pub(crate) trait Backend: VhostUserBackend<Bitmap = (), Vring = Vring> + 'static {
+    /// The front end keeps `region` for what is in flight. Only a device that offers INFLIGHT_SHMFD is told,
+    /// and before its rings start.
+    fn track(&self, region: &Arc<inflight::Region>) {
+        let _ = region;
+    }
+}
+
+/// A connection with a front end. When it is dropped, no thread of it touches a ring any more.
+pub(crate) struct Session<B: Backend> {
+    stream: UnixStream,
+    handler: Arc<Mutex<Handler<B>>>,
+    // Dropped last: the handler rings its workers.
+    _workers: Vec<Worker>,
+}
+
+impl<B: Backend> Session<B> {
+    /// Starts the threads that work the rings. `memory` will hold the front end's memory table.
+    pub(crate) fn start(stream: UnixStream, backend: &Arc<B>, memory: Memory) -> io::Result<Self> {
+        let vrings = handler::vrings(&**backend, &memory)?;
+        let workers = worker::start(backend, &vrings)?;
+        let kicks = workers.iter().map(Worker::kicks).collect();
+        let handler = Arc::new(Mutex::new(Handler::new(Arc::clone(backend), memory, vrings, kicks)));
+        Ok(Self { stream, handler, _workers: workers })
+    }
+
+    /// What ends the conversation when it is shut down.
+    pub(crate) fn connection(&self) -> io::Result<UnixStream> {
+        self.stream.try_clone()
+    }
+
+    /// Answers messages until the front end has gone.
+    pub(crate) fn converse(&self) -> Result<(), ProtocolError> {
+        let stream = self.stream.try_clone().map_err(ProtocolError::ReqHandlerError)?;
+        let mut messages = BackendReqHandler::from_stream(stream, Arc::clone(&self.handler));
+        let ended = loop {
+            if let Err(error) = messages.handle_request() {
+                break error;
+            }
+        };
+        // The front end must not wait for an answer that does not come; it may be gone already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        match ended {
+            ProtocolError::Disconnected | ProtocolError::PartialMessage | ProtocolError::SocketBroken(_) => {
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+}

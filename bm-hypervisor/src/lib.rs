@@ -37,8 +37,9 @@
 //! [`Control::handle`] is for commands from other threads: power, reset, functions that come and go, the size of a disk, the link of a
 //! network. [`api::Server`] serves them to other processes, such as `bmctl`, and tells Prometheus what was counted.
 //!
-//! A driver's mistake stops its queue and asks the driver for a reset. A back end that dies or talks nonsense stops its function
-//! and is reported by [`Control::failure`]; nothing waits for it without a bound.
+//! A driver's mistake stops its queue and asks the driver for a reset. A back end that dies is waited for while its queues stand
+//! still, and goes on with what was outstanding when it is there again ([`config::OnLoss`]). One that talks nonsense, or comes back
+//! as another, stops its function and is reported by [`Control::failure`]; no thread waits for it without a bound.
 //!
 //! [`port::vfio`] is a port to an IO-Bond in this machine, [`placement`] puts threads on cores, and [`check`] says beforehand
 //! whether the machine can serve a board.
@@ -47,7 +48,7 @@
 //!
 //! # Left out
 //!
-//! Reconnection to a back end, VGA, packed rings, live migration.
+//! VGA, packed rings, live migration.
 
 pub mod api;
 pub mod check;
@@ -75,7 +76,8 @@ pub use self::{
         handle::Handle,
         start,
         statistics::{
-            FunctionStatistics, MailboxStatistics, QueueCounters, QueueState, QueueStatistics, Statistics,
+            BackEndState, FunctionStatistics, MailboxStatistics, QueueCounters, QueueState, QueueStatistics,
+            Statistics,
         },
     },
     error::Error,

@@ -8,6 +8,7 @@
 
 mod bell;
 pub(crate) mod channel;
+mod outstanding;
 mod queue;
 mod sleep;
 
@@ -172,7 +173,7 @@ impl<P: Port, O: Observer> Polled<P, O> {
             }
             let used = queue.used(words16);
             if used != queue.last_used && !queue.broken {
-                give_back(queue, used, &**port, end, observer, progress);
+                give_back(queue, used, (&**port, words16), end, observer, progress);
             }
         }
     }
@@ -297,7 +298,7 @@ fn publish(
 fn give_back<P: Port>(
     queue: &mut PolledQueue,
     used: u16,
-    port: &P,
+    (port, words16): (&P, &[AtomicU16]),
     end: &PollerEnd,
     observer: &mut impl Observer,
     progress: &mut Progress,
@@ -308,6 +309,7 @@ fn give_back<P: Port>(
         queue.broken = end.tell(jump);
         return;
     }
+    queue.account(words16, used);
     port.write32(queue.tail, used.into());
     queue.last_used = used;
     progress.returned += 1;

@@ -19,6 +19,9 @@ pub struct BackEndConfig {
     /// Milliseconds to wait for the back end: for a connection, and for each of its answers; 1 to 60 000. Default 2 000.
     #[serde(default = "default_timeout")]
     pub timeout_ms: u32,
+    /// What happens when it is lost.
+    #[serde(default)]
+    pub on_loss: OnLoss,
 }
 
 /// Who listens on the socket.
@@ -30,6 +33,17 @@ pub enum Role {
     Connect,
     /// bm-hypervisor; it waits for the back end until the time-out.
     Listen,
+}
+
+/// What happens when a back end is lost: it dies, or hangs up, or does not answer in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLoss {
+    /// Its queues wait, and it is looked for until it is there again, however long that takes. Then it goes on where it was.
+    #[default]
+    Reconnect,
+    /// Its function's driver is asked for a reset, and the function stays without a back end.
+    Reset,
 }
 
 /// How a back end learns of new buffers.
@@ -55,6 +69,7 @@ impl BackEndConfig {
             role: Role::default(),
             notify: Notify::default(),
             timeout_ms: default_timeout(),
+            on_loss: OnLoss::default(),
         }
     }
 

@@ -44,7 +44,7 @@ use iobond_spec::{MAX_FUNCTIONS, MAX_QUEUES};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    back_end::{BackEndConfig, Notify, Role},
+    back_end::{BackEndConfig, Notify, OnLoss, Role},
     control::{ControlConfig, MetricsAddress, MetricsAddressError},
     cores::CoresConfig,
     function::{BlkConfig, ConsoleConfig, FunctionConfig, NetConfig},

@@ -1,5 +1,7 @@
 //! The board as the control thread has it: brought up, served, and taken down.
 
+mod away;
+
 use std::sync::Arc;
 
 use iobond_spec::{
@@ -9,6 +11,7 @@ use iobond_spec::{
 
 use super::{
     offer::{check_identity, connect},
+    reconnect::Searches,
     registers::{Identity, Registers},
     served::Served,
     statistics::{MailboxStatistics, Statistics},
@@ -64,6 +67,7 @@ pub(super) struct Board<P: Port> {
     pub(super) state: BoardState,
     mailbox: MailboxStatistics,
     failure: Option<Arc<Error>>,
+    pub(super) searches: Searches,
 }
 
 impl<P: Port> Board<P> {
@@ -81,6 +85,7 @@ impl<P: Port> Board<P> {
             kind: if config.hugepages { "huge pages" } else { "memory" },
             source,
         })?;
+        let searches = Searches::new(&config.functions, end.wake())?;
         let mut board = Self {
             name: config.name.clone(),
             port,
@@ -94,6 +99,7 @@ impl<P: Port> Board<P> {
             state: BoardState::default(),
             mailbox: MailboxStatistics::default(),
             failure: None,
+            searches,
         };
         board.program(config)?;
         Ok(board)
@@ -298,7 +304,7 @@ impl<P: Port> Board<P> {
         }
     }
 
-    /// Does something with function `index`; what failed, if anything did. A back end that fails in it is given up.
+    /// Does something with function `index`; what failed, if anything did. A back end that fails in it is lost.
     pub(super) fn with(
         &mut self,
         index: usize,
@@ -308,10 +314,10 @@ impl<P: Port> Board<P> {
         let served = functions.get_mut(index).and_then(Option::as_mut)?;
         let mut tools = Tools { registers, pool, end, tickets };
         let error = what(served, &mut tools).err()?;
-        if matches!(error, Error::BackEnd(_)) && served.alive {
-            served.lose_back_end(&mut tools);
+        match error {
+            Error::BackEnd(_) => self.lose(index, error),
+            _ => Some(self.fail(error)),
         }
-        Some(self.fail(error))
     }
 
     /// Keeps the first failure, and reports each.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     BoardState, Error,
-    config::ConfigError,
+    config::{ConfigError, FunctionConfig},
     device::{Device, Kind},
     lifecycle::Happening,
     pool::Pool,
@@ -107,6 +107,7 @@ pub struct Resized {
 
 /// A function whose back end is connected.
 pub(super) struct Addition {
+    pub(super) config: FunctionConfig,
     pub(super) device: Device,
     pub(super) back_end: BackEnd,
 }
@@ -268,6 +269,7 @@ impl<P: Port> Board<P> {
             tools.end.bell().forget(served.back_end.call());
             served.stop_all(tools)
         });
+        self.searches.forget(id.index());
         if let Some(place) = self.functions.get_mut(id.index()) {
             *place = None;
         }
@@ -276,7 +278,7 @@ impl<P: Port> Board<P> {
     }
 
     fn add(&mut self, addition: Addition, epoll: &Epoll) -> Result<u8, CommandError> {
-        let Addition { device, back_end } = addition;
+        let Addition { config, device, back_end } = addition;
         if matches!(self.state, BoardState::Absent | BoardState::Failed) {
             return Err(CommandError::State { what: "add a function to", state: self.state });
         }
@@ -301,6 +303,7 @@ impl<P: Port> Board<P> {
         if let Some(place) = self.functions.get_mut(id.index()) {
             *place = Some(served);
         }
+        self.searches.expect(id.index(), config);
         tracing::info!(board = self.name, function = %id, device, "function added");
         Ok(id.index() as u8)
     }

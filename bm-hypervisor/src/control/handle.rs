@@ -127,7 +127,7 @@ impl Handle {
         let connected = || {
             let mut back_end = BackEnd::open(Socket::new(config.backend())?, config.backend())?;
             let device = offered_device(config, &mut back_end)?;
-            Ok(Addition { device, back_end })
+            Ok(Addition { config: config.clone(), device, back_end })
         };
         let addition = connected().map_err(|error| CommandError::Failed(Arc::new(Error::BackEnd(error))))?;
         self.ask(|reply| Command::Add(Box::new(addition), reply))

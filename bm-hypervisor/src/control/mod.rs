@@ -10,6 +10,7 @@ pub mod description;
 pub mod handle;
 mod link;
 pub(crate) mod offer;
+mod reconnect;
 mod registers;
 mod served;
 pub mod statistics;
@@ -76,8 +77,8 @@ pub fn start<P: Port + 'static>(config: BoardConfig, port: Arc<P>) -> Result<(Po
 /// Has `epoll` report the wake-up event, and every connection that ends or speaks unasked: once each, since neither goes away.
 /// Interrupts of back ends are the poll thread's.
 fn watch<P: Port>(epoll: &Epoll, board: &Board<P>) -> io::Result<()> {
-    let add = |fd: i32, events, name| epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, name));
-    add(board.end().wake().as_raw_fd(), EventSet::IN, WAKE)?;
+    let wake = EpollEvent::new(EventSet::IN, WAKE);
+    epoll.ctl(ControlOperation::Add, board.end().wake().as_raw_fd(), wake)?;
     board.connected().try_for_each(|(index, back_end)| watch_back_end(epoll, board, index, back_end))
 }
 
@@ -88,8 +89,13 @@ fn watch_back_end<P: Port>(
     index: usize,
     back_end: &BackEnd,
 ) -> io::Result<()> {
-    let events = EventSet::IN | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
     board.end().bell().hear(back_end.call())?;
+    watch_connection(epoll, index, back_end)
+}
+
+/// The same for one connection. A former one of the same function was closed, and with that forgotten.
+fn watch_connection(epoll: &Epoll, index: usize, back_end: &BackEnd) -> io::Result<()> {
+    let events = EventSet::IN | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
     let event = EpollEvent::new(events, index as u64);
     epoll.ctl(ControlOperation::Add, back_end.connection().as_raw_fd(), event)
 }
@@ -102,6 +108,7 @@ fn run<P: Port>(mut board: Board<P>, epoll: &Epoll, ordered: &Receiver<Order>, s
         // An interrupted wait is one that nothing woke.
         let ready = epoll.wait(TICK, &mut events).unwrap_or(0);
         board.take_events();
+        board.take_returned(epoll, watch_connection);
         for event in events.iter().take(ready).filter(|event| event.data() != WAKE) {
             board.look_at_back_end(event.data() as usize);
         }
@@ -166,7 +173,8 @@ impl Control {
     }
 
     /// The first failure, if there was any: of a back end, whose function stopped with DEVICE_NEEDS_RESET while the others go on;
-    /// or of the device, with which the whole board ended.
+    /// or of the device, with which the whole board ended. A back end that is lost and waited for is none
+    /// ([`BackEndState::Away`](crate::BackEndState::Away)).
     pub fn failure(&self) -> Option<Arc<Error>> {
         self.handle.failure()
     }

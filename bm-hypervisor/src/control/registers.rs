@@ -229,6 +229,11 @@ impl<P: Port> Registers<P> {
         self.queue_state(number);
     }
 
+    /// Tells IO-Bond how far used buffers may be returned, for a queue that nobody polls.
+    pub(super) fn set_tail(&self, number: u8, used: u16) {
+        self.map.0.write32(self.queue(number) + offsets::queues::TAIL, used.into());
+    }
+
     /// Why IO-Bond stopped a queue, if it did.
     pub(super) fn queue_error(&self, number: u8) -> Option<QueueErrorE> {
         let state = self.queue_state(number);

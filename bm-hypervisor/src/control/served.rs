@@ -1,5 +1,9 @@
 //! One function with the back end behind it: its queues are started and stopped here.
 
+mod away;
+
+use std::time::Instant;
+
 use iobond_spec::{
     address::FunctionId,
     register_access::decode,
@@ -31,6 +35,8 @@ pub(super) struct Served {
     pub(super) back_end: BackEnd,
     /// Whether the back end can still be talked to.
     pub(super) alive: bool,
+    /// Since when it is looked for.
+    pub(super) away: Option<Instant>,
     /// Number of its first queue context; the others follow.
     pub(super) first_context: u8,
     pub(super) running: Vec<Running>,
@@ -47,6 +53,10 @@ pub(super) struct Running {
     pub(super) context: u8,
     pub(super) ticket: u32,
     work: Work,
+    /// Where its polling stands, while it has no back end.
+    parked: Option<PolledQueue>,
+    /// A back end has had it.
+    begun: bool,
     /// IO-Bond stopped it, and that was noticed.
     pub(super) in_error: bool,
 }
@@ -79,8 +89,8 @@ impl Served {
             ..FunctionStatistics::default()
         };
         let pairs = net::FIRST_PAIRS;
-        let (running, alive, link_up) = (Vec::new(), true, true);
-        Self { id, function, back_end, alive, first_context, running, pairs, link_up, counted }
+        let (alive, away, running, link_up) = (true, None, Vec::new(), true);
+        Self { id, function, back_end, alive, away, first_context, running, pairs, link_up, counted }
     }
 
     /// Carries out what a write of the driver's asked for. An error is the back end's or the device's, never the driver's; the
@@ -101,7 +111,7 @@ impl Served {
                 Ok(())
             }
         };
-        if result.is_err() && effect != Effect::Reset {
+        if result.as_ref().is_err_and(|error| !self.recovers_from(error)) && effect != Effect::Reset {
             self.ask_for_reset(tools);
         }
         result
@@ -110,15 +120,22 @@ impl Served {
     /// Starts every queue that the driver enabled before DRIVER_OK.
     fn start<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
         self.pairs = net::FIRST_PAIRS;
-        if !self.alive {
+        if self.alive {
+            self.settle(tools)?;
+        } else if self.away.is_none() {
             return Err(self.back_end.error(crate::vhost_user::Problem::Died).into());
         }
-        let (negotiated, offer) = (self.function.negotiated(), self.back_end.offer());
-        let device = self.function.device().kind.back_end_features(negotiated, offer);
-        self.back_end.settle(device, tools.pool)?;
         let enabled = self.function.queues().iter().zip(0..).filter(|(queue, _)| queue.enabled);
         let enabled: Vec<u16> = enabled.map(|(_, index)| index).collect();
         enabled.into_iter().try_for_each(|index| self.start_queue(index, tools))
+    }
+
+    /// Settles with the back end what the driver chose.
+    fn settle<P: Port>(&mut self, tools: &Tools<P>) -> Result<(), Error> {
+        let Self { function, back_end, .. } = self;
+        let device = function.device();
+        let features = device.kind.back_end_features(function.negotiated(), back_end.offer());
+        Ok(back_end.settle(features, tools.pool, device.back_end_queues, device.sizes.shadow)?)
     }
 
     fn start_queue<P: Port>(&mut self, index: u16, tools: &mut Tools<P>) -> Result<(), Error> {
@@ -128,6 +145,8 @@ impl Served {
                 self.running.push(running);
                 Ok(())
             }
+            // It is started again without the back end.
+            Err(Refusal::Failed(error)) if self.recovers_from(&error) => Err(error),
             Err(refusal) => {
                 self.function.refuse_queue(index);
                 match refusal {
@@ -159,15 +178,19 @@ impl Served {
                 let queue = ControlQueue::new(tools.pool.mapping().clone(), &place);
                 (Work::Control(queue), Some(tools.end.wake().try_clone()?))
             }
+            // It begins when there is a back end.
+            Role::BackEnd(vring) if !self.alive => (Work::BackEnd(vring), None),
             Role::BackEnd(vring) => {
-                let kick = self.back_end.start_vring(vring, &place, tools.pool)?;
+                let kick = self.back_end.start_vring(vring, &place, tools.pool, None)?;
                 let carries = self.carries(vring);
                 self.back_end.enable_vring(vring, carries)?;
                 (Work::BackEnd(vring), kick)
             }
         };
-        let running = Running { index, context, ticket: tools.next_ticket(), work, in_error: false };
-        match self.run(&running, &place, kick, ring, tools) {
+        let ticket = tools.next_ticket();
+        let begun = self.alive;
+        let mut running = Running { index, context, ticket, work, parked: None, begun, in_error: false };
+        match self.run(&mut running, &place, kick, ring, tools) {
             Ok(()) => Ok(running),
             Err(refusal) => {
                 self.undo(&running, tools)?;
@@ -179,7 +202,7 @@ impl Served {
     /// Hands a queue that its worker has to the poll thread and to IO-Bond.
     fn run<P: Port>(
         &self,
-        running: &Running,
+        running: &mut Running,
         place: &Place,
         kick: Option<EventFd>,
         ring: RingFeatures,
@@ -188,8 +211,10 @@ impl Served {
         let Running { index, context, ticket, .. } = *running;
         let Place { avail, used, sizes, .. } = *place;
         let (size, event_idx) = (sizes.shadow, ring.event_idx);
-        let queue = PolledQueue::new(Polling { context, ticket, avail, used, size, kick, event_idx });
-        tools.end.add(queue).map_err(|_| Error::PollerStuck { function: self.id, queue: index })?;
+        let account = matches!(running.work, Work::BackEnd(_)) && self.back_end.needs_account();
+        let queue = Polling { context, ticket, avail, used, size, kick, event_idx, account };
+        let added = running.hand_over(PolledQueue::new(queue), self.alive, tools);
+        added.map_err(|_| Error::PollerStuck { function: self.id, queue: index })?;
         let started = tools.registers.start_queue(context, &self.context(index, place, ring, tools));
         started.map_err(|error| {
             let reason = format!("{error:?}");
@@ -240,7 +265,10 @@ impl Served {
 
     /// Takes a queue from the poll thread, then from the back end, then from IO-Bond; its place is free after that.
     fn undo<P: Port>(&mut self, running: &Running, tools: &mut Tools<P>) -> Result<(), Error> {
-        let polled = tools.end.remove(running.ticket);
+        let polled = match running.parked {
+            None => tools.end.remove(running.ticket).map(drop),
+            Some(_) => Ok(()),
+        };
         let stopped = match running.work {
             Work::BackEnd(vring) if self.alive => self.back_end.stop_vring(vring),
             Work::BackEnd(_) | Work::Control(_) => Ok(()),
@@ -293,7 +321,7 @@ impl Served {
 
     /// Works the control queue, if it runs.
     pub(super) fn work_control_queue<P: Port>(&mut self, tools: &Tools<P>) -> Result<(), Error> {
-        let Self { running, function, pairs, .. } = self;
+        let Self { running, function, pairs, alive, .. } = self;
         let most = function.device().back_end_queues / 2;
         let control = running.iter_mut().find_map(|queue| match &mut queue.work {
             Work::Control(control) => Some(control),
@@ -303,6 +331,9 @@ impl Served {
             return Ok(());
         };
         *pairs = wanted;
+        if !*alive {
+            return Ok(());
+        }
         let vrings = running.iter().filter_map(|queue| match queue.work {
             Work::BackEnd(vring) => Some(vring),
             Work::Control(_) => None,
@@ -322,6 +353,7 @@ impl Served {
             negotiated: self.function.negotiated(),
             running_queues: self.running.len() as u16,
             refused_accesses: self.function.refused(),
+            back_end: self.back_end_state(),
             ..self.counted.clone()
         }
     }

@@ -1,5 +1,7 @@
 //! What a board's hypervisor counts.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{lifecycle::BoardState, poll::channel::PollStatistics, pool::PoolUsage};
@@ -36,6 +38,21 @@ pub struct MailboxStatistics {
     pub misdirected: u64,
 }
 
+/// Whether a function's back end is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackEndState {
+    /// It is.
+    #[default]
+    Connected,
+    /// It is looked for.
+    Away {
+        /// When it was lost.
+        since: Instant,
+    },
+    /// It is not, and nobody looks for it.
+    Lost,
+}
+
 /// One function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionStatistics {
@@ -51,6 +68,10 @@ pub struct FunctionStatistics {
     pub running_queues: u16,
     /// Accesses that no field decodes, or that came out of order.
     pub refused_accesses: u64,
+    /// Whether its back end is there.
+    pub back_end: BackEndState,
+    /// Times that its back end was lost and came back.
+    pub reconnects: u64,
     /// Times that the driver was asked for a reset.
     pub needs_reset: u64,
     /// Queues that IO-Bond stopped.

@@ -226,19 +226,19 @@ impl ControlEnd {
         }
     }
 
-    /// Takes a queue back from polling. When this returns well, nobody polls it any more.
-    pub(crate) fn remove(&self, ticket: u32) -> Result<(), PollerStuck> {
+    /// Takes a queue back from polling. When this returns well, nobody polls it any more; without a poll thread there is none.
+    pub(crate) fn remove(&self, ticket: u32) -> Result<Option<PolledQueue>, PollerStuck> {
         if !self.order(Order::Remove { ticket })? {
-            return Ok(());
+            return Ok(None);
         }
         let deadline = Instant::now() + PATIENCE;
         let backoff = Backoff::new();
         loop {
             match self.given_back.try_recv() {
-                Ok(queue) if queue.ticket == ticket => return Ok(()),
+                Ok(queue) if queue.ticket == ticket => return Ok(Some(queue)),
                 // One for which an earlier wait was given up.
                 Ok(_) => {}
-                Err(TryRecvError::Disconnected) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Ok(None),
                 Err(TryRecvError::Empty) if Instant::now() >= deadline => return Err(PollerStuck),
                 // Polled, so that the poll thread need not make a system call to wake anybody.
                 Err(TryRecvError::Empty) if backoff.is_completed() => thread::sleep(NAP),

@@ -10,7 +10,10 @@ use iobond_spec::{
 };
 use vmm_sys_util::eventfd::EventFd;
 
-use super::HEAD_WORD;
+use super::{
+    HEAD_WORD,
+    outstanding::{Inconsistent, Outstanding},
+};
 
 /// A queue that is polled: all that a pass needs of it, in less than a cache line.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct PolledQueue {
     pub(super) tail: u32,
     /// What to kick; a back end that polls is not.
     pub(super) kick: Option<EventFd>,
+    /// Which chains the back end has, unless it knows that itself.
+    pub(super) outstanding: Option<Box<Outstanding>>,
     /// Distinguishes this life of the queue from others.
     pub(crate) ticket: u32,
     pub(super) size: u16,
@@ -57,6 +62,8 @@ pub(crate) struct Polling {
     pub(crate) kick: Option<EventFd>,
     /// Whether notifications are suppressed by index, in either direction.
     pub(crate) event_idx: bool,
+    /// Whether to keep account of what is outstanding.
+    pub(crate) account: bool,
 }
 
 impl PolledQueue {
@@ -68,13 +75,16 @@ impl PolledQueue {
             polling.used + avail_event_offset(polling.size),
             polling.avail + used_event_offset(polling.size),
         ];
+        let (avail_word, used_word) = (word16(polling.avail + FLAGS), word16(polling.used + IDX));
+        let account = || Box::new(Outstanding::new(avail_word, used_word - 1, polling.size));
         Self {
             head_word: HEAD_WORD as u32 + u32::from(polling.context),
-            used_word: word16(polling.used + IDX),
+            used_word,
             event_words: polling.event_idx.then(|| events.map(word16)),
-            avail_word: word16(polling.avail + FLAGS),
+            avail_word,
             tail: queues::BASE + u32::from(polling.context) * queues::STRIDE + queues::TAIL,
             kick: polling.kick,
+            outstanding: polling.account.then(account),
             ticket: polling.ticket,
             size: polling.size,
             last_head: 0,
@@ -102,6 +112,66 @@ impl PolledQueue {
     #[inline]
     pub(super) fn used(&self, words16: &[AtomicU16]) -> u16 {
         words16.get(self.used_word as usize).map_or(0, |used| used.load(Ordering::Acquire))
+    }
+
+    /// Takes up what a back end used before it was lost: the index to be told to IO-Bond, or none if that knows it.
+    ///
+    /// # Errors
+    /// The index, if it moved further than the ring is long.
+    pub(crate) fn catch_up(&mut self, words16: &[AtomicU16]) -> Result<Option<u16>, u16> {
+        let used = self.used(words16);
+        if used == self.last_used {
+            return Ok(None);
+        }
+        if self.broken || used.wrapping_sub(self.last_used) > self.size {
+            return Err(used);
+        }
+        self.last_used = used;
+        self.account(words16, used);
+        Ok(Some(used))
+    }
+
+    /// The last used index that was good.
+    pub(crate) fn last_used(&self) -> u16 {
+        self.last_used
+    }
+
+    /// Keeps account of what was used up to index `used`, if that is wanted. Before IO-Bond is told.
+    #[inline]
+    pub(super) fn account(&mut self, words16: &[AtomicU16], used: u16) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.follow(words16, used);
+        }
+    }
+
+    /// Chains that are available and not used, as far as the indices tell.
+    pub(crate) fn outstanding(&self, words16: &[AtomicU16]) -> u16 {
+        let available =
+            words16.get(self.avail_word as usize + 1).map_or(0, |index| index.load(Ordering::Acquire));
+        available.wrapping_sub(self.last_used)
+    }
+
+    /// Prepares the rings for the next back end, which takes them up at the index returned. One that knows what is in flight
+    /// itself finds the available ring as it was.
+    ///
+    /// # Errors
+    /// [`Inconsistent`]: the last back end spoiled its used ring.
+    pub(crate) fn offer_again(&mut self, words16: &[AtomicU16], knows: bool) -> Result<u16, Inconsistent> {
+        let used = self.last_used;
+        self.account(words16, used);
+        if let Some(outstanding) = self.outstanding.as_mut().filter(|_| !knows) {
+            outstanding.offer_again(words16)?;
+        }
+        Ok(used)
+    }
+
+    /// Has the next back end kicked, at once and from now on: what became available meanwhile was kicked for in vain.
+    pub(crate) fn kick_by(&mut self, kick: Option<EventFd>) {
+        if let Some(kick) = &kick {
+            // Fails only when 2^64 - 2 kicks are pending.
+            let _ = kick.write(1);
+        }
+        self.kick = kick;
     }
 
     /// Asks the back end to interrupt when it uses the next buffer (virtio 1.3, 2.7.7.1). IO-Bond never writes these words.

@@ -60,7 +60,7 @@ pub enum Problem {
         message: &'static str,
     },
     /// The connection ended while nothing was asked.
-    #[error("died: it closed its connection; restart it, then the board")]
+    #[error("died: it closed its connection; restart it, and the board too if it has on_loss = \"reset\"")]
     Died,
     /// The back end spoke unasked.
     #[error("sent something that nobody asked for; is it a vhost-user back end?")]
@@ -78,6 +78,20 @@ pub enum Problem {
         to: u16,
         /// Size of the shadow vring.
         size: u16,
+    },
+    /// Another one came in its place, and cannot go on with its work.
+    #[error("came back {what}; start it as it was, and have the driver reset the function")]
+    Changed {
+        /// What is different.
+        what: String,
+    },
+    /// Its used ring says that chains were used which it never had.
+    #[error(
+        "was lost, and nobody can tell what it left undone in vring {vring}: its used ring is inconsistent"
+    )]
+    Untold {
+        /// The vring.
+        vring: u16,
     },
     /// It cannot serve the function.
     #[error("{0}")]

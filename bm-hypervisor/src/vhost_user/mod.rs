@@ -3,10 +3,14 @@
 //! Built on crate `vhost`. Every exchange is bounded in time, in both socket roles; every answer is hostile. Requests ask for a
 //! reply where the back end can give one, so that a refusal is noticed at the message that it is about.
 //!
-//! Left out: reconnection, in-flight tracking, and requests from the back end.
+//! A [`BackEnd`] is one connection. What outlives it, the pool and the notes of what is in flight, is handed to its successor.
+//!
+//! Left out: requests from the back end.
 
 mod error;
+mod in_flight;
 mod socket;
+mod successor;
 mod watchdog;
 
 use std::{
@@ -34,7 +38,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 pub use self::error::{BackEndError, Problem};
 pub(crate) use self::socket::{Socket, connect_once, remove_stale};
-use self::watchdog::Watchdog;
+use self::{in_flight::InFlight, watchdog::Watchdog};
 use crate::{
     config::{BackEndConfig, Notify},
     device::features::{VHOST_USER_F_PROTOCOL_FEATURES, has, mask},
@@ -45,7 +49,10 @@ use crate::{
 const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
     .union(VhostUserProtocolFeatures::REPLY_ACK)
     .union(VhostUserProtocolFeatures::CONFIG)
-    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
+    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
+    .union(IN_FLIGHT);
+/// The protocol feature of a back end that notes what is in flight where its successor finds it.
+const IN_FLIGHT: VhostUserProtocolFeatures = VhostUserProtocolFeatures::INFLIGHT_SHMFD;
 
 /// Features of the shadow vring itself. They are between bm-hypervisor and the back end, whatever the guest's ring has.
 const RING: u64 = mask(&[VIRTIO_F_VERSION_1, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX]);
@@ -82,12 +89,17 @@ pub struct BackEnd {
     /// What the back end's interrupts go to; it is asked for some only when the poll thread is about to sleep.
     call: EventFd,
     memory_shared: bool,
+    in_flight: Option<InFlight>,
 }
 
 impl BackEnd {
-    /// Makes the connection and learns what the back end offers.
+    /// Makes the connection, for which it waits, and learns what the back end offers.
     pub(crate) fn open(socket: Socket<'_>, config: &BackEndConfig) -> Result<Self, BackEndError> {
-        let stream = socket.open()?;
+        Self::meet(socket.open()?, config)
+    }
+
+    /// Learns what the back end at the other end of a connection offers.
+    pub(crate) fn meet(stream: UnixStream, config: &BackEndConfig) -> Result<Self, BackEndError> {
         let system = |error: io::Error| BackEndError { socket: config.socket.clone(), problem: error.into() };
         let clone = || stream.try_clone().map_err(system);
         let mut back_end = Self {
@@ -103,6 +115,7 @@ impl BackEnd {
                 memory_slots: None,
             },
             memory_shared: false,
+            in_flight: None,
         };
         back_end.shake_hands()?;
         Ok(back_end)
@@ -172,17 +185,21 @@ impl BackEnd {
         Ok(Some(self.ask("GET_CONFIG", ask)?.1))
     }
 
-    /// Settles features, `device` ones and those of the ring, and shares the pool if that is not done yet. Before any vring is
-    /// started.
+    /// Settles features, `device` ones and those of the ring, and shares the pool if that is not done yet, and the notes of what is
+    /// in flight on its `queues` vrings of at most `size` descriptors. Before any vring is started.
     ///
     /// # Errors
     /// See [`Problem`].
-    pub fn settle(&mut self, device: u64, pool: &Pool) -> Result<(), BackEndError> {
+    pub fn settle(&mut self, device: u64, pool: &Pool, queues: u16, size: u16) -> Result<(), BackEndError> {
         let ring = (RING | 1 << VHOST_USER_F_PROTOCOL_FEATURES) & self.offer.features;
         self.ask("SET_FEATURES", |front_end| front_end.set_features(device | ring))?;
-        if self.memory_shared {
-            return Ok(());
+        if !self.memory_shared {
+            self.share_memory(pool)?;
         }
+        self.share_in_flight(queues, size)
+    }
+
+    fn share_memory(&mut self, pool: &Pool) -> Result<(), BackEndError> {
         let region = VhostUserMemoryRegionInfo {
             guest_phys_addr: IOVA.0,
             memory_size: pool.length(),
@@ -199,8 +216,8 @@ impl BackEnd {
         Ok(())
     }
 
-    /// Starts vring `index` on the fresh rings at `place`, whose indices are zero. What to kick when buffers have become
-    /// available, unless the back end polls.
+    /// Starts vring `index` on the rings at `place`: fresh ones, whose indices are zero, or where another back end was lost, from
+    /// available index `base` on. What to kick when buffers have become available, unless the back end polls.
     ///
     /// # Errors
     /// See [`Problem`].
@@ -209,8 +226,12 @@ impl BackEnd {
         index: u16,
         place: &Place,
         pool: &Pool,
+        base: Option<u16>,
     ) -> Result<Option<EventFd>, BackEndError> {
-        let vring = usize::from(index);
+        if base.is_none() {
+            self.forget_in_flight(index)?;
+        }
+        let (vring, base) = (usize::from(index), base.unwrap_or(0));
         let size = place.sizes.shadow;
         let addresses = VringConfigData {
             queue_max_size: size,
@@ -225,7 +246,7 @@ impl BackEnd {
         // A back end that polls gets an event that never comes, since crate `vhost` cannot say that there is none.
         let kick = event_fd().map_err(|error| self.error(error.into()))?;
         self.ask("SET_VRING_NUM", |front_end| front_end.set_vring_num(vring, size))?;
-        self.ask("SET_VRING_BASE", |front_end| front_end.set_vring_base(vring, 0))?;
+        self.ask("SET_VRING_BASE", |front_end| front_end.set_vring_base(vring, base))?;
         self.ask("SET_VRING_ADDR", |front_end| front_end.set_vring_addr(vring, &addresses))?;
         self.ask("SET_VRING_CALL", |front_end| front_end.set_vring_call(vring, &call))?;
         self.ask("SET_VRING_KICK", |front_end| front_end.set_vring_kick(vring, &kick))?;

@@ -93,6 +93,11 @@ impl Function {
         self.withdrawn = true;
     }
 
+    /// There is something behind the function again.
+    pub fn restore(&mut self) {
+        self.withdrawn = false;
+    }
+
     /// The device behind it.
     pub fn device(&self) -> &Device {
         &self.device

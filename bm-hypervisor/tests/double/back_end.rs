@@ -9,7 +9,7 @@ use std::{
 };
 
 use bm_hypervisor::config::{
-    BackEndConfig, BlkConfig, BoardConfig, ConsoleConfig, FunctionConfig, NetConfig, Role,
+    BackEndConfig, BlkConfig, BoardConfig, ConsoleConfig, FunctionConfig, NetConfig, OnLoss, Role,
 };
 use vhost_user_backend::{ShutdownHandle, VhostUserBackendMut, VhostUserDaemon, VringRwLock, VringT};
 use virtio_queue::QueueOwnedT;
@@ -54,7 +54,10 @@ impl Mirror {
         loop {
             vring.disable_notification().unwrap();
             let memory = self.memory.memory();
-            let chains: Vec<_> = vring.get_mut().get_queue_mut().iter(memory.clone()).unwrap().collect();
+            // Its ring may be stopped between two looks, which the library tells nobody.
+            let Ok(chains) = vring.get_mut().get_queue_mut().iter(memory.clone()).map(Vec::from_iter) else {
+                return;
+            };
             for chain in chains {
                 let head = chain.head_index();
                 let mut bytes = vec![];
@@ -235,9 +238,9 @@ impl Sockets {
         self.0.path().join(name)
     }
 
-    /// A back end at `name` that has a quarter of a second.
+    /// A back end at `name` that has a quarter of a second, and no second chance.
     pub fn back_end(&self, name: &str) -> BackEndConfig {
-        BackEndConfig { timeout_ms: 250, ..BackEndConfig::new(self.path(name)) }
+        BackEndConfig { timeout_ms: 250, on_loss: OnLoss::Reset, ..BackEndConfig::new(self.path(name)) }
     }
 
     /// A back end at `name` that is expected to be well, however busy the machine is.

@@ -1,0 +1,255 @@
+//! Back ends that die and come back: their queues wait, and go on where they were.
+//!
+//! ```text
+//!   back end   |== works ==| dies                 | comes back |== answers what is outstanding, once ==
+//!   IO-Bond    | publishes | goes on publishing   |            | returns
+//!   driver     | status F  | status F             |            | status F
+//! ```
+
+mod double;
+
+use std::time::{Duration, Instant};
+
+use bm_hypervisor::{
+    BackEndState,
+    config::{BackEndConfig, Notify, OnLoss, Role},
+};
+use double::{
+    Bench, IoBond,
+    back_end::{EVENT_IDX, FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board, net},
+};
+use iobond_spec::{offsets::queues, ring::split, status_page};
+
+/// A back end that is waited for.
+fn patient(sockets: &Sockets, role: Role) -> BackEndConfig {
+    BackEndConfig { role, on_loss: OnLoss::Reconnect, ..sockets.good_back_end("back-end") }
+}
+
+fn start(sockets: &Sockets, features: u64, role: Role) -> Server {
+    Server::start(Mirror::new(features, PROTOCOL), &sockets.path("back-end"), role)
+}
+
+/// Until bm-hypervisor has noticed that the back end is away.
+fn await_loss(bench: &mut Bench) {
+    bench.pass_until("the loss", |_, control| {
+        matches!(control.statistics().functions[0].back_end, BackEndState::Away { .. })
+    });
+}
+
+fn await_return(bench: &mut Bench, times: u64) {
+    bench.pass_until("the return", |_, control| {
+        let function = &control.statistics().functions[0];
+        function.reconnects == times && function.back_end == BackEndState::Connected
+    });
+}
+
+/// What lies where for chain number `index` of context `n`: descriptors 2i and 2i + 1, and as many slots.
+struct Chain<'a> {
+    bond: &'a IoBond,
+    n: u32,
+    index: u16,
+}
+
+impl Chain<'_> {
+    fn address(&self, register: u32) -> u64 {
+        u64::from(self.bond.queue(self.n, register)) | u64::from(self.bond.queue(self.n, register + 4)) << 32
+    }
+
+    fn head(&self) -> u16 {
+        2 * (self.index % 128)
+    }
+
+    fn slot(&self, number: u16) -> u64 {
+        let size = u64::from(self.bond.queue(self.n, queues::SLOT_SIZE));
+        self.address(queues::SLOTS_LO) + u64::from(self.head() + number) * size
+    }
+
+    /// IO-Bond publishes it, with its number as the bytes to be read.
+    fn publish(&self) {
+        let size = (self.bond.queue(self.n, queues::SIZES) >> 16) as u16;
+        self.bond.write(self.slot(0), &u32::from(self.index).to_le_bytes());
+        self.bond.write(self.slot(1), &[0; 4]);
+        for (number, flags, next) in [(0, split::DESC_NEXT, self.head() + 1), (1, split::DESC_WRITE, 0)] {
+            let mut descriptor = self.slot(number).to_le_bytes().to_vec();
+            descriptor.extend(4u32.to_le_bytes());
+            descriptor.extend(flags.to_le_bytes());
+            descriptor.extend(next.to_le_bytes());
+            let at = self.address(queues::SHADOW_DESC_LO) + 16 * u64::from(self.head() + number);
+            self.bond.write(at, &descriptor);
+        }
+        let avail = self.address(queues::SHADOW_AVAIL_LO);
+        self.bond.write(avail + split::avail_entry_offset(self.index, size), &self.head().to_le_bytes());
+        let head = self.index.wrapping_add(1);
+        self.bond.write(avail + split::IDX, &head.to_le_bytes());
+        let page = 1 << 40;
+        let at = page + status_page::HEADS + 4 * u64::from(self.n);
+        self.bond.write(at, &u32::from(head).to_le_bytes());
+    }
+
+    /// It was answered: its number, reversed.
+    fn is_answered(&self) -> bool {
+        self.bond.read::<4>(self.slot(1)) == u32::from(self.index).to_be_bytes()
+    }
+
+    /// The test answers as a back end, as the `nth` that is used.
+    fn answer(&self, nth: u16) {
+        self.bond.write(self.slot(1), &u32::from(self.index).to_be_bytes());
+        let mut element = u32::from(self.head()).to_le_bytes().to_vec();
+        element.extend(4u32.to_le_bytes());
+        let used = self.address(queues::SHADOW_USED_LO);
+        self.bond.write(used + split::RING + 8 * u64::from(nth), &element);
+        self.bond.set_used(self.n, nth + 1);
+    }
+
+    /// The head of the `nth` used element.
+    fn used(&self, nth: u16) -> u16 {
+        u32::from_le_bytes(
+            self.bond.read(self.address(queues::SHADOW_USED_LO) + split::RING + 8 * u64::from(nth)),
+        ) as u16
+    }
+}
+
+fn chain(bond: &IoBond, n: u32, index: u16) -> Chain<'_> {
+    Chain { bond, n, index }
+}
+
+#[test]
+fn what_is_published_while_nobody_is_there_is_answered_by_the_next_one() {
+    for (role, features) in [(Role::Connect, FEATURES), (Role::Listen, FEATURES | EVENT_IDX)] {
+        let sockets = Sockets::new();
+        let mut server = start(&sockets, features, role);
+        let mut bench = Bench::start(board(vec![blk(patient(&sockets, role))]));
+        assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
+        let mut index = 0;
+        for life in 1..=5 {
+            for _ in 0..50 {
+                chain(&bench.bond, 0, index).publish();
+                index += 1;
+            }
+            bench.pass_until("used buffers", |bond, _| bond.queue(0, queues::TAIL) == u32::from(index));
+            server.kill();
+            await_loss(&mut bench);
+            let before = index;
+            for _ in 0..30 {
+                chain(&bench.bond, 0, index).publish();
+                index += 1;
+            }
+            for _ in 0..100 {
+                bench.poller.pass();
+            }
+            assert_eq!((bench.bond.queue(0, queues::TAIL), bench.status(0)), (u32::from(before), 0xF));
+            server = start(&sockets, features, role);
+            await_return(&mut bench, life);
+            bench.pass_until("used buffers", |bond, _| bond.queue(0, queues::TAIL) == u32::from(index));
+            assert!((before..index).all(|index| chain(&bench.bond, 0, index).is_answered()));
+        }
+        let statistics = bench.stop().unwrap();
+        assert_eq!((statistics.functions[0].needs_reset, statistics.functions[0].reconnects), (0, 5));
+        drop(server);
+    }
+}
+
+/// This back end notes nothing, and did not keep the order: bm-hypervisor knows what it left.
+#[test]
+fn what_was_done_out_of_order_is_not_done_again() {
+    let sockets = Sockets::new();
+    let mut server = start(&sockets, FEATURES, Role::Connect);
+    // Nobody is kicked, so that the test has the ring to itself once it runs.
+    let config = BackEndConfig { notify: Notify::Poll, ..patient(&sockets, Role::Connect) };
+    let mut bench = Bench::start(board(vec![blk(config)]));
+    assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
+    (0..6).for_each(|index| chain(&bench.bond, 0, index).publish());
+    // 4 and 1 were noticed before the end, 5 was not.
+    chain(&bench.bond, 0, 4).answer(0);
+    chain(&bench.bond, 0, 1).answer(1);
+    bench.pass_until("used buffers returned", |bond, _| bond.queue(0, queues::TAIL) == 2);
+    chain(&bench.bond, 0, 5).answer(2);
+    server.kill();
+    await_loss(&mut bench);
+    assert_eq!(bench.bond.queue(0, queues::TAIL), 3, "what was used before is returned at once");
+    chain(&bench.bond, 0, 6).publish();
+    server = start(&sockets, FEATURES, Role::Connect);
+    bench.pass_until("used buffers returned", |bond, _| bond.queue(0, queues::TAIL) == 7);
+    let used: Vec<u16> = (0..7).map(|nth| chain(&bench.bond, 0, 0).used(nth)).collect();
+    assert_eq!(used, [8, 2, 10, 0, 4, 6, 12], "0, 2, 3 and 6 were left, in this order");
+    assert!((0..7).all(|index| chain(&bench.bond, 0, index).is_answered()));
+    bench.stop().unwrap();
+    drop(server);
+}
+
+#[test]
+fn a_driver_comes_and_goes_while_nobody_is_there() {
+    let sockets = Sockets::new();
+    let mut server = start(&sockets, FEATURES | 1 << 15, Role::Connect);
+    let mut bench = Bench::start(board(vec![net(patient(&sockets, Role::Connect), 2)]));
+    assert_eq!(bench.bring_up(0, u64::MAX, 5), 0xF);
+    chain(&bench.bond, 1, 0).publish();
+    bench.pass_until("used buffers returned", |bond, _| bond.queue(1, queues::TAIL) == 1);
+    server.kill();
+    await_loss(&mut bench);
+    chain(&bench.bond, 1, 1).publish();
+    bench.set(0, 0x14, 1, 0);
+    assert_eq!((bench.status(0), bench.bond.is_enabled(1)), (0, false));
+    bench.bond.set(queues::BASE + queues::STRIDE + queues::TAIL, 0);
+    assert_eq!(bench.bring_up(0, u64::MAX, 5), 0xF, "it starts, and waits");
+    assert!(bench.bond.is_enabled(1));
+    // The control queue is not the back end's.
+    bench.bond.publish(4, 0, &[4, 0, 2, 0], 1);
+    bench.pass_until("the command's answer", |bond, _| bond.queue(4, queues::TAIL) == 1);
+    for queue in [1, 3] {
+        chain(&bench.bond, queue, 0).publish();
+    }
+    server = start(&sockets, FEATURES | 1 << 15, Role::Connect);
+    for queue in [1, 3] {
+        bench.pass_until("used buffers returned", |bond, _| bond.queue(queue, queues::TAIL) == 1);
+        assert!(chain(&bench.bond, queue, 0).is_answered());
+    }
+    assert_eq!(bench.control.statistics().functions[0].needs_reset, 0);
+    bench.stop().unwrap();
+    drop(server);
+}
+
+#[test]
+fn one_that_comes_back_as_another_is_sent_away_and_the_right_one_is_taken() {
+    let sockets = Sockets::new();
+    let mut server = start(&sockets, FEATURES | 1 << 6, Role::Connect);
+    let mut bench = Bench::start(board(vec![blk(patient(&sockets, Role::Connect))]));
+    assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
+    server.kill();
+    await_loss(&mut bench);
+    let mut smaller = Mirror::new(FEATURES | 1 << 6, PROTOCOL);
+    smaller.space[0] = 1;
+    server = Server::start(smaller, &sockets.path("back-end"), Role::Connect);
+    bench.pass_until("a failure", |_, control| control.failure().is_some());
+    let failure = bench.control.failure().unwrap().to_string();
+    assert!(failure.contains("came back with another configuration space, from byte 0 on"), "{failure}");
+    assert_eq!((bench.status(0), bench.bond.is_enabled(0)), (0x4F, false));
+    server.kill();
+    server = start(&sockets, FEATURES | 1 << 6, Role::Connect);
+    await_return(&mut bench, 1);
+    bench.set(0, 0x14, 1, 0);
+    bench.bond.set(queues::BASE + queues::TAIL, 0);
+    assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF, "a reset heals it");
+    chain(&bench.bond, 0, 0).publish();
+    bench.pass_until("used buffers returned", |bond, _| bond.queue(0, queues::TAIL) == 1);
+    assert_eq!(bench.stop().unwrap_err().to_string(), failure);
+    drop(server);
+}
+
+/// Nobody comes for long, and the board neither minds nor waits for the search when it stops.
+#[test]
+fn a_board_stops_while_it_looks_for_a_back_end() {
+    for role in [Role::Connect, Role::Listen] {
+        let sockets = Sockets::new();
+        let mut server = start(&sockets, FEATURES, role);
+        let mut bench = Bench::start(board(vec![blk(patient(&sockets, role))]));
+        assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
+        server.kill();
+        await_loss(&mut bench);
+        let start = Instant::now();
+        bench.pass_until("half a second", |_, _| start.elapsed() > Duration::from_millis(500));
+        let stopping = Instant::now();
+        bench.stop().unwrap();
+        assert!(stopping.elapsed() < Duration::from_millis(500), "{:?}", stopping.elapsed());
+    }
+}

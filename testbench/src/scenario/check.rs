@@ -245,7 +245,11 @@ fn check_fault(fault: &document::Fault, names: &[(String, BackEnd)], path: &KeyP
             expected,
         ));
     };
-    Ok(Fault { kill: *kill, after: Duration::from_millis(fault.after_ms) })
+    if let Some(restart) = fault.restart_after_ms {
+        within(&path.key("restart_after_ms"), restart, 10, 600_000, "milliseconds")?;
+    }
+    let restart_after = fault.restart_after_ms.map(Duration::from_millis);
+    Ok(Fault { kill: *kill, after: Duration::from_millis(fault.after_ms), restart_after })
 }
 
 fn within<T: PartialOrd + std::fmt::Display>(

@@ -146,6 +146,7 @@ pub(super) struct NetWorkload {
 pub(super) struct Fault {
     pub kill: String,
     pub after_ms: u64,
+    pub restart_after_ms: Option<u64>,
 }
 
 /// About a round trip of a guest in TCG (docs/decisions/0011).

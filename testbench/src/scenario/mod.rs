@@ -56,6 +56,7 @@
 //! [[fault]]                      # optional
 //! kill = "switch"                # a back end: "switch", or "BOARD.N" for the disk or console behind function N of that board
 //! after_ms = 500                 # from the start of the workload
+//! restart_after_ms = 200          # from then on; the boards wait for it. Default: it stays dead, and its functions end
 //! ```
 //!
 //! A file that deviates is refused with file, line, column, key and what was expected. Left out: what the file's devices do;
@@ -254,6 +255,8 @@ pub struct Fault {
     pub kill: BackEnd,
     /// When, counted from the start of the workload.
     pub after: Duration,
+    /// How long after that it is started again; the boards that it serves wait for it. Otherwise its functions end.
+    pub restart_after: Option<Duration>,
 }
 
 /// A back end process of a scenario.

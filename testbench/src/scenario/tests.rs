@@ -70,7 +70,10 @@ fn a_scenario_is_what_its_text_says() {
         ]
     );
     let after = Duration::from_millis(10);
-    assert_eq!(scenario.faults, [Fault { kill: BackEnd::Disk { board: 0, function: 0 }, after }]);
+    assert_eq!(
+        scenario.faults,
+        [Fault { kill: BackEnd::Disk { board: 0, function: 0 }, after, restart_after: None }]
+    );
 }
 
 #[test]

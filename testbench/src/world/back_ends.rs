@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{BackEndProcess, LiveError, places::Places};
+use super::{BackEndError, BackEndProcess, LiveError, places::Places};
 use crate::scenario::{BackEnd, Backing, Blk, Board, Device, Scenario};
 
 /// Where scratch disks lie when `TMPDIR` does not say: what is written to them may not fit into memory, of which both a run
@@ -20,8 +20,27 @@ const SCRATCH: &str = "/var/tmp";
 #[derive(Debug, Default)]
 pub(super) struct BackEnds {
     running: Vec<(BackEnd, BackEndProcess)>,
+    /// How each was started, in the same order.
+    commands: Vec<BackEndCommand>,
     /// The scratch disks, which last as long as they are open here.
     scratch: Vec<File>,
+}
+
+/// How a back end is started.
+#[derive(Clone, Debug)]
+pub(crate) struct BackEndCommand {
+    name: String,
+    program: PathBuf,
+    args: Vec<OsString>,
+    sockets: usize,
+}
+
+impl BackEndCommand {
+    /// Starts it, and waits until it listens, unless `give_up` says in between that it is not wanted any more. It ends with the
+    /// thread that calls this.
+    pub(crate) fn start(&self, give_up: &dyn Fn() -> bool) -> Result<BackEndProcess, BackEndError> {
+        BackEndProcess::start(&self.name, &self.program, &self.args, self.sockets, give_up)
+    }
 }
 
 impl BackEnds {
@@ -48,8 +67,9 @@ impl BackEnds {
                 }
                 BackEnd::Console { board, function } => (console_args(places, board, function), 2),
             };
-            let process = BackEndProcess::start(&name, program, args, sockets, give_up)?;
-            back_ends.running.push((which, process));
+            let command = BackEndCommand { name, program: program.into(), args, sockets };
+            back_ends.running.push((which, command.start(give_up)?));
+            back_ends.commands.push(command);
         }
         Ok(back_ends)
     }
@@ -70,6 +90,22 @@ impl BackEnds {
         if let Some((_, process)) = found {
             process.kill();
         }
+    }
+
+    /// How one was started.
+    pub(super) fn command(&self, which: BackEnd) -> Option<&BackEndCommand> {
+        let at = self.running.iter().position(|(candidate, _)| *candidate == which)?;
+        self.commands.get(at)
+    }
+
+    /// Starts one again that was killed.
+    pub(super) fn restart(&mut self, which: BackEnd) -> Result<(), LiveError> {
+        let Some(command) = self.command(which) else { return Ok(()) };
+        let process = command.start(&|| false)?;
+        if let Some((_, place)) = self.running.iter_mut().find(|(candidate, _)| *candidate == which) {
+            *place = process;
+        }
+        Ok(())
     }
 
     fn disk_args(

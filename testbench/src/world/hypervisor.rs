@@ -1,24 +1,47 @@
 //! A scenario's board as bm-hypervisor is configured for it.
 
 use bm_hypervisor::config::{
-    BackEndConfig, BlkConfig, BoardConfig, ConsoleConfig, FunctionConfig, MacAddress, NetConfig, RingConfig,
+    BackEndConfig, BlkConfig, BoardConfig, ConsoleConfig, FunctionConfig, MacAddress, NetConfig, OnLoss,
+    RingConfig,
 };
 
 use super::{LiveError, places::Places};
-use crate::scenario::{Board, Device, Function, Net};
+use crate::scenario::{BackEnd, Board, Device, Fault, Function, Net};
 
 /// Microseconds that a forwarded access may take. Far above the register's reset value: on a laptop whoever answers may have
 /// to wait for a processor, and a driver that is told all ones gives up.
 const MAILBOX_DEADLINE_US: u32 = 5_000_000;
 
-pub(super) fn board_config(index: usize, board: &Board, places: &Places) -> Result<BoardConfig, LiveError> {
+/// A board waits for those back ends that one of `faults` starts again; whoever else dies ends what it serves.
+pub(super) fn board_config(
+    index: usize,
+    board: &Board,
+    faults: &[Fault],
+    places: &Places,
+) -> Result<BoardConfig, LiveError> {
+    let returns = |which| faults.iter().any(|fault| fault.kill == which && fault.restart_after.is_some());
     let functions = board.functions.iter().enumerate();
     let functions = functions
-        .map(|(number, function)| function_config(function, BackEndConfig::new(places.socket(index, number))))
+        .map(|(number, function)| {
+            let mut back_end = BackEndConfig::new(places.socket(index, number));
+            if !returns(behind(index, number, function)) {
+                back_end.on_loss = OnLoss::Reset;
+            }
+            function_config(function, back_end)
+        })
         .collect::<Result<_, _>>()?;
     let mut config = BoardConfig::new(board.name.clone(), functions);
     config.mailbox_deadline_us = MAILBOX_DEADLINE_US;
     Ok(config)
+}
+
+/// Which back end serves a function.
+fn behind(board: usize, number: usize, function: &Function) -> BackEnd {
+    match function.device {
+        Device::Net(_) => BackEnd::Switch,
+        Device::Blk(_) => BackEnd::Disk { board, function: number },
+        Device::Console(_) => BackEnd::Console { board, function: number },
+    }
 }
 
 fn mac_address(net: &Net) -> Result<MacAddress, LiveError> {

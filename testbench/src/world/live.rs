@@ -14,7 +14,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::{
     BackEndProcess, Base, LiveBus, LiveError, ModelPort,
-    back_ends::BackEnds,
+    back_ends::{BackEndCommand, BackEnds},
     base_core::{BaseThread, Rest},
     bus::InterruptCounts,
     hypervisor::board_config,
@@ -90,7 +90,7 @@ impl Live {
         let mut pollers = Vec::new();
         let mut started = Vec::new();
         for (index, board) in scenario.boards.iter().enumerate() {
-            let (poller, running) = start_board(index, board, &places, clock)?;
+            let (poller, running) = start_board(index, board, scenario, &places, clock)?;
             pollers.push((Arc::clone(&running.bond), poller));
             started.push(running);
         }
@@ -131,6 +131,19 @@ impl Live {
     /// Kills a back end without a warning, if it runs.
     pub fn kill(&mut self, which: BackEnd) {
         self.back_ends.kill(which);
+    }
+
+    /// Starts a back end again that was killed, and waits until it listens.
+    ///
+    /// # Errors
+    /// [`LiveError`]; it is not there then.
+    pub fn restart(&mut self, which: BackEnd) -> Result<(), LiveError> {
+        self.back_ends.restart(which)
+    }
+
+    /// How a back end was started.
+    pub(crate) fn back_end_command(&self, which: BackEnd) -> Option<BackEndCommand> {
+        self.back_ends.command(which).cloned()
     }
 
     /// The first failure of any board's bm-hypervisor: what is behind most errors that a board's driver sees.
@@ -192,6 +205,7 @@ impl Started {
 fn start_board(
     index: usize,
     board: &Board,
+    scenario: &Scenario,
     places: &Places,
     clock: Option<&Arc<StageClock>>,
 ) -> Result<(Poller<ModelPort, Stamps>, Started), LiveError> {
@@ -205,7 +219,7 @@ fn start_board(
         bond = bond.observed_by(Arc::new(stamps.clone()));
     }
     let bond = Arc::new(bond);
-    let config = board_config(index, board, places)?;
+    let config = board_config(index, board, &scenario.faults, places)?;
     let started = bm_hypervisor::start(config, Arc::new(ModelPort(Arc::clone(&bond))));
     let (poller, control) =
         started.map_err(|reason| LiveError::Hypervisor { board: name.clone(), reason: Arc::new(reason) })?;

@@ -109,7 +109,7 @@ impl Served {
             if give_up() {
                 return Err(LiveError::GivenUp);
             }
-            let (poller, started) = start_board(index, board, &places, &wake_up)?;
+            let (poller, started) = start_board(index, board, scenario, &places, &wake_up)?;
             posts.push((Arc::clone(&started.bond), poller));
             boards.push(started);
         }
@@ -154,13 +154,14 @@ impl Drop for Served {
 fn start_board(
     index: usize,
     board: &Board,
+    scenario: &Scenario,
     places: &Places,
     wake_up: &Arc<WakeUp>,
 ) -> Result<(Poller<ModelPort, Stamps>, ServedBoard), LiveError> {
     let name = board.name.clone();
     let lines = Arc::new(InterruptLines::default());
     let bond = Arc::new(Bond::new(Arc::clone(&lines) as _).woken_by(Arc::clone(wake_up) as _));
-    let config = board_config(index, board, places)?;
+    let config = board_config(index, board, &scenario.faults, places)?;
     let started = bm_hypervisor::start(config, Arc::new(ModelPort(Arc::clone(&bond))));
     let (poller, control) =
         started.map_err(|reason| LiveError::Hypervisor { board: name.clone(), reason: Arc::new(reason) })?;

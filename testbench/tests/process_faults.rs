@@ -93,6 +93,24 @@ fn a_switch_that_dies_while_the_file_is_sent() {
     }
 }
 
+/// Whoever waits for it sees a pause, and the file arrives whole.
+#[test]
+fn a_back_end_that_is_started_again_is_a_pause() {
+    for (execution, back_end) in [("inline", "left.0"), ("threads", "left.0"), ("threads", "switch")] {
+        let home = Home::new();
+        home.random_file("file", 100_000, 8);
+        let workload = "[workload.blk]\nseconds = 1.5\nqueue_depths = [8]\n[workload.net]\nseconds = 0.5\n";
+        let fault = kill(back_end, AFTER.as_millis() as u32) + "restart_after_ms = 100\n";
+        let ended = home.run(&(two_boards(execution, workload) + &fault));
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:#?}");
+        let result = RunResult::read(&home.out()).unwrap();
+        assert!(result.checks.iter().all(|check| check.passed), "{result:#?}");
+        assert!(result.notes.iter().all(|note| !note.contains("did not happen")), "{result:#?}");
+        home.await_quiet();
+        assert!(home.leftovers().is_empty());
+    }
+}
+
 /// Nobody uses it at that time, and the work that goes on does not need it; the run is broken all the same.
 #[test]
 fn a_disk_that_dies_idle() {

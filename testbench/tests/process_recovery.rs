@@ -21,6 +21,7 @@ use rig::{
     seat::{DEADLINE, Disk, World, prove},
     toml::{blk, board, net},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use testbench::{
     board::{blk::SECTOR, queue::RingOptions},
     scenario::BackEnd,
@@ -91,8 +92,7 @@ impl Writer {
             let Self { disk, in_flight, image, .. } = self;
             let finished = disk.poll_completions(|completion| {
                 completion.outcome.unwrap();
-                let block =
-                    in_flight.remove(&completion.token).expect("a request is done that is not in flight");
+                let block = in_flight.remove(&completion.token).unwrap();
                 let mut found = vec![0; BLOCK];
                 image.read_exact_at(&mut found, block * BLOCK as u64).unwrap();
                 assert!(found == contents(block), "block {block} is said to be written, and is not");
@@ -138,6 +138,10 @@ fn a_disk_that_is_killed_twenty_times_loses_nothing_and_does_nothing_twice() {
         let moment = Instant::now() + Duration::from_micros(random.u64(0..20_000));
         writer.work(|writer| writer.done >= most || Instant::now() >= moment);
         assert!(writer.done < writer.blocks, "the disk is full before it was killed {kill} times");
+        if random.bool() {
+            // An upgrade: it ends in order, with what it has in hand done, and without a word to its front end.
+            end(&world, which);
+        }
         world.live.kill(which);
         caught += writer.in_flight.len();
         let killed = Instant::now();
@@ -163,6 +167,20 @@ fn a_disk_that_is_killed_twenty_times_loses_nothing_and_does_nothing_twice() {
     let function = world.await_statistics(0, 0, |function| function.reconnects == KILLS);
     assert_eq!((function.needs_reset, function.back_end), (0, BackEndState::Connected));
     assert!(world.live.failure().is_none());
+}
+
+/// Asks a back end to end, and waits until it has.
+fn end(world: &World, which: BackEnd) {
+    let (_, process) = world.live.back_ends().find(|(candidate, _)| **candidate == which).unwrap();
+    let pid = process.pid();
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::TERM).unwrap();
+    let start = Instant::now();
+    let is_over =
+        || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+    while !is_over() {
+        assert!(start.elapsed() < DEADLINE, "it does not end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// On one thread, where nobody polls while the back end starts.

@@ -21,6 +21,7 @@ mod stamps;
 mod wake_up;
 
 pub use back_end::{BackEndError, BackEndProcess, end_with_parent};
+pub(crate) use back_ends::BackEndCommand;
 pub use base_core::{Base, Idle};
 pub use bus::LiveBus;
 pub use emulated::{Emulated, EmulatedBond};

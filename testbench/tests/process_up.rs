@@ -246,6 +246,43 @@ fn a_back_end_that_dies_is_told_and_takes_no_neighbour_along() {
     up.assert_nothing_left();
 }
 
+/// The boards wait for it: no function of theirs stops.
+#[test]
+fn a_back_end_that_ended_is_started_again_if_the_scenario_says_so() {
+    let scenario = two_boards("stay", "stay").replacen("[server]\n", "[server]\nrestart = true\n", 1);
+    let mut up = start(&scenario);
+    let pid_of = |up: &Up| {
+        let back_ends = up.status().back_ends;
+        back_ends.iter().find(|back_end| back_end.name == "left.0").and_then(|back_end| back_end.pid)
+    };
+    let mut known = pid_of(&up);
+    for _ in 0..2 {
+        kill_process(Pid::from_raw(known.unwrap().cast_signed()).unwrap(), Signal::KILL).unwrap();
+        let began = Instant::now();
+        let new = loop {
+            let pid = pid_of(&up).filter(|pid| Some(*pid) != known);
+            if pid.is_some() {
+                break pid;
+            }
+            assert!(began.elapsed() < Duration::from_secs(10), "it is not started again");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        known = new;
+    }
+    assert!(
+        up.status()
+            .boards
+            .iter()
+            .all(|board| board.functions.iter().all(|function| function.failure.is_none()))
+    );
+    let said = up.stderr();
+    assert_eq!(said.matches("back end left.0: started again").count(), 2, "{said}");
+    assert!(!said.contains("a reset") && !said.contains("error"), "{said}");
+    up.signal(Signal::TERM);
+    assert_eq!(up.finish().code, Some(0));
+    up.assert_nothing_left();
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_with_a_reason() {
     let scenario = two_boards("stay", "stay")

@@ -140,7 +140,11 @@ fn say_all(output: &Output, events: impl IntoIterator<Item = (String, Event)>) {
             Event::FunctionFailed { function, reason } => {
                 format!("function {function} asks its driver for a reset: {reason}")
             }
-            Event::BackEndEnded { how, functions } => format!(
+            Event::BackEndEnded { how, functions, wait: true } => {
+                format!("ended ({how}); {} wait until it is there again", functions.join(", "))
+            }
+            Event::BackEndStarted => "started again".to_owned(),
+            Event::BackEndEnded { how, functions, wait: false } => format!(
                 "ended ({how}); stopped until `bmhive up` is started again, and a reset asked of the driver: {}; the rest goes on",
                 functions.join(", ")
             ),

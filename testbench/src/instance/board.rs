@@ -44,7 +44,11 @@ pub enum Event {
         how: String,
         /// Which functions.
         functions: Vec<String>,
+        /// They wait for it to be started again.
+        wait: bool,
     },
+    /// A back end was started again.
+    BackEndStarted,
 }
 
 /// What cannot be done to a board's power.

@@ -17,6 +17,8 @@ use crate::{
 const DRIVER_OK: u8 = 4;
 /// How long the end of a process may come after the end of its connections.
 const LAST_BREATH: Duration = Duration::from_millis(500);
+/// Least time between two starts of the same back end.
+const PACE: Duration = Duration::from_secs(1);
 
 /// A back end and what hangs on it.
 #[derive(Debug)]
@@ -25,6 +27,9 @@ pub(super) struct WatchedBackEnd {
     pub functions: Vec<(usize, usize)>,
     /// How it ended, if it has.
     pub ended: Option<String>,
+    which: BackEnd,
+    /// When it may be started again.
+    again: Instant,
 }
 
 /// A board's first failure.
@@ -42,17 +47,23 @@ pub(super) struct Watch {
     /// In the order of [`Scenario::back_ends`].
     back_ends: Vec<WatchedBackEnd>,
     boards: Vec<Heard>,
+    /// Back ends that ended are started again.
+    restart: bool,
 }
 
 impl Watch {
     pub(super) fn new(scenario: &Scenario) -> Self {
+        let again = Instant::now();
         let served = |(_, which): (String, BackEnd)| WatchedBackEnd {
             functions: served_by(scenario, which),
             ended: None,
+            which,
+            again,
         };
         Self {
             back_ends: scenario.back_ends().into_iter().map(served).collect(),
             boards: vec![Heard::Nothing; scenario.boards.len()],
+            restart: scenario.restart,
         }
     }
 
@@ -77,10 +88,32 @@ impl Watch {
                 served.boards().get(board).map(|board| format!("{}.{function}", board.name))
             };
             let functions = functions.iter().filter_map(name_of).collect();
-            events.push((format!("back end {name}"), Event::BackEndEnded { how, functions }));
+            let wait = self.restart;
+            events.push((format!("back end {name}"), Event::BackEndEnded { how, functions, wait }));
+        }
+        if self.restart {
+            self.start_again(now, served, events);
         }
         for index in 0..self.boards.len() {
             self.look_at_board(index, now, served, events);
+        }
+    }
+
+    /// Starts those again that have ended, each at most once a second, for ever.
+    fn start_again(&mut self, now: Instant, served: &mut Served, events: &mut Vec<(String, Event)>) {
+        let names: Vec<String> = served.back_ends().map(|(_, process)| process.name().to_owned()).collect();
+        let due = |back_end: &WatchedBackEnd| back_end.ended.is_some() && now >= back_end.again;
+        for (name, back_end) in
+            names.into_iter().zip(&mut self.back_ends).filter(|(_, back_end)| due(back_end))
+        {
+            back_end.again = now + PACE;
+            match served.restart(back_end.which) {
+                Ok(()) => {
+                    back_end.ended = None;
+                    events.push((format!("back end {name}"), Event::BackEndStarted));
+                }
+                Err(error) => tracing::warn!(%error, "a back end was not started again"),
+            }
         }
     }
 
@@ -123,7 +156,7 @@ impl Watch {
 
     /// What is wrong with the back end of a function.
     pub(super) fn function_failure(&self, served: &Served, board: usize, function: usize) -> Option<String> {
-        if let Some(how) = self.ended(board, function) {
+        if let Some(how) = self.ended(board, function).filter(|_| !self.restart) {
             return Some(format!("its back end ended ({how})"));
         }
         let base = served.boards().get(board)?;

@@ -74,6 +74,7 @@ pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document
         execution: server.execution,
         poll: server.poll,
         poll_us: server.poll_us,
+        restart: server.restart,
         capture: switch.capture,
         boards,
         workload,

@@ -52,6 +52,8 @@ pub(super) struct Server {
     pub poll: Poll,
     #[serde(default = "default_poll_us")]
     pub poll_us: u32,
+    #[serde(default)]
+    pub restart: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

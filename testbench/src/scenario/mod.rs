@@ -8,6 +8,8 @@
 //! poll = "adaptive"              # what the base core does between requests of Linux guests: "adaptive" (default) looks for
 //!                                # `poll_us`, then sleeps until someone rings; "busy" never sleeps
 //! poll_us = 200                  # 0 to 1000000
+//! restart = false                # whether `bmhive up` starts a back end again that ended; boards wait for it then, and otherwise
+//!                                # the functions that it served end with it
 //!
 //! [switch]                       # optional; connects every net function
 //! capture = false                # write one pcap file per port
@@ -100,6 +102,8 @@ pub struct Scenario {
     pub poll: Poll,
     /// Microseconds for which [`Poll::Adaptive`] looks again before it sleeps, 0 to 1 000 000.
     pub poll_us: u32,
+    /// Whether `bmhive up` starts back ends again that ended, and boards wait for them.
+    pub restart: bool,
     /// Whether the switch writes one pcap file per port.
     pub capture: bool,
     /// The compute boards, 1 to [`MAX_BOARDS`].

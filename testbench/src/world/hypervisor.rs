@@ -6,20 +6,21 @@ use bm_hypervisor::config::{
 };
 
 use super::{LiveError, places::Places};
-use crate::scenario::{BackEnd, Board, Device, Fault, Function, Net};
+use crate::scenario::{BackEnd, Board, Device, Fault, Function, Net, Scenario};
 
 /// Microseconds that a forwarded access may take. Far above the register's reset value: on a laptop whoever answers may have
 /// to wait for a processor, and a driver that is told all ones gives up.
 const MAILBOX_DEADLINE_US: u32 = 5_000_000;
 
-/// A board waits for those back ends that one of `faults` starts again; whoever else dies ends what it serves.
+/// A board waits for those back ends that somebody starts again; whoever else dies ends what it serves.
 pub(super) fn board_config(
     index: usize,
     board: &Board,
-    faults: &[Fault],
+    scenario: &Scenario,
     places: &Places,
 ) -> Result<BoardConfig, LiveError> {
-    let returns = |which| faults.iter().any(|fault| fault.kill == which && fault.restart_after.is_some());
+    let restarts = |which, fault: &Fault| fault.kill == which && fault.restart_after.is_some();
+    let returns = |which| scenario.restart || scenario.faults.iter().any(|fault| restarts(which, fault));
     let functions = board.functions.iter().enumerate();
     let functions = functions
         .map(|(number, function)| {

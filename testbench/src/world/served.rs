@@ -137,6 +137,14 @@ impl Served {
         self.back_ends.iter_mut()
     }
 
+    /// Starts a back end again that has ended, and waits until it listens. It ends with the thread that calls this.
+    ///
+    /// # Errors
+    /// [`LiveError`]; it is not there then.
+    pub fn restart(&mut self, which: BackEnd) -> Result<(), LiveError> {
+        self.back_ends.restart(which)
+    }
+
     /// The image behind a disk, while it lives.
     pub fn image(&self, board: usize, function: usize, backing: &crate::scenario::Backing) -> PathBuf {
         self.places.image(board, function, backing)
@@ -161,7 +169,7 @@ fn start_board(
     let name = board.name.clone();
     let lines = Arc::new(InterruptLines::default());
     let bond = Arc::new(Bond::new(Arc::clone(&lines) as _).woken_by(Arc::clone(wake_up) as _));
-    let config = board_config(index, board, &scenario.faults, places)?;
+    let config = board_config(index, board, scenario, places)?;
     let started = bm_hypervisor::start(config, Arc::new(ModelPort(Arc::clone(&bond))));
     let (poller, control) =
         started.map_err(|reason| LiveError::Hypervisor { board: name.clone(), reason: Arc::new(reason) })?;

@@ -9,7 +9,7 @@ use std::{
     cell::Cell,
 };
 
-use bm_hypervisor::config::{PollMode, Role};
+use bm_hypervisor::config::{BackEndConfig, OnLoss, PollMode, Role};
 use double::{
     Bench,
     back_end::{FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board},
@@ -62,10 +62,13 @@ fn whatever_it_has_to_do() {
     let before = COUNT.get();
     drop(vec![1]);
     assert_eq!(COUNT.get(), before + 2, "the allocator counts");
-    for mode in [PollMode::StatusPage, PollMode::Registers] {
+    // The first keeps account of what is outstanding.
+    let modes = [(PollMode::StatusPage, OnLoss::Reconnect), (PollMode::Registers, OnLoss::Reset)];
+    for (mode, on_loss) in modes {
         let sockets = Sockets::new();
         let _server = Server::start(Mirror::new(FEATURES, PROTOCOL), &sockets.path("disk"), Role::Connect);
-        let mut config = board(vec![blk(sockets.good_back_end("disk"))]);
+        let back_end = BackEndConfig { on_loss, ..sockets.good_back_end("disk") };
+        let mut config = board(vec![blk(back_end)]);
         config.poll = mode;
         let mut bench = Bench::start(config);
         assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bm_hypervisor::{
     BackEndState,
-    config::{BackEndConfig, Notify, OnLoss, Role},
+    config::{BackEndConfig, OnLoss, Role},
 };
 use double::{
     Bench, IoBond,
@@ -153,10 +153,10 @@ fn what_is_published_while_nobody_is_there_is_answered_by_the_next_one() {
 #[test]
 fn what_was_done_out_of_order_is_not_done_again() {
     let sockets = Sockets::new();
-    let mut server = start(&sockets, FEATURES, Role::Connect);
-    // Nobody is kicked, so that the test has the ring to itself once it runs.
-    let config = BackEndConfig { notify: Notify::Poll, ..patient(&sockets, Role::Connect) };
-    let mut bench = Bench::start(board(vec![blk(config)]));
+    let mut idle = Mirror::new(FEATURES, PROTOCOL);
+    idle.idle = true;
+    let mut server = Server::start(idle, &sockets.path("back-end"), Role::Connect);
+    let mut bench = Bench::start(board(vec![blk(patient(&sockets, Role::Connect))]));
     assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
     (0..6).for_each(|index| chain(&bench.bond, 0, index).publish());
     // 4 and 1 were noticed before the end, 5 was not.
@@ -217,8 +217,8 @@ fn one_that_comes_back_as_another_is_sent_away_and_the_right_one_is_taken() {
     assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
     server.kill();
     await_loss(&mut bench);
-    let mut smaller = Mirror::new(FEATURES | 1 << 6, PROTOCOL);
-    smaller.space[0] = 1;
+    let smaller = Mirror::new(FEATURES | 1 << 6, PROTOCOL);
+    smaller.space.lock().unwrap()[0] = 1;
     server = Server::start(smaller, &sockets.path("back-end"), Role::Connect);
     bench.pass_until("a failure", |_, control| control.failure().is_some());
     let failure = bench.control.failure().unwrap().to_string();

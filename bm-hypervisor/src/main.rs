@@ -29,7 +29,7 @@ use crate::program::{
 /// Without a subcommand it serves the board of --config until SIGTERM, SIGINT or SIGHUP: opens the IO-Bond that `port` names,
 /// connects the back ends, and gives the board power.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, subcommand_negates_reqs = true)]
 struct Arguments {
     /// What a line of the log looks like: text, or json.
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]

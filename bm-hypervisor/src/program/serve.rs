@@ -63,18 +63,19 @@ pub fn serve(config: BoardConfig, options: &Options, log: LogLevel) -> miette::R
     let (mut poller, control) = bm_hypervisor::start(config, Arc::new(port))
         .into_diagnostic()
         .wrap_err_with(|| format!("board {name}"))?;
-    pinned(Taken::pin_poller).into_diagnostic()?;
+    // With the control thread's core, before system calls that it needs are given up.
     let api = api.map(|api| Server::start(&api, control.handle(), log)).transpose().into_diagnostic()?;
+    pinned(Taken::pin_poller).into_diagnostic()?;
     confine(options.user.as_deref(), options.seccomp)?;
     println!("board {name} is served");
     let stop = api.as_ref().map(|api| api.stop_event().as_raw_fd());
     let wakers = [Some(poller.bell().as_raw_fd()), Some(end.0.as_raw_fd()), stop];
     let bed = Bed::new(wakers.into_iter().flatten()).into_diagnostic()?;
     work(&mut poller, &control, &end, api.as_ref(), options.rest, &bed);
-    // Nobody is answered any more.
-    drop(api);
     // The control thread takes the queues back from a poll thread that is gone at once.
     drop(poller);
+    // Nobody is answered any more.
+    drop(api);
     let statistics = control.stop().into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
     tracing::info!(board = name, ?statistics, "stopped");
     println!("board {name} is stopped");

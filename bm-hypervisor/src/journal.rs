@@ -46,6 +46,26 @@ pub struct FunctionRecord {
     pub status: u8,
     /// Whether drivers are sent away.
     pub withdrawn: u8,
+    /// Tells whether device configuration is what the driver knows.
+    pub config_digest: u32,
+    /// `config_generation`.
+    pub generation: u8,
+    /// Whether there is such a function.
+    pub present: u8,
+    /// Whether the link of a network function is up.
+    pub link_up: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Where in the file that was kept its back end notes what is in flight.
+    pub in_flight_offset: u64,
+    /// How many bytes of that; none without such a file.
+    pub in_flight_size: u64,
+    /// For how many vrings.
+    pub in_flight_queues: u16,
+    /// Of how many descriptors.
+    pub in_flight_queue_size: u16,
+    /// Zero.
+    pub reserved_too: u32,
 }
 
 /// One virtqueue's registers.
@@ -85,6 +105,14 @@ impl Record {
     pub fn new(layout: u64) -> Self {
         Self { magic: MAGIC, layout, ..Self::new_zeroed() }
     }
+}
+
+/// A digest that is the same in every build of this program (FNV-1a).
+#[must_use]
+pub fn digest(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes
+        .into_iter()
+        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
 /// Where the record lies in a half, behind its number.

@@ -57,6 +57,7 @@ mod control;
 pub mod device;
 mod error;
 pub mod journal;
+pub mod keep;
 mod lifecycle;
 pub mod logging;
 pub mod machine;
@@ -74,7 +75,7 @@ pub use self::{
         commands::{CommandError, Resized},
         description::{Description, DeviceLimits, FreePlace, FunctionDescription, Rings},
         handle::Handle,
-        start,
+        start, start_kept,
         statistics::{
             BackEndState, FunctionStatistics, MailboxStatistics, QueueCounters, QueueState, QueueStatistics,
             Statistics,

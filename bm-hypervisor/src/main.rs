@@ -20,6 +20,7 @@ use miette::{IntoDiagnostic, LabeledSpan, MietteDiagnostic, NamedSource, Report,
 
 use crate::program::{
     confine::Seccomp,
+    kept::Inherited,
     selftest::selftest,
     serve::{Options, Rest, port_of, serve},
 };
@@ -87,6 +88,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let inherited = Inherited::take_all();
     let Arguments { log_format, command, config, poll, poll_us, user, seccomp } = Arguments::parse();
     let log = logging::start(log_format, tracing::Level::WARN);
     let rest = match poll {
@@ -99,7 +101,9 @@ fn main() -> ExitCode {
         (Some(Command::Selftest { config }), _) => {
             load(&config).and_then(|c| selftest(port_of(&c)?)).map(|()| true)
         }
-        (None, Some(config)) => load(&config).and_then(|config| serve(config, &options, log)).map(|()| true),
+        (None, Some(config)) => {
+            load(&config).and_then(|config| serve(config, &options, log, inherited)).map(|()| true)
+        }
         // clap asks for --config where there is no subcommand.
         (None, None) => Ok(true),
     };

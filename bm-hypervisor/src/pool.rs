@@ -18,7 +18,7 @@ use iobond_spec::{
     ring::split::{avail_bytes, desc_bytes, used_bytes},
     status_page,
 };
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use serde::{Deserialize, Serialize};
 
 pub use self::view::Mapping;
@@ -110,6 +110,23 @@ impl Pool {
     pub fn new(sizes: &[RingSizes], hugepages: bool) -> io::Result<Self> {
         let (places, length) = layout(sizes, hugepages);
         let file = memory_file(length, hugepages)?;
+        let mapping = Mapping::new(file.as_fd(), usize::try_from(length).map_err(io::Error::other)?)?;
+        Ok(Self { file, mapping: Arc::new(mapping), rooms: places.clone(), places })
+    }
+
+    /// Goes on with the pool that an earlier life made with the same sizes, as it is.
+    ///
+    /// # Errors
+    /// It is another file, or the system refuses.
+    pub fn adopt(file: OwnedFd, sizes: &[RingSizes], hugepages: bool) -> io::Result<Self> {
+        let (places, length) = layout(sizes, hugepages);
+        let there = fstat(&file)?.st_size;
+        let sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+        if u64::try_from(there) != Ok(length) || !sealed {
+            return Err(io::Error::other(
+                "the file that was kept as the pool is of another size, or not sealed",
+            ));
+        }
         let mapping = Mapping::new(file.as_fd(), usize::try_from(length).map_err(io::Error::other)?)?;
         Ok(Self { file, mapping: Arc::new(mapping), rooms: places.clone(), places })
     }

@@ -10,6 +10,7 @@ use iobond_spec::{
 };
 
 use super::{
+    notes::{Notes, layout_of},
     offer::{check_identity, connect},
     reconnect::Searches,
     registers::{Identity, Registers},
@@ -19,12 +20,14 @@ use super::{
 use crate::{
     Error,
     config::{BoardConfig, RingSizes, SpareConfig},
+    journal::Journal,
+    keep::Keeper,
     lifecycle::{BoardState, Happening},
     poll::channel::{ControlEnd, Event, Request},
     pool::{IOVA, Pool},
     port::{Port, Region},
     vhost_user::{BackEnd, Problem},
-    virtio_pci::config_image::ConfigImage,
+    virtio_pci::{Effect, config_image::ConfigImage},
 };
 
 /// What serving a function takes.
@@ -54,7 +57,7 @@ pub(super) struct Room {
 /// A board.
 pub(super) struct Board<P: Port> {
     pub(super) name: String,
-    port: Arc<P>,
+    pub(super) port: Arc<P>,
     pub(super) registers: Registers<P>,
     pub(super) identity: Identity,
     pub(super) pool: Pool,
@@ -63,17 +66,24 @@ pub(super) struct Board<P: Port> {
     /// One for each number.
     pub(super) rooms: Vec<Room>,
     pub(super) end: ControlEnd,
-    tickets: u32,
+    pub(super) tickets: u32,
     pub(super) state: BoardState,
-    mailbox: MailboxStatistics,
-    failure: Option<Arc<Error>>,
+    pub(super) mailbox: MailboxStatistics,
+    pub(super) failure: Option<Arc<Error>>,
     pub(super) searches: Searches,
+    /// If anybody keeps them.
+    pub(super) notes: Option<Notes>,
 }
 
 impl<P: Port> Board<P> {
     /// Connects the back ends, makes the pool, and programs the functions. Without an error the board has power when this
     /// returns; with one, nothing of the base's can be reached from it.
-    pub(super) fn bring_up(config: &BoardConfig, port: Arc<P>, end: ControlEnd) -> Result<Self, Error> {
+    pub(super) fn bring_up(
+        config: &BoardConfig,
+        port: Arc<P>,
+        end: ControlEnd,
+        keeper: Option<Box<dyn Keeper>>,
+    ) -> Result<Self, Error> {
         config.check()?;
         let registers = Registers::new(Arc::clone(&port));
         let identity = registers.identify()?;
@@ -86,6 +96,9 @@ impl<P: Port> Board<P> {
             source,
         })?;
         let searches = Searches::new(&config.functions, end.wake())?;
+        let layout = layout_of(&rooms, &sizes);
+        let notes = |keeper| Journal::new().map(|journal| Notes::new(journal, keeper, layout));
+        let notes = keeper.map(notes).transpose()?;
         let mut board = Self {
             name: config.name.clone(),
             port,
@@ -100,8 +113,13 @@ impl<P: Port> Board<P> {
             mailbox: MailboxStatistics::default(),
             failure: None,
             searches,
+            notes,
         };
         board.program(config)?;
+        board.note();
+        if let Some(notes) = &board.notes {
+            notes.keep(board.pool.file());
+        }
         Ok(board)
     }
 
@@ -217,12 +235,20 @@ impl<P: Port> Board<P> {
                 self.mailbox.writes += 1;
                 let value = request.data & low_bytes(word.width());
                 let effect = served.function.write(request.offset, word.width(), value);
+                self.note();
+                if effect == Effect::Start && self.notes.is_some() {
+                    // Where the back end notes what is in flight is kept before anything is.
+                    self.with(index, |served, tools| served.prepare(tools));
+                    self.note();
+                }
                 self.with(index, |served, tools| served.carry_out(effect, tools));
+                self.note();
                 self.registers.answer(word.sequence(), None);
             }
             MailboxKindE::Reset => {
                 self.mailbox.resets += 1;
                 served.function.reset();
+                self.note();
                 self.with(index, |served, tools| served.stop_all(tools));
                 self.registers.answer(word.sequence(), None);
             }
@@ -341,6 +367,9 @@ impl<P: Port> Board<P> {
         }
         self.each(|served, tools| served.stop_all(tools));
         self.registers.quiesce(&self.identity);
+        if let Some(notes) = &mut self.notes {
+            notes.release();
+        }
         if let Err(error) = self.port.unmap_dma(IOVA) {
             self.fail(error.into());
         }
@@ -368,7 +397,7 @@ impl<P: Port> Drop for Board<P> {
 }
 
 /// Deals queue contexts out: to functions in order, then to spare ones. What each number has, and the sizes of each context's rings.
-fn deal_out(functions: &[Served], spares: &[SpareConfig]) -> (Vec<Room>, Vec<RingSizes>) {
+pub(super) fn deal_out(functions: &[Served], spares: &[SpareConfig]) -> (Vec<Room>, Vec<RingSizes>) {
     let mut rooms = Vec::new();
     let mut sizes = Vec::new();
     let mut deal = |wanted: Vec<RingSizes>| {

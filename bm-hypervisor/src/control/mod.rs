@@ -3,12 +3,14 @@
 //! It answers forwarded accesses, talks to back ends, starts and stops queues, and watches for back ends and devices that go
 //! away. It sleeps until the poll thread or a connection wakes it.
 
+mod adopt;
 mod board;
 pub mod commands;
 mod counters;
 pub mod description;
 pub mod handle;
 mod link;
+mod notes;
 pub(crate) mod offer;
 mod reconnect;
 mod registers;
@@ -29,11 +31,16 @@ use std::{
 use crossbeam_channel::{Receiver, bounded};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use self::{board::Board, commands::Order, handle::Handle, statistics::Statistics};
+use self::{adopt::Unfit, board::Board, commands::Order, handle::Handle, statistics::Statistics};
 use crate::{
     Error,
     config::BoardConfig,
-    poll::{Poller, channel},
+    keep::{Keeper, Legacy},
+    poll::{
+        Poller,
+        channel::{self, PollerEnd},
+    },
+    pool::IOVA,
     port::Port,
     vhost_user::BackEnd,
 };
@@ -54,9 +61,53 @@ const WAKE: u64 = u64::MAX;
 /// Whatever keeps the board from starting; nothing of the base's can be reached from the board then.
 pub fn start<P: Port + 'static>(config: BoardConfig, port: Arc<P>) -> Result<(Poller<P>, Control), Error> {
     let (poller_end, control_end) = channel::pair()?;
-    let wake = control_end.wake().try_clone()?;
+    let board = Board::bring_up(&config, Arc::clone(&port), control_end, None)?;
+    set_going(&config, port, poller_end, board)
+}
+
+/// The same for a process that may be ended at any moment, and has a keeper. With what its earlier life left, it goes on with the
+/// board as it is; `port` then reaches a device that was not reset, and has the pool mapped. What does not fit is said, and the
+/// board begins anew, as after a loss of power.
+///
+/// # Errors
+/// As [`start`]. With a legacy, a back end that cannot be reached is an error too, and nothing has changed then: it may be tried
+/// again.
+pub fn start_kept<P: Port + 'static>(
+    config: BoardConfig,
+    port: Arc<P>,
+    keeper: impl Fn() -> Box<dyn Keeper>,
+    legacy: Option<Legacy>,
+) -> Result<(Poller<P>, Control), Error> {
+    if let Some(legacy) = legacy {
+        let (poller_end, control_end) = channel::pair()?;
+        match Board::adopt(&config, Arc::clone(&port), control_end, legacy, keeper()) {
+            Ok(board) => return set_going(&config, port, poller_end, board),
+            Err(Unfit::Failed(error)) => return Err(error),
+            Err(Unfit::Legacy(reason)) => {
+                tracing::warn!(
+                    board = config.name,
+                    reason,
+                    "the board cannot be gone on with, and loses its power"
+                );
+            }
+        }
+        // It was mapped by the life that is over; whether it still was does not matter.
+        let _ = port.unmap_dma(IOVA);
+    }
+    let (poller_end, control_end) = channel::pair()?;
+    let board = Board::bring_up(&config, Arc::clone(&port), control_end, Some(keeper()))?;
+    set_going(&config, port, poller_end, board)
+}
+
+/// Starts the control thread of a board.
+fn set_going<P: Port + 'static>(
+    config: &BoardConfig,
+    port: Arc<P>,
+    poller_end: PollerEnd,
+    board: Board<P>,
+) -> Result<(Poller<P>, Control), Error> {
+    let wake = board.end().wake().try_clone()?;
     let epoll = Epoll::new()?;
-    let board = Board::bring_up(&config, Arc::clone(&port), control_end)?;
     watch(&epoll, &board)?;
     if let Some(wake_up) = port.wake_up() {
         board.end().bell().hear(&wake_up)?;
@@ -123,6 +174,7 @@ fn run<P: Port>(mut board: Board<P>, epoll: &Epoll, ordered: &Receiver<Order>, s
             board.fold_counters();
             counted = Instant::now();
         }
+        board.note();
         shared.publish(&board);
     }
     board.take_down();

@@ -86,6 +86,37 @@ impl<P: Port> Registers<P> {
         self.map.registers().ident().magic().read().value() == MAGIC
     }
 
+    /// Whether an earlier life programmed the device for a pool of `length` bytes at `at`, and nobody reset it since.
+    pub(super) fn is_programmed_for(&self, at: BaseAddr, length: u64) -> bool {
+        let registers = self.map.registers();
+        let [window, ..] = registers.windows();
+        let wide = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+        let address = wide(window.address_lo().read().value(), window.address_hi().read().value());
+        let granted = wide(window.length_lo().read().value(), window.length_hi().read().value());
+        window.control().read().grant() && (address, granted) == (at.0, length)
+    }
+
+    /// Whether the board has power.
+    pub(super) fn has_power(&self) -> bool {
+        self.map.registers().board().state().read().powered()
+    }
+
+    /// Which queue of which function runs in a context, or is in error there; none if it is disabled.
+    pub(super) fn tenant(&self, number: u8) -> Option<(u8, u16)> {
+        let state = self.queue_state(number);
+        if matches!(state.state(), Ok(QueueStateE::Disabled) | Err(_)) {
+            return None;
+        }
+        let control: queue_t::control::Control =
+            decode(self.map.0.read32(self.queue(number) + offsets::queues::CONTROL));
+        Some((control.function_id(), control.index()))
+    }
+
+    /// How far IO-Bond was told that used buffers may be returned.
+    pub(super) fn tail(&self, number: u8) -> u16 {
+        self.map.0.read32(self.queue(number) + offsets::queues::TAIL) as u16
+    }
+
     /// Undoes whatever an earlier hypervisor may have left: no power, no queue, no function, no memory.
     pub(super) fn quiesce(&self, identity: &Identity) {
         let registers = self.map.registers();

@@ -1,5 +1,6 @@
 //! One function with the back end behind it: its queues are started and stopped here.
 
+mod adopt;
 mod away;
 
 use std::time::Instant;

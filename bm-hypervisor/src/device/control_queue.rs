@@ -43,6 +43,13 @@ impl ControlQueue {
         Self { mapping, place: *place, taken: 0 }
     }
 
+    /// The queue at `place`, as an earlier life left it: a command that was not used by then is worked once more.
+    pub(crate) fn resumed(mapping: Arc<Mapping>, place: &Place) -> Self {
+        let mut queue = Self::new(mapping, place);
+        queue.taken = queue.index(place.used).map_or(0, |used| used.load(Ordering::Acquire));
+        queue
+    }
+
     /// Works every command that is there, at most a ring of them, and interrupts if that is wanted. The number of pairs that the
     /// driver chose, if it did: 1 to `most`.
     pub(crate) fn serve(&mut self, most: u16, interrupt: impl FnOnce()) -> Option<u16> {

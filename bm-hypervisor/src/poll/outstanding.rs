@@ -41,6 +41,11 @@ impl Outstanding {
         Self { avail: avail as usize, used: used as usize, places, available: 0, returned: 0 }
     }
 
+    /// Everything before index `used` is used, and nothing from it on.
+    pub(super) fn begin_at(&mut self, used: u16) {
+        (self.available, self.returned) = (used.into(), used.into());
+    }
+
     /// Takes note of all that was made available by now, and used up to index `used`.
     ///
     /// The caller loaded `used` with acquire ordering: whatever the back end used, it had found in the available ring, so that

@@ -94,6 +94,18 @@ impl PolledQueue {
         }
     }
 
+    /// A queue that an earlier life polled, of which IO-Bond was last told `tail`. In the rings everything up to the used index is
+    /// done, and nothing after it: what a back end without INFLIGHT_SHMFD had used in another order than it was made available
+    /// in is not known any more.
+    pub(crate) fn resumed(polling: Polling, tail: u16, words16: &[AtomicU16]) -> Self {
+        let mut queue = Self { last_used: tail, last_head: tail, ..Self::new(polling) };
+        let used = queue.used(words16);
+        if let Some(outstanding) = &mut queue.outstanding {
+            outstanding.begin_at(used);
+        }
+        queue
+    }
+
     /// Whether the back end wants to be kicked now that HEAD has moved from `last_head` to `head` (virtio 1.3, 2.7.10).
     ///
     /// The available index was published by IO-Bond before HEAD, and HEAD was loaded with acquire ordering. The fence makes the

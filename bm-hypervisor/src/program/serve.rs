@@ -11,17 +11,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::confine::{Seccomp, confine};
+use super::{
+    confine::{Seccomp, confine},
+    kept::{Inherited, ServiceManager},
+};
 use bm_hypervisor::{
     BoardState, Control, Poller,
     api::Server,
     config::{BoardConfig, PortConfig},
+    keep::{Keeper, Legacy},
     logging::LogLevel,
     machine::Cores,
     placement::{Placement, PlacementError, Taken},
+    pool::IOVA,
     port::{Port, open::OpenPort},
 };
 use miette::{Context, IntoDiagnostic};
+use rustix::fs::fstat;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
@@ -51,23 +57,29 @@ pub struct Options {
 }
 
 /// Serves the board of `config` until a signal comes or its device is lost.
-pub fn serve(config: BoardConfig, options: &Options, log: LogLevel) -> miette::Result<()> {
-    let port = port_of(&config)?;
-    let port = OpenPort::open(port).into_diagnostic().wrap_err("cannot open the port")?;
+pub fn serve(
+    config: BoardConfig,
+    options: &Options,
+    log: LogLevel,
+    inherited: Inherited,
+) -> miette::Result<()> {
+    let (port, legacy) = open_port(&config, inherited)?;
     let end = Signals::listen().into_diagnostic().wrap_err("cannot listen for signals")?;
     let (name, api) = (config.name.clone(), config.control.clone());
     let cores = take_cores(&config).into_diagnostic().wrap_err("cannot place the board's threads")?;
     // Threads run where the one that starts them does: the control thread is started next, and this one polls.
     let pinned = |pin: fn(&Taken) -> Result<(), PlacementError>| cores.as_ref().map_or(Ok(()), pin);
     pinned(Taken::pin_control).into_diagnostic()?;
-    let (mut poller, control) = bm_hypervisor::start(config, Arc::new(port))
-        .into_diagnostic()
-        .wrap_err_with(|| format!("board {name}"))?;
+    ServiceManager.keep_port(&port);
+    let keeper = || Box::new(ServiceManager) as Box<dyn Keeper>;
+    let started = bm_hypervisor::start_kept(config, Arc::clone(&port), keeper, legacy);
+    let (mut poller, control) = started.into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
     // With the control thread's core, before system calls that it needs are given up.
     let api = api.map(|api| Server::start(&api, control.handle(), log)).transpose().into_diagnostic()?;
     pinned(Taken::pin_poller).into_diagnostic()?;
     confine(options.user.as_deref(), options.seccomp)?;
     println!("board {name} is served");
+    ServiceManager.ready();
     let stop = api.as_ref().map(|api| api.stop_event().as_raw_fd());
     let wakers = [Some(poller.bell().as_raw_fd()), Some(end.0.as_raw_fd()), stop];
     let bed = Bed::new(wakers.into_iter().flatten()).into_diagnostic()?;
@@ -76,10 +88,34 @@ pub fn serve(config: BoardConfig, options: &Options, log: LogLevel) -> miette::R
     drop(poller);
     // Nobody is answered any more.
     drop(api);
-    let statistics = control.stop().into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
+    let stopped = control.stop();
+    ServiceManager.release_port();
+    let statistics = stopped.into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
     tracing::info!(board = name, ?statistics, "stopped");
     println!("board {name} is stopped");
     Ok(())
+}
+
+/// The port as an earlier life of this process left it, with what else that left; or opened anew.
+fn open_port(
+    config: &BoardConfig,
+    mut inherited: Inherited,
+) -> miette::Result<(Arc<OpenPort>, Option<Legacy>)> {
+    let named = port_of(config)?;
+    if let Some(legacy) = inherited.legacy() {
+        let length = fstat(&legacy.pool).map_or(0, |stat| stat.st_size.cast_unsigned());
+        let adopted = OpenPort::adopt(named, |name| inherited.take(name), &[(IOVA, length)]);
+        match adopted {
+            Ok(Some(port)) => return Ok((Arc::new(port), Some(legacy))),
+            Ok(None) => tracing::warn!("the device was not kept; the board begins anew"),
+            Err(error) => tracing::warn!(%error, "cannot go on with the device; the board begins anew"),
+        }
+    }
+    // Whatever was kept of another life keeps no device from being opened.
+    drop(inherited);
+    ServiceManager.release_port();
+    let port = OpenPort::open(named).into_diagnostic().wrap_err("cannot open the port")?;
+    Ok((Arc::new(port), None))
 }
 
 /// Takes the cores that a configuration names.

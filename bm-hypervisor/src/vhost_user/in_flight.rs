@@ -1,7 +1,10 @@
 //! The memory in which a back end notes what is in flight (vhost-user, *Inflight I/O tracking*): it made it, this side keeps it for
 //! whoever comes next.
 
-use std::{fs::File, os::fd::AsRawFd};
+use std::{
+    fs::File,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+};
 
 use rustix::{
     fs::{fcntl_get_seals, fstat},
@@ -61,7 +64,34 @@ impl InFlight {
     }
 }
 
+/// Where a back end notes what is in flight: what has to be kept for the next life of this process, beside the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InFlightPlace {
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
+    pub(crate) queues: u16,
+    pub(crate) queue_size: u16,
+}
+
 impl BackEnd {
+    /// The file in which it notes what is in flight, and where, once there is one.
+    pub(crate) fn in_flight_place(&self) -> Option<(BorrowedFd<'_>, InFlightPlace)> {
+        let InFlight { file, given } = self.in_flight.as_ref()?;
+        let &VhostUserInflight { mmap_offset: offset, mmap_size: size, num_queues, queue_size } = given;
+        Some((file.as_fd(), InFlightPlace { offset, size, queues: num_queues, queue_size }))
+    }
+
+    /// Has it go on in a file that an earlier life of this process kept.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(crate) fn recall_in_flight(&mut self, file: OwnedFd, place: InFlightPlace) -> Result<(), String> {
+        let InFlightPlace { offset, size, queues, queue_size } = place;
+        let given = VhostUserInflight::new(size, offset, queues, queue_size);
+        self.in_flight = Some(InFlight::new(File::from(file), given, queues, queue_size)?);
+        Ok(())
+    }
+
     /// Whether what is in flight is noted by the back end itself.
     pub(crate) fn notes_in_flight(&self) -> bool {
         self.in_flight.is_some()
@@ -146,6 +176,6 @@ mod tests {
             assert!(InFlight::new(memory(length), given, 1, 8).is_err());
         }
         let (reader, _writer) = std::io::pipe().unwrap();
-        assert!(InFlight::new(File::from(std::os::fd::OwnedFd::from(reader)), given(144, 0), 1, 8).is_err());
+        assert!(InFlight::new(File::from(OwnedFd::from(reader)), given(144, 0), 1, 8).is_err());
     }
 }

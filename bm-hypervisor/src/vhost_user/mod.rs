@@ -37,6 +37,7 @@ use virtio_bindings::{
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 pub use self::error::{BackEndError, Problem};
+pub(crate) use self::in_flight::InFlightPlace;
 pub(crate) use self::socket::{Socket, connect_once, remove_stale};
 use self::{in_flight::InFlight, watchdog::Watchdog};
 use crate::{

@@ -8,8 +8,9 @@ use iobond_spec::{
 use super::{Function, Queue, Status};
 use crate::{
     device::Device,
-    journal::{FunctionRecord, QueueRecord},
+    journal::{FunctionRecord, QueueRecord, digest},
 };
+use zerocopy::FromZeros;
 
 /// A record that no life of this program can have left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +29,8 @@ pub enum RecordError {
 }
 
 impl Function {
-    /// What is to be written down of the function itself.
-    pub fn record(&self, pairs: u16) -> FunctionRecord {
+    /// What is to be written down of the function itself. What it does not know of is zero.
+    pub fn record(&self) -> FunctionRecord {
         FunctionRecord {
             offered: self.offered,
             driver_features: self.driver_features,
@@ -37,10 +38,17 @@ impl Function {
             driver_feature_select: self.driver_feature_select,
             config_vector: self.config_vector,
             queue_select: self.queue_select,
-            pairs,
             status: self.status.bits(),
             withdrawn: self.withdrawn.into(),
+            config_digest: self.config_digest(),
+            generation: self.generation,
+            present: 1,
+            ..FunctionRecord::new_zeroed()
         }
+    }
+
+    fn config_digest(&self) -> u32 {
+        digest(self.device.config.iter().copied()) as u32
     }
 
     /// What is to be written down of its queues, in order.
@@ -53,6 +61,14 @@ impl Function {
             vector: queue.vector,
             enabled: queue.enabled.into(),
         })
+    }
+
+    /// Whether the driver knows another device configuration than this function has; it is to be told then, and the generation
+    /// is another one.
+    pub fn has_changed_since(&mut self, record: &FunctionRecord) -> bool {
+        let changed = record.config_digest != self.config_digest();
+        self.generation = self.generation.wrapping_add(changed.into());
+        changed
     }
 
     /// Takes a function up as an earlier life left it.
@@ -101,6 +117,7 @@ impl Function {
         function.config_vector = record.config_vector;
         function.queue_select = record.queue_select;
         function.withdrawn = record.withdrawn != 0;
+        function.generation = record.generation;
         Ok(function)
     }
 }
@@ -122,7 +139,7 @@ mod tests {
 
     fn again(function: &Function) -> Result<Function, RecordError> {
         let queues: Vec<_> = function.queue_records().collect();
-        Function::recall(device(), TRANSPORT, &function.record(1), &queues)
+        Function::recall(device(), TRANSPORT, &function.record(), &queues)
     }
 
     /// Everything that a driver can read of the common configuration structure.
@@ -177,7 +194,7 @@ mod tests {
     fn a_life_that_offers_something_else_does_not_go_on() {
         let function = Function::new(device(), TRANSPORT);
         let queues: Vec<_> = function.queue_records().collect();
-        let other = Function::recall(device(), TRANSPORT | 1, &function.record(1), &queues);
+        let other = Function::recall(device(), TRANSPORT | 1, &function.record(), &queues);
         assert!(matches!(other, Err(RecordError::Offer { .. })));
     }
 }

@@ -102,7 +102,7 @@ impl RemoteFunction {
                 }
             }
         };
-        let function = Self::resume(stream, patience)?;
+        let function = Self { exchanges: Exchanges::new(stream, patience)? };
         function.agree()?;
         Ok(function)
     }
@@ -113,7 +113,9 @@ impl RemoteFunction {
     /// # Errors
     /// [`RemoteError::Gone`] when the socket cannot be used.
     pub fn resume(stream: UnixStream, patience: Duration) -> Result<Self, RemoteError> {
-        Ok(Self { exchanges: Exchanges::new(stream, patience)? })
+        let exchanges = Exchanges::new(stream, patience)?;
+        exchanges.forget()?;
+        Ok(Self { exchanges })
     }
 
     fn agree(&self) -> Result<(), RemoteError> {

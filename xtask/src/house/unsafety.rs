@@ -9,6 +9,7 @@ const ALLOWED: &[&str] = &[
     "bm-hypervisor/src/pool/view.rs",
     "bm-hypervisor/src/port/vfio/kernel.rs",
     "bm-hypervisor/src/port/vfio/mapped.rs",
+    "bm-hypervisor/src/program/kept.rs",
     "bm-hypervisor/tests/pass_allocates_nothing.rs",
     "iobond-model/spec/src/lib.rs",
     "iobond-model/spec/src/register_access.rs",

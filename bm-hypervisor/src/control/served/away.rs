@@ -28,6 +28,10 @@ impl Served {
         let mut outstanding = 0;
         for queue in running.iter_mut() {
             let Work::BackEnd(vring) = queue.work else { continue };
+            // Nobody polls it: there was no back end, or none yet.
+            if queue.parked.is_some() {
+                continue;
+            }
             let taken = tools.end.remove(queue.ticket);
             let taken = taken.map_err(|_| Error::PollerStuck { function: *id, queue: queue.index })?;
             // Without a poll thread the queue has ended.
@@ -50,7 +54,7 @@ impl Served {
     }
 
     /// Starts the queues at whose start the back end was lost: the driver enabled them, and is not told of it.
-    fn start_without<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
+    pub(super) fn start_without<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
         let status = self.function.status();
         if !status.driver_ok() || !status.is_sound() {
             return Ok(());
@@ -98,7 +102,7 @@ impl Served {
     }
 
     /// Has the back end begin where the former one ended, on every queue, and hands them to the poll thread once all have begun.
-    fn start_parked<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<u32, Error> {
+    pub(super) fn start_parked<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<u32, Error> {
         let words = tools.pool.mapping().words16();
         let vrings = self.running.iter().filter_map(|queue| match queue.work {
             Work::BackEnd(vring) => Some((vring, self.carries(vring))),

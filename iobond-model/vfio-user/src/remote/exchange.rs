@@ -46,6 +46,18 @@ impl Exchanges {
         })
     }
 
+    /// Throws away what came for an earlier life of this process, which may have read the half of it.
+    pub(super) fn forget(&self) -> Result<(), RemoteError> {
+        let mut bytes = [0; 4096];
+        loop {
+            match self.stream.receive(&mut bytes) {
+                Ok(Received::Nothing) => return Ok(()),
+                Ok(Received::Bytes(..) | Received::FdsLost) => {}
+                Ok(Received::End) | Err(_) => return Err(RemoteError::Gone),
+            }
+        }
+    }
+
     /// Sends a request and waits for its answer; the payload of that.
     pub(super) fn ask(
         &self,

@@ -1,0 +1,115 @@
+//! A function as an earlier life of this process left it.
+
+use super::{Running, Served, Work};
+use crate::{
+    Error,
+    control::board::Tools,
+    device::{Role, control_queue::ControlQueue},
+    journal::FunctionRecord,
+    poll::{PolledQueue, Polling},
+    port::Port,
+    vhost_user::{InFlightPlace, Problem},
+};
+
+impl Served {
+    /// What is to be written down of it for the next life.
+    pub(in crate::control) fn record(&self) -> FunctionRecord {
+        let place = self.back_end.in_flight_place().map(|(_, place)| place);
+        let place = place.unwrap_or(InFlightPlace { offset: 0, size: 0, queues: 0, queue_size: 0 });
+        FunctionRecord {
+            pairs: self.pairs,
+            link_up: self.link_up.into(),
+            in_flight_offset: place.offset,
+            in_flight_size: place.size,
+            in_flight_queues: place.queues,
+            in_flight_queue_size: place.queue_size,
+            ..self.function.record()
+        }
+    }
+
+    /// Takes up what the record says beside the function's own.
+    pub(in crate::control) fn recall(&mut self, record: &FunctionRecord) {
+        let most = self.function.device().back_end_queues / 2;
+        self.pairs = record.pairs.clamp(1, most.max(1));
+        self.link_up = record.link_up != 0;
+    }
+
+    /// Takes up the queues that run in IO-Bond and should; those that should not are stopped. Their back end has none of them yet.
+    ///
+    /// # Errors
+    /// A back end that spoiled its used ring.
+    pub(in crate::control) fn adopt_queues<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
+        let up = self.function.status().driver_ok();
+        let intended: Vec<bool> = self.function.queues().iter().map(|queue| up && queue.enabled).collect();
+        for (index, intended) in (0..).zip(intended) {
+            let context = self.first_context + index as u8;
+            let Some(tenant) = tools.registers.tenant(context) else { continue };
+            if !intended || tenant != (self.id.index() as u8, index) {
+                tools.registers.stop_queue(context);
+                continue;
+            }
+            self.adopt_queue(index, context, tools)?;
+        }
+        Ok(())
+    }
+
+    fn adopt_queue<P: Port>(&mut self, index: u16, context: u8, tools: &mut Tools<P>) -> Result<(), Error> {
+        let role = self.function.device().role(index, self.function.negotiated());
+        let (Some(role), Some(place)) = (role, tools.pool.place(context.into()).copied()) else {
+            tools.registers.stop_queue(context);
+            return Ok(());
+        };
+        let ticket = tools.next_ticket();
+        let (work, kick, ring) = match role {
+            Role::Control => {
+                let queue = ControlQueue::resumed(tools.pool.mapping().clone(), &place);
+                let kick = tools.end.wake().try_clone()?;
+                (Work::Control(queue), Some(kick), Default::default())
+            }
+            Role::BackEnd(vring) => (Work::BackEnd(vring), None, self.back_end.ring_features()),
+        };
+        let account = matches!(work, Work::BackEnd(_)) && self.back_end.needs_account();
+        let (avail, used, size, event_idx) = (place.avail, place.used, place.sizes.shadow, ring.event_idx);
+        let polling = Polling { context, ticket, avail, used, size, kick, event_idx, account };
+        let words = tools.pool.mapping().words16();
+        let mut polled = PolledQueue::resumed(polling, tools.registers.tail(context), words);
+        let from = polled.last_used();
+        match (polled.catch_up(words), &work) {
+            (Ok(None), _) => {}
+            (Ok(Some(used)), _) => tools.registers.set_tail(context, used),
+            (Err(to), Work::BackEnd(vring)) => {
+                return Err(self.back_end.error(Problem::UsedJump { vring: *vring, from, to, size }).into());
+            }
+            (Err(_), Work::Control(_)) => tools.registers.stop_queue(context),
+        }
+        let mut running =
+            Running { index, context, ticket, work, parked: None, begun: true, in_error: false };
+        let added = running.hand_over(polled, false, tools);
+        added.map_err(|_| Error::PollerStuck { function: self.id, queue: index })?;
+        self.running.push(running);
+        Ok(())
+    }
+
+    /// Has its back end begin where the last connection to it ended. Chains that were outstanding.
+    ///
+    /// # Errors
+    /// The back end fails.
+    pub(in crate::control) fn go_on<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<u32, Error> {
+        let mut outstanding = 0;
+        if self.function.status().driver_ok() {
+            self.prepare(tools)?;
+            outstanding = self.start_parked(tools)?;
+            self.start_without(tools)?;
+        }
+        self.look_for_errors(tools);
+        Ok(outstanding)
+    }
+
+    /// Settles with the back end what the driver chose, before any queue is started.
+    ///
+    /// # Errors
+    /// The back end fails.
+    pub(in crate::control) fn prepare<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
+        if self.alive { self.settle(tools) } else { Ok(()) }
+    }
+}

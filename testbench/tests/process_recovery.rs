@@ -79,7 +79,7 @@ impl Writer {
     }
 
     /// Keeps the queue full for a while.
-    fn work(&mut self, until: impl Fn(&Self) -> bool) {
+    fn work(&mut self, world: &World, until: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !until(self) && self.done < self.blocks {
             while self.next < self.blocks && self.in_flight.len() < DEPTH && self.disk.has_room() {
@@ -105,10 +105,12 @@ impl Writer {
                 self.last = Instant::now();
             }
             assert!(
-                start.elapsed() < DEADLINE,
-                "{} of {} are done after {DEADLINE:?}",
+                self.last.max(start).elapsed() < DEADLINE,
+                "nothing for {DEADLINE:?}, {} of {} are done; {:?}, {:#?}",
                 self.done,
-                self.blocks
+                self.blocks,
+                world.live.failure(),
+                world.live.boards()[0].statistics()
             );
             self.disk.relax();
         }
@@ -128,7 +130,7 @@ impl Writer {
 #[test]
 fn a_disk_that_is_killed_twenty_times_loses_nothing_and_does_nothing_twice() {
     let mut random = Rng::with_seed(seed());
-    let mut world = waiting_for("board.0", "threads", &[board("board", &[blk("size_mib = 64")])]);
+    let mut world = waiting_for("board.0", "threads", &[board("board", &[blk("size_mib = 16")])]);
     let disk = world.seat(0).disk(0, RingOptions::default());
     let mut writer = Writer::new(&world, disk);
     let which = BackEnd::Disk { board: 0, function: 0 };
@@ -136,7 +138,7 @@ fn a_disk_that_is_killed_twenty_times_loses_nothing_and_does_nothing_twice() {
     for kill in 1..=KILLS {
         let most = writer.blocks * kill / (KILLS + 1);
         let moment = Instant::now() + Duration::from_micros(random.u64(0..20_000));
-        writer.work(|writer| writer.done >= most || Instant::now() >= moment);
+        writer.work(&world, |writer| writer.done >= most || Instant::now() >= moment);
         assert!(writer.done < writer.blocks, "the disk is full before it was killed {kill} times");
         if random.bool() {
             // An upgrade: it ends in order, with what it has in hand done, and without a word to its front end.
@@ -147,19 +149,20 @@ fn a_disk_that_is_killed_twenty_times_loses_nothing_and_does_nothing_twice() {
         let killed = Instant::now();
         // Sometimes the loss is noticed long before anybody comes, sometimes not at all.
         let absence = Duration::from_millis(random.u64(0..40));
-        writer.work(|_| killed.elapsed() >= absence);
+        writer.work(&world, |_| killed.elapsed() >= absence);
         world.live.restart(which).unwrap();
         let listens = Instant::now();
         let done = writer.done;
-        writer.work(|writer| writer.done >= done + DEPTH as u64);
+        writer.work(&world, |writer| writer.done >= done + 2 * DEPTH as u64);
         pauses.push(listens.elapsed());
     }
-    writer.work(|_| false);
+    writer.work(&world, |_| false);
     writer.prove();
     pauses.sort();
     println!(
-        "{} writes in all, {caught} in flight at {KILLS} kills; from listening to {DEPTH} more completions: median {:?}, longest {:?}; longest gap between two completions {:?}",
+        "{} writes in all, {caught} in flight at {KILLS} kills; from listening to {} more completions: median {:?}, longest {:?}; longest gap between two completions {:?}",
         writer.blocks,
+        2 * DEPTH,
         pauses[pauses.len() / 2],
         pauses[pauses.len() - 1],
         writer.longest

@@ -197,7 +197,7 @@ impl Port {
     fn hang_up(&self) {
         if let Some(talking) = &*self.talking.lock().unwrap_or_else(PoisonError::into_inner) {
             // Fails only on a connection that is down already.
-            let _ = talking.shutdown(Shutdown::Both);
+            let _ = talking.shutdown(Shutdown::Read);
         }
     }
 }

@@ -19,7 +19,7 @@ use rig::{Event, Rig, event, signals};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 const PATIENCE: Duration = Duration::from_secs(5);
-const SHORT: Duration = Duration::from_millis(50);
+const SHORT: Duration = Duration::from_millis(300);
 
 #[test]
 fn a_server_of_ours_is_used_in_every_way() {
@@ -68,7 +68,7 @@ fn who_keeps_the_connection_keeps_the_function() {
 }
 
 /// What a function says of a server that does `serve` with its connection, after agreeing on a version or in its place.
-fn meet(agree: bool, serve: impl FnOnce(UnixStream) + Send + 'static) -> RemoteError {
+fn meet(agree: bool, patience: Duration, serve: impl FnOnce(UnixStream) + Send + 'static) -> RemoteError {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
@@ -80,11 +80,12 @@ fn meet(agree: bool, serve: impl FnOnce(UnixStream) + Send + 'static) -> RemoteE
             let mut rest = vec![0; u32::from_ne_bytes(header[4..8].try_into().unwrap()) as usize - 16];
             stream.read_exact(&mut rest).unwrap();
             let answer = [&header[..4], &20u32.to_ne_bytes(), &1u32.to_ne_bytes(), &[0; 4], &[0, 0, 1, 0]];
-            stream.write_all(&answer.concat()).unwrap();
+            // On a busy machine it may have been given up already.
+            let _ = stream.write_all(&answer.concat());
         }
         serve(stream);
     });
-    let met = RemoteFunction::connect(&path, SHORT).and_then(|function| {
+    let met = RemoteFunction::connect(&path, patience).and_then(|function| {
         let first = function.read(Region::Bar0, 0, &mut [0; 4]);
         assert!(matches!(function.write(Region::Bar0, 0, &[0]), Err(RemoteError::Gone)), "it is given up");
         first
@@ -97,10 +98,16 @@ fn meet(agree: bool, serve: impl FnOnce(UnixStream) + Send + 'static) -> RemoteE
 fn a_server_that_does_not_answer_is_not_waited_for() {
     let until_closed = |mut stream: UnixStream| drop(stream.read_to_end(&mut Vec::new()));
     let start = Instant::now();
-    assert!(matches!(meet(true, until_closed), RemoteError::Silent { command: Command::RegionRead, .. }));
-    assert!(matches!(meet(false, until_closed), RemoteError::Silent { command: Command::Version, .. }));
+    assert!(matches!(
+        meet(true, SHORT, until_closed),
+        RemoteError::Silent { command: Command::RegionRead, .. }
+    ));
+    assert!(matches!(
+        meet(false, SHORT, until_closed),
+        RemoteError::Silent { command: Command::Version, .. }
+    ));
     assert!(start.elapsed() < PATIENCE);
-    assert!(matches!(meet(true, drop), RemoteError::Gone));
+    assert!(matches!(meet(true, PATIENCE, drop), RemoteError::Gone));
 }
 
 #[test]
@@ -111,13 +118,16 @@ fn a_server_that_talks_nonsense_is_left() {
             let _ = stream.read_to_end(&mut Vec::new());
         }
     };
-    assert!(matches!(meet(true, say(&[0xff; 64])), RemoteError::Nonsense { .. }));
-    assert!(matches!(meet(false, say(b"HTTP/1.1 400 Bad Request\r\n\r\n")), RemoteError::Nonsense { .. }));
+    assert!(matches!(meet(true, PATIENCE, say(&[0xff; 64])), RemoteError::Nonsense { .. }));
+    assert!(matches!(
+        meet(false, PATIENCE, say(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
+        RemoteError::Nonsense { .. }
+    ));
 }
 
 #[test]
 fn nobody_there_is_said_with_the_path() {
     let directory = tempfile::tempdir().unwrap();
     let error = RemoteFunction::connect(&directory.path().join("nobody"), SHORT).unwrap_err();
-    assert!(error.to_string().contains("nobody within 50ms"), "{error}");
+    assert!(error.to_string().contains("nobody within 300ms"), "{error}");
 }

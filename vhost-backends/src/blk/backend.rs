@@ -111,11 +111,13 @@ impl Connection {
             let Some(part) = region.part(queue, ring.size()) else { return Ok(None) };
             let used = ring.used_idx(memory, Ordering::Acquire)?.0;
             let (tracker, heads) = Tracker::recover(part, ring.size(), used)?;
+            // Also when there are none: the front end may have looked at the used index before the last server
+            // was done.
+            ring.set_next_avail(used.wrapping_add(heads.len() as u16));
             if heads.is_empty() {
                 return Ok(Some((tracker, None)));
             }
             info!("queue {queue}: does {} requests again that an earlier server left", heads.len());
-            ring.set_next_avail(used.wrapping_add(heads.len() as u16));
             Ok(Some((tracker, Some(Replay::new(ring, memory, &heads)?))))
         })?;
         if let Some(Some((tracker, replay))) = taken_up {

@@ -9,7 +9,6 @@ mod handler;
 mod worker;
 
 use std::io;
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
@@ -31,11 +30,13 @@ pub(crate) trait Backend: VhostUserBackend<Bitmap = (), Vring = Vring> + 'static
 }
 
 /// A connection with a front end. When it is dropped, no thread of it touches a ring any more.
+///
+/// The front end sees the end of the connection after that, and not before: then it may take stock of the rings.
 pub(crate) struct Session<B: Backend> {
-    stream: UnixStream,
-    handler: Arc<Mutex<Handler<B>>>,
-    // Dropped last: the handler rings its workers.
+    // Dropped in this order.
     _workers: Vec<Worker>,
+    handler: Arc<Mutex<Handler<B>>>,
+    stream: UnixStream,
 }
 
 impl<B: Backend> Session<B> {
@@ -45,10 +46,10 @@ impl<B: Backend> Session<B> {
         let workers = worker::start(backend, &vrings)?;
         let kicks = workers.iter().map(Worker::kicks).collect();
         let handler = Arc::new(Mutex::new(Handler::new(Arc::clone(backend), memory, vrings, kicks)));
-        Ok(Self { stream, handler, _workers: workers })
+        Ok(Self { _workers: workers, handler, stream })
     }
 
-    /// What ends the conversation when it is shut down.
+    /// What ends the conversation when it is shut down for reading.
     pub(crate) fn connection(&self) -> io::Result<UnixStream> {
         self.stream.try_clone()
     }
@@ -62,8 +63,6 @@ impl<B: Backend> Session<B> {
                 break error;
             }
         };
-        // The front end must not wait for an answer that does not come; it may be gone already.
-        let _ = self.stream.shutdown(Shutdown::Both);
         match ended {
             ProtocolError::Disconnected | ProtocolError::PartialMessage | ProtocolError::SocketBroken(_) => {
                 Ok(())

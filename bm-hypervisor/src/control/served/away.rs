@@ -36,17 +36,9 @@ impl Served {
             let taken = taken.map_err(|_| Error::PollerStuck { function: *id, queue: queue.index })?;
             // Without a poll thread the queue has ended.
             let Some(mut polled) = taken else { continue };
-            let from = polled.last_used();
-            let used = polled.catch_up(words);
+            let caught_up = catch_up(&mut polled, queue.context, tools);
             queue.parked = Some(polled);
-            match used {
-                Ok(None) => {}
-                Ok(Some(used)) => tools.registers.set_tail(queue.context, used),
-                Err(to) => {
-                    let size = tools.pool.place(queue.context.into()).map_or(0, |place| place.sizes.shadow);
-                    return Err(back_end.error(Problem::UsedJump { vring, from, to, size }).into());
-                }
-            }
+            caught_up.map_err(|jump| back_end.error(jump.of(vring)))?;
             outstanding += queue.parked.as_ref().map_or(0, |polled| u32::from(polled.outstanding(words)));
         }
         self.start_without(tools)?;
@@ -117,6 +109,8 @@ impl Served {
             else {
                 continue;
             };
+            // One that ends in order may finish what it has in hand after it has closed its connection.
+            catch_up(polled, queue.context, tools).map_err(|jump| back_end.error(jump.of(vring)))?;
             let base = polled.offer_again(words, back_end.notes_in_flight());
             let base = base.map_err(|_| back_end.error(Problem::Untold { vring }))?;
             // A queue that was started while nobody was there begins as any other does.
@@ -142,6 +136,32 @@ impl Served {
             _ if self.alive => BackEndState::Connected,
             Some(since) => BackEndState::Away { since },
             None => BackEndState::Lost,
+        }
+    }
+}
+
+/// A used index that jumped: from where, to where, and how long its ring is.
+struct Jump(u16, u16, u16);
+
+impl Jump {
+    fn of(self, vring: u16) -> Problem {
+        let Self(from, to, size) = self;
+        Problem::UsedJump { vring, from, to, size }
+    }
+}
+
+/// Tells IO-Bond of what was used on a queue that nobody polls.
+fn catch_up<P: Port>(queue: &mut PolledQueue, context: u8, tools: &Tools<P>) -> Result<(), Jump> {
+    let from = queue.last_used();
+    match queue.catch_up(tools.pool.mapping().words16()) {
+        Ok(None) => Ok(()),
+        Ok(Some(used)) => {
+            tools.registers.set_tail(context, used);
+            Ok(())
+        }
+        Err(to) => {
+            let size = tools.pool.place(context.into()).map_or(0, |place| place.sizes.shadow);
+            Err(Jump(from, to, size))
         }
     }
 }

@@ -16,7 +16,9 @@ use bm_hypervisor::{
 };
 use double::{
     Bench, IoBond,
-    back_end::{EVENT_IDX, FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board, net},
+    back_end::{
+        EVENT_IDX, FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board, net, raw, read_message, reply,
+    },
 };
 use iobond_spec::{offsets::queues, ring::split, status_page};
 
@@ -209,6 +211,35 @@ fn a_driver_comes_and_goes_while_nobody_is_there() {
     assert_eq!(bench.control.statistics().functions[0].needs_reset, 0);
     bench.stop().unwrap();
     drop(server);
+}
+
+/// The driver has just been told that all is well, or is about to be.
+#[test]
+fn one_that_dies_while_its_queues_start_is_waited_for() {
+    const SET_VRING_NUM: u32 = 8;
+    const SET_VRING_KICK: u32 = 12;
+    for last in [SET_VRING_NUM, SET_VRING_KICK] {
+        let sockets = Sockets::new();
+        let dying = raw(&sockets.path("back-end"), move |mut stream| {
+            while let Some((request, _)) = read_message(&mut stream).filter(|(request, _)| *request != last) {
+                if request == 1 {
+                    reply(&mut stream, 1, &(1u64 << 32).to_le_bytes());
+                }
+            }
+        });
+        let mut bench = Bench::start(board(vec![net(patient(&sockets, Role::Connect), 1)]));
+        assert_eq!(bench.bring_up(0, u64::MAX, 2), 0xF);
+        dying.join().unwrap();
+        await_loss(&mut bench);
+        assert!(bench.bond.is_enabled(0) && bench.bond.is_enabled(1));
+        chain(&bench.bond, 1, 0).publish();
+        let server = start(&sockets, FEATURES, Role::Connect);
+        bench.pass_until("used buffers returned", |bond, _| bond.queue(1, queues::TAIL) == 1);
+        assert!(chain(&bench.bond, 1, 0).is_answered());
+        let function = bench.stop().unwrap().functions.swap_remove(0);
+        assert_eq!((function.needs_reset, function.status), (0, 0xF));
+        drop(server);
+    }
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn recall(
     match in_flight {
         _ if place.size == 0 => {}
         None => return Err(of(&"what its back end had in flight is not known: that file was not kept")),
-        Some(file) => served.back_end.recall_in_flight(file, place).map_err(|error| unfit(error))?,
+        Some(file) => served.back_end.recall_in_flight(file, place).map_err(unfit)?,
     }
     served.function = function;
     served.recall(written);

@@ -122,10 +122,12 @@ fn search(function: &FunctionConfig, over: &AtomicBool) -> Option<Found> {
     // A listener listens from one try to the next.
     let mut socket = None;
     while !over.load(Ordering::Acquire) {
-        let error = match attempt(function, &mut socket, pause) {
+        let error = match attempt(function, &mut socket) {
             Ok(found) => return Some(Ok(Box::new(found))),
             // Somebody is there, and is told why that will not do.
             Err(error) if matches!(error.problem, Problem::Lacks(_)) => return Some(Err(error)),
+            // Whoever comes wakes the listener.
+            Err(error) if matches!(error.problem, Problem::NobodyCame(_)) => continue,
             Err(error) => error.to_string(),
         };
         if said != error {
@@ -141,14 +143,13 @@ fn search(function: &FunctionConfig, over: &AtomicBool) -> Option<Found> {
 fn attempt<'a>(
     function: &'a FunctionConfig,
     socket: &mut Option<Socket<'a>>,
-    patience: Duration,
 ) -> Result<(BackEnd, Device), BackEndError> {
     let config = function.backend();
     let socket = match socket {
         Some(socket) => socket,
         None => socket.insert(Socket::new(config)?),
     };
-    let mut back_end = BackEnd::meet(socket.try_open(patience.min(LOOK))?, config)?;
+    let mut back_end = BackEnd::meet(socket.try_open(LOOK)?, config)?;
     let device = offered_device(function, &mut back_end)?;
     Ok((back_end, device))
 }

@@ -163,17 +163,22 @@ impl PolledQueue {
         available.wrapping_sub(self.last_used)
     }
 
-    /// Prepares the rings for the next back end, which takes them up at the index returned. One that knows what is in flight
-    /// itself finds the available ring as it was.
+    /// Prepares the rings for the next back end, which takes them up at the index returned. Where there is no account, the last one
+    /// noted what is in flight, and the available ring stays as it was.
+    ///
+    /// Chains that were noted and are in the account, too, come first in it, as they were taken first: whoever does them again and
+    /// goes on behind them finds the others.
     ///
     /// # Errors
     /// [`Inconsistent`]: the last back end spoiled its used ring.
-    pub(crate) fn offer_again(&mut self, words16: &[AtomicU16], knows: bool) -> Result<u16, Inconsistent> {
+    pub(crate) fn offer_again(&mut self, words16: &[AtomicU16]) -> Result<u16, Inconsistent> {
         let used = self.last_used;
         self.account(words16, used);
-        if let Some(outstanding) = self.outstanding.as_mut().filter(|_| !knows) {
+        if let Some(outstanding) = &mut self.outstanding {
             outstanding.offer_again(words16)?;
         }
+        // It may have been lost while the poll thread slept.
+        self.want_silence(words16);
         Ok(used)
     }
 

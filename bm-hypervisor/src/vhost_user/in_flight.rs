@@ -10,9 +10,9 @@ use rustix::{
     fs::{fcntl_get_seals, fstat},
     io::pwrite,
 };
-use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures, message::VhostUserInflight};
+use vhost::vhost_user::{VhostUserFrontend, message::VhostUserInflight};
 
-use super::{BackEnd, BackEndError, Problem};
+use super::{BackEnd, BackEndError, IN_FLIGHT, Problem};
 use crate::config::OnLoss;
 
 /// Bytes before the states of a split ring's descriptors, and of each of those: "QueueRegionSplit", "DescStateSplit".
@@ -110,8 +110,7 @@ impl BackEnd {
     /// Hands over the region for what is in flight, which comes from the back end the first time, if it has such a thing. Before
     /// any vring is started.
     pub(super) fn share_in_flight(&mut self, queues: u16, size: u16) -> Result<(), BackEndError> {
-        let offered = self.offer.protocol.contains(VhostUserProtocolFeatures::INFLIGHT_SHMFD);
-        if !offered || self.config.on_loss == OnLoss::Reset {
+        if !self.offer.protocol.contains(IN_FLIGHT) || !self.may_return() {
             return Ok(());
         }
         if self.in_flight.is_none() {

@@ -130,7 +130,10 @@ impl BackEnd {
         }
         let protocol = self.ask("GET_PROTOCOL_FEATURES", |front_end| front_end.get_protocol_features())?;
         self.offer.protocol = protocol;
-        self.ask("SET_PROTOCOL_FEATURES", |front_end| front_end.set_protocol_features(protocol & PROTOCOL))?;
+        // Who has it and is not given the notes fails at the start of a vring, as QEMU's library does.
+        let useless = if self.may_return() { VhostUserProtocolFeatures::empty() } else { IN_FLIGHT };
+        let wanted = protocol & PROTOCOL & !useless;
+        self.ask("SET_PROTOCOL_FEATURES", |front_end| front_end.set_protocol_features(wanted))?;
         if protocol.contains(VhostUserProtocolFeatures::REPLY_ACK) {
             self.front_end.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         }

@@ -111,7 +111,7 @@ impl Served {
             };
             // One that ends in order may finish what it has in hand after it has closed its connection.
             catch_up(polled, queue.context, tools).map_err(|jump| back_end.error(jump.of(vring)))?;
-            let base = polled.offer_again(words, back_end.notes_in_flight());
+            let base = polled.offer_again(words);
             let base = base.map_err(|_| back_end.error(Problem::Untold { vring }))?;
             // A queue that was started while nobody was there begins as any other does.
             let base = std::mem::replace(&mut queue.begun, true).then_some(base);

@@ -4,7 +4,7 @@ use super::{Running, Served, Work};
 use crate::{
     Error,
     control::board::Tools,
-    device::{Role, control_queue::ControlQueue},
+    device::{Kind, Role, control_queue::ControlQueue},
     journal::FunctionRecord,
     poll::{PolledQueue, Polling},
     port::Port,
@@ -96,13 +96,28 @@ impl Served {
     /// The back end fails.
     pub(in crate::control) fn go_on<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<u32, Error> {
         let mut outstanding = 0;
-        if self.function.status().driver_ok() {
+        if self.does_not_know(tools) {
+            tracing::warn!(function = %self.id, "what its back end had in flight is not known; the driver is asked for a reset");
+            self.stop_all(tools)?;
+            self.ask_for_reset(tools);
+        } else if self.function.status().driver_ok() {
             self.prepare(tools)?;
             outstanding = self.start_parked(tools)?;
             self.start_without(tools)?;
         }
         self.look_for_errors(tools);
         Ok(outstanding)
+    }
+
+    /// Whether chains are outstanding and nobody can tell which: a disk may use them in any order (virtio 1.3, 2.7.8), its back end
+    /// noted nothing, and the account that the poll pass kept went with the last life. Frames and characters are used in order.
+    fn does_not_know<P: Port>(&self, tools: &Tools<P>) -> bool {
+        let words = tools.pool.mapping().words16();
+        let outstanding =
+            |queue: &Running| queue.parked.as_ref().is_some_and(|polled| polled.outstanding(words) > 0);
+        self.function.device().kind == Kind::Blk
+            && !self.back_end.notes_in_flight()
+            && self.running.iter().any(outstanding)
     }
 
     /// Settles with the back end what the driver chose, before any queue is started.

@@ -3,20 +3,16 @@
 
 mod rig;
 
-use std::{
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, fs, path::Path};
 
 use rig::{
     bmhive::PROGRAM,
     home::Home,
-    linux::{Shell, Up},
+    linux::{Shell, Up, guest_files},
 };
 use rustix::process::Signal;
 use testbench::{
-    guest::{self, Accelerator, GuestFiles, Machine, Qemu},
+    guest::{Accelerator, Machine, Qemu},
     scenario::Scenario,
     world::Served,
 };
@@ -80,13 +76,6 @@ fn a_base_that_ends_under_traffic_leaves_nothing() {
     let ended = interrupted.finish();
     assert_eq!((ended.code, ended.signal), (Some(0), None), "{ended:#?}");
     interrupted.assert_nothing_left();
-}
-
-/// The guest files that `bmhive` itself would find.
-fn guest_files() -> GuestFiles {
-    let built = Path::new(PROGRAM).ancestors().nth(2).unwrap().join("guest");
-    let named = std::env::var_os("BMHIVE_GUEST").map(PathBuf::from);
-    guest::find(Some(&named.unwrap_or(built))).unwrap()
 }
 
 /// QEMU hands no descriptor of such memory out: IO-Bond asks it for every byte.

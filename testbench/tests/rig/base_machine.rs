@@ -12,9 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testbench::guest::{GuestFiles, find, initramfs};
+use testbench::guest::{GuestFiles, initramfs};
 
-use super::{bmhive::PROGRAM, home::Home, linux::Shell};
+use super::{
+    bmhive::PROGRAM,
+    home::Home,
+    linux::{Shell, guest_files},
+};
 
 /// PCI device number of the first function that is plugged in.
 const FIRST_SLOT: usize = 0x10;
@@ -35,8 +39,7 @@ impl BaseMachine {
     /// Boots a machine with the functions at `sockets` and these programs of `cargo xtask static`, and loads vfio-pci.
     pub fn start(sockets: &[PathBuf], programs: &[&str]) -> Self {
         let home = Home::new();
-        let named = std::env::var_os("BMHIVE_GUEST").map_or_else(|| target().join("guest"), PathBuf::from);
-        let files = find(Some(&named)).unwrap();
+        let files = guest_files();
         let initrd = home.path("initrd");
         let places: Vec<_> = programs.iter().map(|name| (static_program(name), place(name))).collect();
         let programs: Vec<_> = places.iter().map(|(path, place)| (path.clone(), place.as_str())).collect();

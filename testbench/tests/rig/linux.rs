@@ -16,7 +16,10 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use testbench::instance::{BoardStatus, Power, Status};
+use testbench::{
+    guest::{self, GuestFiles},
+    instance::{BoardStatus, Power, Status},
+};
 
 use super::{
     bmhive::{Ended, PROGRAM},
@@ -56,6 +59,13 @@ impl From<Output> for Answer {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
+}
+
+/// The guest files that `bmhive` itself would find.
+pub fn guest_files() -> GuestFiles {
+    let built = Path::new(PROGRAM).ancestors().nth(2).unwrap().join("guest");
+    let named = std::env::var_os("BMHIVE_GUEST").map(PathBuf::from);
+    guest::find(Some(&named.unwrap_or(built))).unwrap()
 }
 
 /// `bmhive`, which finds the instances of `home`.

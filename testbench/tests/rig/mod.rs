@@ -11,6 +11,7 @@ pub mod fake_qemu;
 pub mod home;
 pub mod hosted;
 pub mod linux;
+pub mod linux_board;
 pub mod seat;
 pub mod stand_in;
 pub mod toml;

@@ -1,4 +1,4 @@
-//! The chores of this repository: `cargo xtask setup | guest | static | registers | check | fuzz | test`.
+//! The chores of this repository: `cargo xtask setup | guest | static | vfio-lab | registers | check | fuzz | test`.
 //!
 //! What CI runs is what a developer runs: `.ci/run` calls `cargo xtask test`. Left out: whatever cargo does by itself
 //! (`cargo run --release` is the demonstration).
@@ -14,6 +14,7 @@ mod setup;
 mod static_programs;
 mod tier;
 mod tree;
+mod vfio_lab;
 
 use std::process::ExitCode;
 
@@ -38,8 +39,10 @@ enum Chore {
     /// QEMU is the machine's own where it is new enough. Everything else is fetched by apt from the mirror in the machine's
     /// sources and unpacked, not installed. What is there already is kept; remove target/guest to get newer packages.
     Guest,
-    /// Build bm-hypervisor and its trial of VFIO without shared libraries, below target/static: for a base server in a guest.
+    /// Build bm-hypervisor, its tools and the back ends without shared libraries, below target/static: for a base server in a guest.
     Static,
+    /// Boot a base server with an IOMMU, and two boards that it serves through VFIO, all with Linux, and show what they do.
+    VfioLab,
     /// Generate the register layer and the register reference from iobond.rdl.
     Registers {
         /// Change nothing; fail when a committed file differs from what would be generated.
@@ -90,6 +93,7 @@ fn run(chore: &Chore, checkout: &Checkout, report: &mut Report) {
         Chore::Static => {
             static_programs::run(checkout, report);
         }
+        Chore::VfioLab => vfio_lab::run(checkout, report),
         Chore::Registers { check } => registers::run(checkout, report, *check),
         Chore::Check => check::run(checkout, report),
         Chore::Fuzz { target, seconds, seed } => {

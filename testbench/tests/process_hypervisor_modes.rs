@@ -286,7 +286,8 @@ fn a_driver_of_a_hypervisor_that_sleeps_is_told_that_the_device_is_gone() {
     disk.write(0, &[1; SECTOR]).unwrap();
     drop(disk);
     board.poller.replace(None);
-    control.stop().unwrap();
+    let expired = board.mailbox(mailbox::EXPIRED_READS) + board.mailbox(mailbox::EXPIRED_WRITES);
+    assert_eq!(control.stop().unwrap().mailbox.expired, u64::from(expired), "what the base is told of it");
     drop(back_end);
     home.await_quiet();
 }

@@ -61,7 +61,7 @@ fn of_board(page: &mut Page<'_>, statistics: &Statistics) {
     }
     let mailbox = &statistics.mailbox;
     let name = "bm_mailbox_accesses_total";
-    page.family(name, "counter", "Forwarded accesses of the board that were taken up.");
+    page.family(name, "counter", "Forwarded accesses of the board, taken up or expired.");
     for (kind, count) in [
         ("read", mailbox.reads),
         ("write", mailbox.writes),

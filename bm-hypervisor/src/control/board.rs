@@ -125,6 +125,7 @@ impl<P: Port> Board<P> {
 
     fn program(&mut self, config: &BoardConfig) -> Result<(), Error> {
         self.registers.quiesce(&self.identity);
+        self.registers.restart_expired();
         self.port.map_dma(&Region {
             file: self.pool.file(),
             file_offset: 0,
@@ -229,7 +230,6 @@ impl<P: Port> Board<P> {
             MailboxKindE::Write => {
                 // Should it have expired, the next request's body may have been read with this one's word.
                 if self.registers.request() != request.word {
-                    self.mailbox.expired += 1;
                     return;
                 }
                 self.mailbox.writes += 1;
@@ -293,8 +293,9 @@ impl<P: Port> Board<P> {
         }
     }
 
-    /// Looks at IO-Bond's counters of every queue that runs.
+    /// Looks at IO-Bond's counters of the mailbox, and of every queue that runs.
     pub(super) fn fold_counters(&self) {
+        self.registers.fold_expired();
         self.present()
             .flat_map(|served| &served.running)
             .for_each(|queue| self.registers.fold(queue.context));
@@ -381,7 +382,7 @@ impl<P: Port> Board<P> {
         Statistics {
             board: self.name.clone(),
             state: self.state,
-            mailbox: self.mailbox,
+            mailbox: MailboxStatistics { expired: self.registers.expired(), ..self.mailbox },
             poll: self.end.counters().read(),
             memory: self.pool.usage(),
             functions: self.present().map(Served::statistics).collect(),

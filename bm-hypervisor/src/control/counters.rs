@@ -1,4 +1,4 @@
-//! IO-Bond's counters of queues, kept in 64 bits.
+//! IO-Bond's counters of queues and of its mailbox, kept in 64 bits.
 //!
 //! A counter register has 32 bits. Bytes of a board whose link carries 32 Gbit/s wrap it about once a second, which is as often as
 //! an idle control thread looks; tenants are limited to less.
@@ -27,36 +27,48 @@ const COUNTERS: [u32; 7] = [
     queues::INTERRUPTS,
 ];
 
-/// What was counted of one queue context.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    /// What the registers said at the last look at this life of the queue.
-    last: [u32; COUNTERS.len()],
-    sum: [u64; COUNTERS.len()],
+/// What some counters have counted.
+#[derive(Clone, Copy, Debug)]
+struct Tally<const N: usize> {
+    /// What the registers said at the last look at this life of theirs.
+    last: [u32; N],
+    sum: [u64; N],
 }
 
-impl Tally {
+impl<const N: usize> Default for Tally<N> {
+    fn default() -> Self {
+        Self { last: [0; N], sum: [0; N] }
+    }
+}
+
+impl<const N: usize> Tally<N> {
     /// Adds what was counted since the last look. A counter that has wrapped once meanwhile is understood.
-    fn add(&mut self, now: [u32; COUNTERS.len()]) {
+    fn add(&mut self, now: [u32; N]) {
         for ((sum, last), now) in self.sum.iter_mut().zip(&mut self.last).zip(now) {
             *sum += u64::from(now.wrapping_sub(*last));
             *last = now;
         }
     }
+}
 
+impl Tally<{ COUNTERS.len() }> {
     fn counted(&self) -> QueueCounters {
         let [forwarded, retired, bytes_up, bytes_down, stalls, doorbells, interrupts] = self.sum;
         QueueCounters { forwarded, retired, bytes_up, bytes_down, stalls, doorbells, interrupts }
     }
 }
 
-/// What was counted of every queue context.
+/// What was counted of every queue context, and of the mailbox.
 #[derive(Debug)]
-pub(super) struct Tallies([Tally; MAX_QUEUES]);
+pub(super) struct Tallies {
+    queues: [Tally<{ COUNTERS.len() }>; MAX_QUEUES],
+    /// Reads and writes that ended at their deadline.
+    expired: Tally<2>,
+}
 
 impl Default for Tallies {
     fn default() -> Self {
-        Self([Tally::default(); MAX_QUEUES])
+        Self { queues: [Tally::default(); MAX_QUEUES], expired: Tally::default() }
     }
 }
 
@@ -65,7 +77,7 @@ impl<P: Port> Registers<P> {
     pub(super) fn fold(&self, number: u8) {
         let now = COUNTERS.map(|register| self.queue_register(number, register));
         let state = self.queue_state(number).state();
-        if let Some(tally) = self.tallies.borrow_mut().0.get_mut(usize::from(number)) {
+        if let Some(tally) = self.tallies.borrow_mut().queues.get_mut(usize::from(number)) {
             match state {
                 // Then they count this life. Of a device that is gone every register reads all ones.
                 Ok(QueueStateE::Running | QueueStateE::Error) if now != [ALL_ONES; COUNTERS.len()] => {
@@ -80,16 +92,35 @@ impl<P: Port> Registers<P> {
 
     /// Queue context `number` begins a new life, in which registers count from zero.
     pub(super) fn restart_tally(&self, number: u8) {
-        if let Some(tally) = self.tallies.borrow_mut().0.get_mut(usize::from(number)) {
+        if let Some(tally) = self.tallies.borrow_mut().queues.get_mut(usize::from(number)) {
             tally.last = [0; COUNTERS.len()];
         }
     }
 
     /// Queue context `number` belongs to another function from now on.
     pub(super) fn forget_tally(&self, number: u8) {
-        if let Some(tally) = self.tallies.borrow_mut().0.get_mut(usize::from(number)) {
+        if let Some(tally) = self.tallies.borrow_mut().queues.get_mut(usize::from(number)) {
             *tally = Tally::default();
         }
+    }
+
+    /// Expired accesses are counted from here on: what the board of an earlier hypervisor did is none of this one's.
+    pub(super) fn restart_expired(&self) {
+        self.tallies.borrow_mut().expired.last = self.expired_registers();
+    }
+
+    /// Looks at the counters of expired accesses.
+    pub(super) fn fold_expired(&self) {
+        let now = self.expired_registers();
+        // As for queues.
+        if now != [ALL_ONES; 2] {
+            self.tallies.borrow_mut().expired.add(now);
+        }
+    }
+
+    /// Accesses that were seen to have expired, of either kind.
+    pub(super) fn expired(&self) -> u64 {
+        self.tallies.borrow().expired.sum.iter().sum()
     }
 
     /// Queue `index` of `served`, looked at now.
@@ -122,7 +153,7 @@ impl<P: Port> Registers<P> {
             counted: self
                 .tallies
                 .borrow()
-                .0
+                .queues
                 .get(usize::from(context))
                 .map(Tally::counted)
                 .unwrap_or_default(),
@@ -136,7 +167,7 @@ mod tests {
 
     #[test]
     fn counters_go_on_when_their_registers_wrap_and_begin_anew() {
-        let mut tally = Tally::default();
+        let mut tally = Tally::<7>::default();
         tally.add([7; 7]);
         tally.add([u32::MAX, 8, 7, 7, 7, 7, 7]);
         tally.add([2, 9, 7, 7, 7, 7, 7]);

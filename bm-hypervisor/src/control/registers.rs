@@ -212,6 +212,12 @@ impl<P: Port> Registers<P> {
         mailbox.answer().write(|r| r.set_sequence(sequence));
     }
 
+    /// How many reads, and how many posted writes, ended at their deadline; both wrap.
+    pub(super) fn expired_registers(&self) -> [u32; 2] {
+        let mailbox = self.map.registers().mailbox();
+        [mailbox.expired_reads().read().count(), mailbox.expired_writes().read().count()]
+    }
+
     /// Writes a queue's context and enables it.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub struct Statistics {
     pub functions: Vec<FunctionStatistics>,
 }
 
-/// Forwarded accesses that were answered.
+/// Forwarded accesses, by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct MailboxStatistics {
     /// Reads.
@@ -32,7 +32,8 @@ pub struct MailboxStatistics {
     pub writes: u64,
     /// Resets of a function.
     pub resets: u64,
-    /// Posted writes that had expired before they were taken up, and were not carried out.
+    /// Accesses that IO-Bond ended at their deadline: reads, with all ones, and posted writes, which were dropped. Looked at every
+    /// second. One that was taken up too late is among the others, too.
     pub expired: u64,
     /// Requests that named a function which is not there.
     pub misdirected: u64,

@@ -41,7 +41,10 @@
 //! still, and goes on with what was outstanding when it is there again ([`config::OnLoss`]). One that talks nonsense, or comes back
 //! as another, stops its function and is reported by [`Control::failure`]; no thread waits for it without a bound.
 //!
-//! [`port::vfio`] is a port to an IO-Bond in this machine, [`placement`] puts threads on cores, and [`check`] says beforehand
+//! A hypervisor that may be ended at any moment starts with [`start_kept`]: what a [`keep::Keeper`] kept of its earlier life is gone on
+//! with, and the board notices a pause.
+//!
+//! [`port::vfio`] is a port to an IO-Bond in this machine, [`port::vfio_user`] to one that another process serves, [`placement`] puts threads on cores, and [`check`] says beforehand
 //! whether the machine can serve a board.
 //!
 //! Measurements hook into the pass with an [`Observer`]: `poller.observed_by(observer)`.

@@ -271,7 +271,8 @@ impl Served {
             Some(_) => Ok(()),
         };
         let stopped = match running.work {
-            Work::BackEnd(vring) if self.alive => self.back_end.stop_vring(vring),
+            // One that waits its back end does not have.
+            Work::BackEnd(vring) if self.alive && running.parked.is_none() => self.back_end.stop_vring(vring),
             Work::BackEnd(_) | Work::Control(_) => Ok(()),
         };
         tools.registers.stop_queue(running.context);

@@ -54,8 +54,8 @@ pub struct FunctionRecord {
     pub present: u8,
     /// Whether the link of a network function is up.
     pub link_up: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// Whether it was added by command, and is not one of the configuration's.
+    pub added: u8,
     /// Where in the file that was kept its back end notes what is in flight.
     pub in_flight_offset: u64,
     /// How many bytes of that; none without such a file.

@@ -149,6 +149,12 @@ impl FunctionConfig {
         }
     }
 
+    /// The sizes of queue `index`'s rings and slots: a control queue is the last of several, and small.
+    pub(crate) fn queue_sizes(&self, index: u16) -> RingSizes {
+        let is_control = matches!(self, Self::Net(net) if index >= 2 * net.queue_pairs);
+        if is_control { RingSizes::CONTROL } else { self.ring_sizes() }
+    }
+
     /// The device's name in a configuration file.
     pub fn device_name(&self) -> &'static str {
         match self {

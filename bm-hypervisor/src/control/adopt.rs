@@ -6,6 +6,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use iobond_spec::address::FunctionId;
+
 use super::{
     board::{Board, deal_out},
     notes::{Notes, layout_of},
@@ -61,8 +63,7 @@ impl<P: Port> Board<P> {
         let identity = registers.identify()?;
         check_identity(config, &identity)?;
         let (journal, record) = Journal::open(legacy.journal).map_err(unfit)?;
-        let mut functions = connect(config, &identity)?;
-        let (rooms, sizes) = deal_out(&functions, &config.spares);
+        let (rooms, sizes) = deal_out(config);
         let layout = layout_of(&rooms, &sizes);
         if record.layout != layout {
             return Err(unfit("functions or rings are configured in another way than they were"));
@@ -71,24 +72,25 @@ impl<P: Port> Board<P> {
         if !registers.is_programmed_for(IOVA, pool.length()) {
             return Err(unfit("the IO-Bond was reset"));
         }
+        // Nobody asks for the back end of a function that was removed: it may have gone with it.
+        let mut functions = connect(config, &identity, |index| is_configured(&record.functions[index]))?;
         let mut in_flight = legacy.in_flight;
-        for served in &mut functions {
+        for served in functions.iter_mut().flatten() {
             let file = in_flight.iter().position(|(index, _)| *index == served.id.index());
             let file = file.map(|at| in_flight.swap_remove(at).1);
             recall(served, &record, transport_features(&identity.features), file)?;
         }
         let mut searches = Searches::new(&config.functions, end.wake()).map_err(Error::from)?;
-        let absent = (0..functions.len()).filter(|index| record.functions[*index].present == 0);
+        let absent = (0..functions.len()).filter(|index| functions[*index].is_none());
         absent.for_each(|index| searches.forget(index));
-        let functions = functions.into_iter().zip(&record.functions);
-        let functions = functions.map(|(served, record)| (record.present != 0).then_some(served));
+        let notes = Notes::resumed(journal, keeper, layout, &functions);
         let mut board = Self {
             name: config.name.clone(),
             port,
             registers,
             identity,
             pool,
-            functions: functions.chain(config.spares.iter().map(|_| None)).collect(),
+            functions: functions.into_iter().chain(config.spares.iter().map(|_| None)).collect(),
             rooms,
             end,
             tickets: 0,
@@ -96,7 +98,7 @@ impl<P: Port> Board<P> {
             mailbox: MailboxStatistics::default(),
             failure: None,
             searches,
-            notes: Some(Notes::new(journal, keeper, layout)),
+            notes: Some(notes),
         };
         board.go_on(&record);
         tracing::info!(board = board.name, took = ?began.elapsed(), "went on with the board as it was");
@@ -108,13 +110,7 @@ impl<P: Port> Board<P> {
         if self.registers.has_power() {
             self.state.on(Happening::PowerOn);
         }
-        // What was added by command is not in the configuration.
-        let unknown = (0..).zip(&record.functions).filter(|(_, record)| record.present != 0);
-        let unknown = unknown.filter_map(|(index, _)| iobond_spec::address::FunctionId::new(index));
-        for id in unknown.filter(|id| self.functions.get(id.index()).is_none_or(Option::is_none)) {
-            tracing::warn!(board = self.name, function = %id, "a function that was added is not configured, and is removed");
-            self.registers.withdraw(id);
-        }
+        self.remove_added(record);
         let name = self.name.clone();
         self.each(|served, tools| {
             served.adopt_queues(tools)?;
@@ -135,11 +131,25 @@ impl<P: Port> Board<P> {
             .collect();
         changed.into_iter().for_each(|(id, vector)| self.registers.inject_config_change(id, vector));
         self.follow_drivers();
-        if let Some(notes) = &self.notes {
-            notes.keep(self.pool.file());
-        }
         self.note();
     }
+
+    /// Removes functions of which only the last life knew what they are. Their queues end with them: their places are free.
+    fn remove_added(&self, record: &Record) {
+        let added = FunctionId::all().zip(&record.functions).filter(|(_, record)| record.added != 0);
+        for (id, room) in added.filter_map(|(id, _)| Some((id, self.rooms.get(id.index())?))) {
+            tracing::warn!(board = self.name, function = %id, "a function that was added is not configured, and is removed");
+            self.registers.withdraw(id);
+            let contexts = (room.first_context..).take(room.contexts.into());
+            let running = contexts.filter(|context| self.registers.tenant(*context).is_some());
+            running.for_each(|context| self.registers.stop_queue(context));
+        }
+    }
+}
+
+/// What was added by command is not in the configuration, not even where it has the number of one that is.
+fn is_configured(record: &FunctionRecord) -> bool {
+    record.present != 0 && record.added == 0
 }
 
 /// Takes a function up as the record has it.
@@ -151,9 +161,6 @@ fn recall(
 ) -> Result<(), Unfit> {
     let (index, first) = (served.id.index(), usize::from(served.first_context));
     let written = &record.functions[index];
-    if written.present == 0 {
-        return Ok(());
-    }
     let device = served.function.device().clone();
     let queues = record.queues.get(first..first + usize::from(device.queues())).unwrap_or_default();
     let of = |reason: &dyn std::fmt::Display| unfit(format!("{}: {reason}", served.id));

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error,
-    config::{BoardConfig, RingSizes, SpareConfig},
+    config::{BoardConfig, RingSizes},
     journal::Journal,
     keep::Keeper,
     lifecycle::{BoardState, Happening},
@@ -88,8 +88,8 @@ impl<P: Port> Board<P> {
         let registers = Registers::new(Arc::clone(&port));
         let identity = registers.identify()?;
         check_identity(config, &identity)?;
-        let functions = connect(config, &identity)?;
-        let (rooms, sizes) = deal_out(&functions, &config.spares);
+        let functions = connect(config, &identity, |_| true)?;
+        let (rooms, sizes) = deal_out(config);
         let pool = Pool::new(&sizes, config.hugepages).map_err(|source| Error::Memory {
             bytes: sizes.iter().map(|sizes| u64::from(sizes.slots) * u64::from(sizes.slot_size)).sum(),
             kind: if config.hugepages { "huge pages" } else { "memory" },
@@ -105,7 +105,7 @@ impl<P: Port> Board<P> {
             registers,
             identity,
             pool,
-            functions: functions.into_iter().map(Some).chain(config.spares.iter().map(|_| None)).collect(),
+            functions: functions.into_iter().chain(config.spares.iter().map(|_| None)).collect(),
             rooms,
             end,
             tickets: 0,
@@ -398,18 +398,17 @@ impl<P: Port> Drop for Board<P> {
 }
 
 /// Deals queue contexts out: to functions in order, then to spare ones. What each number has, and the sizes of each context's rings.
-pub(super) fn deal_out(functions: &[Served], spares: &[SpareConfig]) -> (Vec<Room>, Vec<RingSizes>) {
+pub(super) fn deal_out(config: &BoardConfig) -> (Vec<Room>, Vec<RingSizes>) {
     let mut rooms = Vec::new();
     let mut sizes = Vec::new();
     let mut deal = |wanted: Vec<RingSizes>| {
         rooms.push(Room { first_context: sizes.len() as u8, contexts: wanted.len() as u16 });
         sizes.extend(wanted);
     };
-    for served in functions {
-        let device = served.function.device();
-        deal((0..device.queues()).map(|index| device.sizes(index)).collect());
+    for function in &config.functions {
+        deal((0..function.queues()).map(|index| function.queue_sizes(index)).collect());
     }
-    for spare in spares {
+    for spare in &config.spares {
         deal(vec![spare.ring_sizes(); spare.queues.into()]);
     }
     (rooms, sizes)

@@ -297,7 +297,8 @@ impl<P: Port> Board<P> {
         let failed = |error| CommandError::Failed(Arc::new(Error::System(error)));
         watch_back_end(epoll, self, id.index(), &back_end).map_err(failed)?;
         let function = Function::new(device, transport_features(&self.identity.features));
-        let served = Served::new(id, function, back_end, room.first_context);
+        let mut served = Served::new(id, function, back_end, room.first_context);
+        served.added = true;
         self.registers.present(id, &self.image(&served));
         let device = served.function.device().kind.name();
         if let Some(place) = self.functions.get_mut(id.index()) {

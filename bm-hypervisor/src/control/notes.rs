@@ -25,9 +25,24 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// Begins a journal, or goes on with one.
+    /// Begins a journal.
     pub(super) fn new(journal: Journal, keeper: Box<dyn Keeper>, layout: u64) -> Self {
         Self { journal, keeper, last: Record::new(layout), in_flight: [None; MAX_FUNCTIONS] }
+    }
+
+    /// Goes on with a journal. What the last life had kept is kept, and not stored again: in between it would not be there, and a
+    /// life that ends in between would be the board's last.
+    pub(super) fn resumed(
+        journal: Journal,
+        keeper: Box<dyn Keeper>,
+        layout: u64,
+        functions: &[Option<Served>],
+    ) -> Self {
+        let mut notes = Self::new(journal, keeper, layout);
+        for served in functions.iter().flatten() {
+            notes.in_flight[served.id.index()] = in_flight_inode(served);
+        }
+        notes
     }
 
     /// Has the pool and the journal kept.
@@ -68,12 +83,18 @@ impl Notes {
     /// A region is kept before a record says that it is there.
     fn keep_in_flight(&mut self, index: usize, served: &Served) {
         let Some((file, _)) = served.back_end.in_flight_place() else { return };
-        let inode = fstat(file).map_or(0, |stat| stat.st_ino);
-        if self.in_flight[index] != Some(inode) {
+        let inode = in_flight_inode(served);
+        if self.in_flight[index] != inode {
             self.keeper.keep(&keep::in_flight(index), file);
-            self.in_flight[index] = Some(inode);
+            self.in_flight[index] = inode;
         }
     }
+}
+
+/// Tells the in-flight regions of a back end apart.
+fn in_flight_inode(served: &Served) -> Option<u64> {
+    let (file, _) = served.back_end.in_flight_place()?;
+    Some(fstat(file).map_or(0, |stat| stat.st_ino))
 }
 
 impl<P: Port> Board<P> {

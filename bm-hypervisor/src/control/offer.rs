@@ -40,22 +40,28 @@ pub(super) fn check_identity(config: &BoardConfig, identity: &Identity) -> Resul
     }
 }
 
-/// Connects every back end and works out its function. All listeners listen before the first connection is waited for.
-pub(super) fn connect(config: &BoardConfig, identity: &Identity) -> Result<Vec<Served>, Error> {
-    let sockets: Vec<_> = config
-        .functions
-        .iter()
-        .map(|function| Socket::new(function.backend()))
-        .collect::<Result<_, BackEndError>>()?;
+/// Connects the back end of every function that is wanted, by number, and works it out. All listeners listen before the first
+/// connection is waited for.
+pub(super) fn connect(
+    config: &BoardConfig,
+    identity: &Identity,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<Vec<Option<Served>>, Error> {
+    let functions = config.functions.iter().enumerate();
+    let sockets =
+        functions.map(|(index, function)| wanted(index).then(|| Socket::new(function.backend())).transpose());
+    let sockets: Vec<_> = sockets.collect::<Result<_, BackEndError>>()?;
     let mut first_context = 0;
     let mut functions = Vec::with_capacity(sockets.len());
-    for ((function, socket), id) in config.functions.iter().zip(sockets).zip(FunctionId::all()) {
-        let mut back_end = BackEnd::open(socket, function.backend())?;
-        let device = offered_device(function, &mut back_end)?;
-        let queues = device.queues();
-        let function = Function::new(device, transport_features(&identity.features));
-        functions.push(Served::new(id, function, back_end, first_context));
-        first_context += queues as u8;
+    for ((config, socket), id) in config.functions.iter().zip(sockets).zip(FunctionId::all()) {
+        let served = socket.map(|socket| {
+            let mut back_end = BackEnd::open(socket, config.backend())?;
+            let device = offered_device(config, &mut back_end)?;
+            let function = Function::new(device, transport_features(&identity.features));
+            Ok::<_, Error>(Served::new(id, function, back_end, first_context))
+        });
+        functions.push(served.transpose()?);
+        first_context += config.queues() as u8;
     }
     Ok(functions)
 }

@@ -45,6 +45,8 @@ pub(super) struct Served {
     pub(super) pairs: u16,
     /// Whether the link of a network function is up.
     pub(super) link_up: bool,
+    /// By a command, which the configuration does not know of.
+    pub(super) added: bool,
     pub(super) counted: FunctionStatistics,
 }
 
@@ -90,8 +92,8 @@ impl Served {
             ..FunctionStatistics::default()
         };
         let pairs = net::FIRST_PAIRS;
-        let (alive, away, running, link_up) = (true, None, Vec::new(), true);
-        Self { id, function, back_end, alive, away, first_context, running, pairs, link_up, counted }
+        let (alive, away, running, link_up, added) = (true, None, Vec::new(), true, false);
+        Self { id, function, back_end, alive, away, first_context, running, pairs, link_up, added, counted }
     }
 
     /// Carries out what a write of the driver's asked for. An error is the back end's or the device's, never the driver's; the

@@ -70,7 +70,6 @@ pub fn serve(
     // Threads run where the one that starts them does: the control thread is started next, and this one polls.
     let pinned = |pin: fn(&Taken) -> Result<(), PlacementError>| cores.as_ref().map_or(Ok(()), pin);
     pinned(Taken::pin_control).into_diagnostic()?;
-    ServiceManager.keep_port(&port);
     let keeper = || Box::new(ServiceManager) as Box<dyn Keeper>;
     let started = bm_hypervisor::start_kept(config, Arc::clone(&port), keeper, legacy);
     let (mut poller, control) = started.into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
@@ -115,6 +114,8 @@ fn open_port(
     drop(inherited);
     ServiceManager.release_port();
     let port = OpenPort::open(named).into_diagnostic().wrap_err("cannot open the port")?;
+    // One that was adopted stays kept: stored again it would, for a moment, not be.
+    ServiceManager.keep_port(&port);
     Ok((Arc::new(port), None))
 }
 

@@ -75,6 +75,11 @@ impl IoBond {
         self.memory.lock().unwrap().is_some()
     }
 
+    /// Every register that was ever written, with its value.
+    pub fn all(&self) -> BTreeMap<u32, u32> {
+        self.registers.lock().unwrap().clone()
+    }
+
     /// Interrupts that were injected, as function and register value.
     pub fn injected(&self) -> Vec<(u32, u32)> {
         self.injected.lock().unwrap().clone()
@@ -222,9 +227,9 @@ impl Port for IoBond {
 }
 
 /// A hypervisor on an [`IoBond`], and a driver of its functions.
-pub struct Bench {
+pub struct Bench<P: Port = IoBond> {
     pub bond: Arc<IoBond>,
-    pub poller: Poller<IoBond>,
+    pub poller: Poller<P>,
     pub control: Control,
 }
 
@@ -234,7 +239,9 @@ impl Bench {
         let (poller, control) = bm_hypervisor::start(config, Arc::clone(&bond)).unwrap();
         Self { bond, poller, control }
     }
+}
 
+impl<P: Port> Bench<P> {
     /// Passes until `done`.
     pub fn pass_until(&mut self, what: &str, mut done: impl FnMut(&IoBond, &Control) -> bool) {
         let deadline = Instant::now() + PATIENCE;
@@ -252,7 +259,7 @@ impl Bench {
 
     /// Passes until `done`, and sleeps in between whenever the poller allows it: only the bell wakes. For what back ends and the
     /// control thread do; what the test itself does as IO-Bond it does before.
-    pub fn sleep_until(&mut self, what: &str, mut done: impl FnMut(&IoBond, &Poller<IoBond>) -> bool) {
+    pub fn sleep_until(&mut self, what: &str, mut done: impl FnMut(&IoBond, &Poller<P>) -> bool) {
         let epoll = Epoll::new().unwrap();
         let readable = EpollEvent::new(EventSet::IN, 0);
         epoll.ctl(ControlOperation::Add, self.poller.bell().as_raw_fd(), readable).unwrap();

@@ -19,6 +19,7 @@ impl Served {
         FunctionRecord {
             pairs: self.pairs,
             link_up: self.link_up.into(),
+            added: self.added.into(),
             in_flight_offset: place.offset,
             in_flight_size: place.size,
             in_flight_queues: place.queues,

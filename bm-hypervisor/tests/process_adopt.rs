@@ -1,0 +1,389 @@
+//! A board that changes hands: one life of bm-hypervisor ends at once, the next one finds what it left.
+//!
+//! ```text
+//!   life 1   == back end 1      kept: pool, journal      life 2   == back end 2
+//!     \__________ IO-Bond, which goes on, or does not ______________/
+//! ```
+//! Stock Linux sees the same from its side in testbench/tests/linux_restart.rs.
+#![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
+
+mod double;
+
+use std::{
+    collections::BTreeMap,
+    mem,
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use bm_hypervisor::{
+    CommandError, Error,
+    config::{BackEndConfig, BoardConfig, FunctionConfig, OnLoss, Role, SpareConfig},
+    journal::Journal,
+    keep::{self, Keeper, Legacy},
+    port::{Port, PortError, Region},
+};
+use double::{
+    Bench, IoBond,
+    back_end::{FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board},
+};
+use iobond_spec::{
+    address::BaseAddr,
+    offsets::{functions, queues, windows},
+    register_access::RegisterIo,
+};
+
+/// An IO-Bond as one life of bm-hypervisor reaches it. When that is over, whoever calls does not come back: nothing of a process
+/// that was killed does anything any more.
+struct Life {
+    bond: Arc<IoBond>,
+    over: Arc<AtomicBool>,
+}
+
+fn while_alive(over: &AtomicBool) {
+    while over.load(Ordering::Acquire) {
+        thread::park();
+    }
+}
+
+impl RegisterIo for Life {
+    fn read32(&self, offset: u32) -> u32 {
+        while_alive(&self.over);
+        self.bond.read32(offset)
+    }
+
+    fn write32(&self, offset: u32, value: u32) {
+        while_alive(&self.over);
+        self.bond.write32(offset, value);
+    }
+}
+
+impl Port for Life {
+    fn map_dma(&self, region: &Region<'_>) -> Result<(), PortError> {
+        self.bond.map_dma(region)
+    }
+
+    fn unmap_dma(&self, iova: BaseAddr) -> Result<(), PortError> {
+        self.bond.unmap_dma(iova)
+    }
+
+    fn reset(&self) -> Result<(), PortError> {
+        self.bond.reset()
+    }
+}
+
+/// Keeps descriptors, and counts how often it was told something.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<(BTreeMap<String, OwnedFd>, usize)>>);
+
+impl Keeper for Kept {
+    fn keep(&self, name: &str, fd: BorrowedFd<'_>) {
+        let mut kept = self.0.lock().unwrap();
+        kept.0.insert(name.to_owned(), fd.try_clone_to_owned().unwrap());
+        kept.1 += 1;
+    }
+
+    fn release(&self, name: &str) {
+        let mut kept = self.0.lock().unwrap();
+        kept.0.remove(name);
+        kept.1 += 1;
+    }
+}
+
+impl Kept {
+    fn told(&self) -> usize {
+        self.0.lock().unwrap().1
+    }
+
+    fn get(&self, name: &str) -> OwnedFd {
+        self.0.lock().unwrap().0[name].try_clone().unwrap()
+    }
+
+    fn legacy(&self) -> Legacy {
+        Legacy { pool: self.get(keep::POOL), journal: self.get(keep::JOURNAL), in_flight: vec![] }
+    }
+
+    fn pool(&self) -> u64 {
+        rustix::fs::fstat(self.get(keep::POOL)).unwrap().st_ino
+    }
+}
+
+/// One board through its lives. Each has a back end at a place of its own, since the last one never lets go of its.
+struct Heirs {
+    bond: Arc<IoBond>,
+    kept: Kept,
+    sockets: Sockets,
+    servers: Vec<Server>,
+    lives: Vec<Arc<AtomicBool>>,
+}
+
+impl Heirs {
+    fn new() -> Self {
+        let (servers, lives) = (vec![], vec![]);
+        Self { bond: IoBond::new(), kept: Kept::default(), sockets: Sockets::new(), servers, lives }
+    }
+
+    /// A back end at `name`.
+    fn serve(&mut self, name: &str) {
+        self.serve_as(name, Mirror::new(FEATURES, PROTOCOL));
+    }
+
+    fn serve_as(&mut self, name: &str, mirror: Mirror) {
+        self.servers.push(Server::start(mirror, &self.sockets.path(name), Role::Connect));
+    }
+
+    /// A disk with two queues that is waited for.
+    fn disk(&self, name: &str) -> FunctionConfig {
+        let back_end = BackEndConfig { on_loss: OnLoss::Reconnect, ..self.sockets.good_back_end(name) };
+        let FunctionConfig::Blk(mut config) = blk(back_end) else { unreachable!() };
+        config.queues = 2;
+        FunctionConfig::Blk(config)
+    }
+
+    fn begin(&mut self, config: BoardConfig, legacy: Option<Legacy>) -> Result<Bench<Life>, Error> {
+        let over = Arc::new(AtomicBool::new(false));
+        self.lives.push(Arc::clone(&over));
+        let port = Arc::new(Life { bond: Arc::clone(&self.bond), over });
+        let keeper = || Box::new(self.kept.clone()) as Box<dyn Keeper>;
+        let (poller, control) = bm_hypervisor::start_kept(config, port, keeper, legacy)?;
+        Ok(Bench { bond: Arc::clone(&self.bond), poller, control })
+    }
+
+    /// The first life, with a disk at `one` whose driver uses its first queue.
+    fn first(&mut self) -> Bench<Life> {
+        self.serve("one");
+        let config = board(vec![self.disk("one")]);
+        let mut bench = self.begin(config, None).unwrap();
+        assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
+        bench
+    }
+
+    /// A life is over, as by SIGKILL, when it has written down what it did.
+    fn kill(&self, mut bench: Bench<Life>) {
+        // What is asked next is answered after that.
+        bench.status(0);
+        self.lives.last().unwrap().store(true, Ordering::Release);
+        let Bench { poller, control, .. } = bench;
+        mem::forget((poller, control));
+    }
+
+    /// The next life, with a disk at `two`.
+    fn next(&mut self) -> Bench<Life> {
+        self.serve("two");
+        let (config, legacy) = (board(vec![self.disk("two")]), self.kept.legacy());
+        self.begin(config, Some(legacy)).unwrap()
+    }
+
+    fn is_present(&self, function: u32) -> bool {
+        self.bond.get(functions::BASE + function * functions::STRIDE + functions::CONTROL) & 1 != 0
+    }
+}
+
+/// A command, with passes meanwhile.
+fn order<T: Send + 'static>(
+    bench: &mut Bench<Life>,
+    what: impl FnOnce(&bm_hypervisor::Handle) -> Result<T, CommandError> + Send + 'static,
+) -> T {
+    let handle = bench.control.handle();
+    let ordered = thread::spawn(move || what(&handle));
+    bench.pass_until("an order carried out", |_, _| ordered.is_finished());
+    ordered.join().unwrap().unwrap()
+}
+
+/// Has published a chain, and waits until it came back.
+fn serve_one(bench: &mut Bench<Life>, context: u32, index: u16) {
+    bench.bond.publish(context, index, &[1, 2, 3, 4], 4);
+    bench.pass_until("used buffers", |bond, _| bond.queue(context, queues::TAIL) == u32::from(index) + 1);
+    assert_eq!(bench.bond.written::<4>(context), [4, 3, 2, 1]);
+}
+
+#[test]
+fn a_board_goes_on_and_nobody_is_told_anything() {
+    let mut heirs = Heirs::new();
+    let mut bench = heirs.first();
+    serve_one(&mut bench, 0, 0);
+    heirs.kill(bench);
+    let (pool, told) = (heirs.kept.pool(), heirs.kept.told());
+    let mut bench = heirs.next();
+    assert_eq!(bench.status(0), 0xF);
+    serve_one(&mut bench, 0, 1);
+    assert_eq!((heirs.kept.pool(), heirs.bond.injected()), (pool, vec![]));
+    // Who stores anew what is stored has for a moment nothing stored.
+    assert_eq!(heirs.kept.told(), told);
+    bench.stop().unwrap();
+    assert!(heirs.kept.0.lock().unwrap().0.is_empty(), "a board that is stopped leaves nothing");
+}
+
+/// The back end noted nothing, and the account that the poll pass kept went with the last life.
+#[test]
+fn a_disk_of_which_nobody_knows_what_was_in_flight_asks_for_a_reset() {
+    let mut heirs = Heirs::new();
+    let bench = heirs.first();
+    heirs.kill(bench);
+    heirs.bond.publish(0, 0, &[1, 2, 3, 4], 4);
+    let mut bench = heirs.next();
+    assert_eq!((bench.status(0), heirs.bond.is_enabled(0)), (0x4F, false));
+    assert!(bench.control.failure().is_none(), "{:?}", bench.control.failure());
+    heirs.bond.set(queues::BASE + queues::TAIL, 0);
+    assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
+    serve_one(&mut bench, 0, 0);
+    bench.stop().unwrap();
+}
+
+/// The driver had it written down, IO-Bond had not been told; and the other way round.
+#[test]
+fn intentions_are_carried_out() {
+    let mut heirs = Heirs::new();
+    let bench = heirs.first();
+    heirs.kill(bench);
+    let control = |context| queues::BASE + context * queues::STRIDE + queues::CONTROL;
+    let function_0_queue_1 = heirs.bond.get(control(0)) | 1 << 8;
+    heirs.bond.write32(control(0), 0);
+    heirs.bond.write32(control(1), function_0_queue_1);
+    let mut bench = heirs.next();
+    assert!(heirs.bond.is_enabled(0) && !heirs.bond.is_enabled(1));
+    serve_one(&mut bench, 0, 0);
+    bench.stop().unwrap();
+}
+
+/// Whatever does not fit: the board loses its power, and its functions are as they were made.
+fn begins_anew(heirs: &mut Heirs, config: BoardConfig, legacy: Legacy) {
+    let pool = heirs.kept.pool();
+    let mut bench = heirs.begin(config, Some(legacy)).unwrap();
+    assert_ne!(heirs.kept.pool(), pool);
+    assert!(!heirs.bond.is_enabled(0));
+    assert_eq!((bench.status(0), bench.bring_up(0, u64::MAX, 1)), (0, 0xF));
+    bench.bond.set(queues::BASE + queues::TAIL, 0);
+    serve_one(&mut bench, 0, 0);
+    bench.stop().unwrap();
+}
+
+#[test]
+fn what_does_not_fit_begins_anew() {
+    type Spoil = fn(&Heirs, &mut BoardConfig, &mut Legacy);
+    let spoils: [(&str, Spoil); 4] = [
+        ("other rings", |_, config, _| {
+            let FunctionConfig::Blk(blk) = &mut config.functions[0] else { unreachable!() };
+            blk.ring.slots = Some(64);
+        }),
+        ("another file as the pool", |heirs, _, legacy| legacy.pool = heirs.kept.get(keep::JOURNAL)),
+        ("an empty journal", |_, _, legacy| {
+            legacy.journal = Journal::new().unwrap().file().try_clone_to_owned().unwrap();
+        }),
+        ("an IO-Bond that was reset", |heirs, _, _| heirs.bond.set(windows::BASE + windows::CONTROL, 0)),
+    ];
+    for (what, spoil) in spoils {
+        println!("{what}");
+        let mut heirs = Heirs::new();
+        let bench = heirs.first();
+        heirs.kill(bench);
+        heirs.serve("two");
+        let (mut config, mut legacy) = (board(vec![heirs.disk("two")]), heirs.kept.legacy());
+        spoil(&heirs, &mut config, &mut legacy);
+        begins_anew(&mut heirs, config, legacy);
+    }
+}
+
+#[test]
+fn a_back_end_that_is_away_is_an_error_and_nothing_has_changed() {
+    let mut heirs = Heirs::new();
+    let bench = heirs.first();
+    heirs.kill(bench);
+    let (registers, pool) = (heirs.bond.all(), heirs.kept.pool());
+    let mut hasty = heirs.disk("two");
+    if let FunctionConfig::Blk(blk) = &mut hasty {
+        blk.backend.timeout_ms = 50;
+    }
+    for _ in 0..2 {
+        let (config, legacy) = (board(vec![hasty.clone()]), heirs.kept.legacy());
+        let Err(error) = heirs.begin(config, Some(legacy)) else { panic!("without a back end") };
+        assert!(error.to_string().contains("cannot connect"), "{error}");
+        assert_eq!((heirs.bond.all(), heirs.kept.pool()), (registers.clone(), pool));
+    }
+    let mut bench = heirs.next();
+    assert_eq!(bench.status(0), 0xF);
+    serve_one(&mut bench, 0, 0);
+    bench.stop().unwrap();
+}
+
+#[test]
+fn a_disk_that_grew_meanwhile_is_told_to_its_driver() {
+    let mut heirs = Heirs::new();
+    let mut bench = heirs.first();
+    bench.set(0, 0x10, 2, 5);
+    let generation = bench.get(0, 0x15, 1);
+    heirs.kill(bench);
+    let grown = Mirror::new(FEATURES, PROTOCOL);
+    grown.space.lock().unwrap()[..8].copy_from_slice(&4096u64.to_le_bytes());
+    heirs.serve_as("two", grown);
+    let (config, legacy) = (board(vec![heirs.disk("two")]), heirs.kept.legacy());
+    let mut bench = heirs.begin(config, Some(legacy)).unwrap();
+    assert_eq!(heirs.bond.injected().len(), 1, "{:x?}", heirs.bond.injected());
+    assert_eq!((bench.status(0), bench.get(0, 0x15, 1)), (0xF, generation + 1));
+    serve_one(&mut bench, 0, 0);
+    bench.stop().unwrap();
+}
+
+/// It had gone before, and its back end with it: nobody waits for that.
+#[test]
+fn a_function_that_was_removed_stays_away() {
+    let mut heirs = Heirs::new();
+    heirs.serve("one");
+    heirs.serve("other");
+    let config = board(vec![heirs.disk("one"), heirs.disk("other")]);
+    let mut bench = heirs.begin(config, None).unwrap();
+    assert_eq!((bench.bring_up(0, u64::MAX, 1), bench.bring_up(1, u64::MAX, 1)), (0xF, 0xF));
+    order(&mut bench, |handle| handle.remove_function(1));
+    heirs.kill(bench);
+    heirs.serve("two");
+    let config = board(vec![heirs.disk("two"), heirs.disk("nowhere")]);
+    let legacy = heirs.kept.legacy();
+    let mut bench = heirs.begin(config, Some(legacy)).unwrap();
+    assert_eq!((bench.status(0), heirs.is_present(1)), (0xF, false));
+    serve_one(&mut bench, 0, 0);
+    bench.stop().unwrap();
+}
+
+/// Only the life that is over knew what it was, even if it had the number of one that is configured.
+#[test]
+fn a_function_that_was_added_is_removed() {
+    for takes_a_place in [false, true] {
+        let mut heirs = Heirs::new();
+        ["one", "other", "added"].map(|name| heirs.serve(name));
+        let config = |heirs: &Heirs, one, other| BoardConfig {
+            spares: vec![SpareConfig::default()],
+            ..board(vec![heirs.disk(one), heirs.disk(other)])
+        };
+        let mut bench = heirs.begin(config(&heirs, "one", "other"), None).unwrap();
+        assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
+        if takes_a_place {
+            order(&mut bench, |handle| handle.remove_function(1));
+        }
+        let disk = heirs.disk("added");
+        let added = u32::from(order(&mut bench, move |handle| handle.add_function(&disk)));
+        assert_eq!(added, if takes_a_place { 1 } else { 2 });
+        assert_eq!(bench.bring_up(added, u64::MAX, 2), 0xF);
+        assert!(heirs.bond.is_enabled(2 * added) && heirs.bond.is_enabled(2 * added + 1));
+        heirs.kill(bench);
+        heirs.serve("two");
+        // Nobody asks for that of a function whose place was taken.
+        if !takes_a_place {
+            heirs.serve("other two");
+        }
+        let (config, legacy) = (config(&heirs, "two", "other two"), heirs.kept.legacy());
+        let mut bench = heirs.begin(config, Some(legacy)).unwrap();
+        assert!(!heirs.is_present(added));
+        assert!(!heirs.bond.is_enabled(2 * added) && !heirs.bond.is_enabled(2 * added + 1));
+        assert_eq!((bench.status(0), heirs.is_present(1)), (0xF, !takes_a_place));
+        serve_one(&mut bench, 0, 0);
+        // The place is free.
+        heirs.serve("new");
+        let disk = heirs.disk("new");
+        assert_eq!(u32::from(order(&mut bench, move |handle| handle.add_function(&disk))), added);
+        bench.stop().unwrap();
+    }
+}

@@ -353,7 +353,7 @@ fn a_function_that_was_removed_stays_away() {
 fn a_function_that_was_added_is_removed() {
     for takes_a_place in [false, true] {
         let mut heirs = Heirs::new();
-        ["one", "other", "added"].map(|name| heirs.serve(name));
+        ["one", "other", "added"].into_iter().for_each(|name| heirs.serve(name));
         let config = |heirs: &Heirs, one, other| BoardConfig {
             spares: vec![SpareConfig::default()],
             ..board(vec![heirs.disk(one), heirs.disk(other)])

@@ -7,7 +7,7 @@ use std::{
 
 use vm_memory::{GuestMemoryRegion, VolatileSlice};
 
-use super::{Backing, DmaAddress, DmaMemory, Permission, Ranges, RemoteMemory, range_at};
+use super::{Backing, DmaAddress, DmaMemory, Ranges, RemoteMemory, range_at};
 use crate::fabric::Fault;
 
 /// A [`DmaMemory`] from which nothing can be taken meanwhile; except while a remote access waits, since the host that has to
@@ -50,17 +50,26 @@ impl<'a, A: DmaAddress> Lease<'a, A> {
     }
 }
 
-/// A lease with the range that was used last at hand: rings and buffers of one pass mostly share it.
+/// A lease with the range that was used last at hand: rings and buffers of one pass mostly share it. One view a lease: it is the
+/// view that hears of a change.
 pub struct View<'l, 'm, A> {
     lease: &'l Lease<'m, A>,
     last: Cell<Last<'l>>,
 }
 
+/// The range that was used last, as far as it may be read, and as far as it may be written.
 #[derive(Clone, Copy)]
 struct Last<'l> {
     start: u64,
-    permission: Permission,
-    bytes: VolatileSlice<'l>,
+    to_read: VolatileSlice<'l>,
+    to_write: VolatileSlice<'l>,
+}
+
+impl Last<'_> {
+    fn nothing() -> Self {
+        let nothing = VolatileSlice::from(&mut [][..]);
+        Self { start: 0, to_read: nothing, to_write: nothing }
+    }
 }
 
 /// One piece of an access: what lies in one range.
@@ -74,17 +83,17 @@ enum Piece<'a, A> {
 impl<'l, 'm, A: DmaAddress> View<'l, 'm, A> {
     /// A view of what `lease` holds.
     pub fn new(lease: &'l Lease<'m, A>) -> Self {
-        let nothing = VolatileSlice::from(&mut [][..]);
-        Self { lease, last: Cell::new(Last { start: 0, permission: Permission::ALL, bytes: nothing }) }
+        Self { lease, last: Cell::new(Last::nothing()) }
     }
 
     /// The `len` bytes at `at`, if one mapped range holds them all and allows the access.
     #[inline]
     pub(in crate::live) fn slice(&self, at: u64, len: usize, write: bool) -> Option<VolatileSlice<'l>> {
         let last = self.last.get();
-        match last.bytes.subslice(at.wrapping_sub(last.start) as usize, len) {
-            Ok(slice) if last.permission.allows(write) && !self.lease.stale.get() => Some(slice),
-            _ => self.find(at, len, write),
+        let bytes = if write { last.to_write } else { last.to_read };
+        match bytes.subslice(at.wrapping_sub(last.start) as usize, len) {
+            Ok(slice) => Some(slice),
+            Err(_) => self.find(at, len, write),
         }
     }
 
@@ -99,8 +108,16 @@ impl<'l, 'm, A: DmaAddress> View<'l, 'm, A> {
         let bytes = region.as_volatile_slice().ok()?;
         let bytes =
             bytes.subslice(usize::try_from(*offset).ok()?, usize::try_from(range.length).ok()?).ok()?;
-        self.last.set(Last { start, permission: range.permission, bytes });
-        bytes.subslice((at - start) as usize, len).ok().filter(|_| range.permission.allows(write))
+        let nothing = Last::nothing();
+        let allowed = |write, otherwise| if range.permission.allows(write) { bytes } else { otherwise };
+        let last = Last {
+            start,
+            to_read: allowed(false, nothing.to_read),
+            to_write: allowed(true, nothing.to_write),
+        };
+        self.last.set(last);
+        let bytes = if write { last.to_write } else { last.to_read };
+        bytes.subslice((at - start) as usize, len).ok()
     }
 
     /// Reads what does not lie in one mapped range.
@@ -157,7 +174,11 @@ impl<'l, 'm, A: DmaAddress> View<'l, 'm, A> {
                 }
                 Backing::Remote(host) => {
                     let piece = Piece::There(host.as_ref(), A::new(position), length);
-                    self.lease.apart(|| act(done, piece))?;
+                    let acted = self.lease.apart(|| act(done, piece));
+                    if self.lease.stale.get() {
+                        self.last.set(Last::nothing());
+                    }
+                    acted?;
                 }
             }
             done += length;

@@ -18,6 +18,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use bm_hypervisor::{
@@ -286,6 +287,30 @@ fn what_does_not_fit_begins_anew() {
         spoil(&heirs, &mut config, &mut legacy);
         begins_anew(&mut heirs, config, legacy);
     }
+}
+
+/// That turns out once its back end is there, which is connected to once more.
+#[test]
+fn without_an_in_flight_region_that_there_was_a_board_begins_anew() {
+    let mut heirs = Heirs::new();
+    let bench = heirs.first();
+    heirs.kill(bench);
+    let (mut journal, mut record) = Journal::open(heirs.kept.get(keep::JOURNAL)).unwrap();
+    record.functions[0].in_flight_size = 4096;
+    journal.write(&record);
+    let again = thread::spawn({
+        let path = heirs.sockets.path("two");
+        let once = Server::start(Mirror::new(FEATURES, PROTOCOL), &path, Role::Connect);
+        move || {
+            while !once.is_taken() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            [once, Server::start(Mirror::new(FEATURES, PROTOCOL), &path, Role::Connect)]
+        }
+    });
+    let (config, legacy) = (board(vec![heirs.disk("two")]), heirs.kept.legacy());
+    begins_anew(&mut heirs, config, legacy);
+    drop(again.join().unwrap());
 }
 
 #[test]

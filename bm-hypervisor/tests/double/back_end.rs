@@ -184,6 +184,11 @@ impl Server {
         Self { log, shutdown, thread: Some(thread) }
     }
 
+    /// Whether its front end came; nobody else is let in.
+    pub fn is_taken(&self) -> bool {
+        self.shutdown.lock().unwrap().is_some()
+    }
+
     /// The back end dies.
     pub fn kill(&mut self) {
         if let Some(handle) = self.shutdown.lock().unwrap().take() {

@@ -94,7 +94,7 @@ impl Program {
         };
         let mut command = Command::new(Path::new(PROGRAM).with_file_name(name));
         command.args(arguments).stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
-        command.current_dir(home.path("")).env("TMPDIR", home.temporary()).env_remove("RUST_LOG");
+        command.current_dir(home.path("")).env("TMPDIR", home.temporary()).env("RUST_LOG", "info");
         let child = command.spawn().unwrap();
         Self { command, child }
     }

@@ -14,7 +14,8 @@
 //! What fails beside the board has its path, too. A *guest* that crashes leaves its functions as they are until the board is reset
 //! or the next kernel resets them: the board is booting again then. A *back end* that dies takes its function along and not the
 //! board, whose state stays. A *hypervisor* that dies leaves a board whose accesses IO-Bond completes at their deadlines; the next
-//! one begins by taking power, functions, queues and memory away (`Absent`), and prepares anew. An *IO-Bond* that is gone is
+//! one goes on with the board in the state that its registers and the journal tell ([`crate::keep`]). Without a keeper it begins by
+//! taking power, functions, queues and memory away (`Absent`), and prepares anew. An *IO-Bond* that is gone is
 //! `Failed`: nothing is answered any more, and only a stop leaves that state.
 
 use serde::{Deserialize, Serialize};

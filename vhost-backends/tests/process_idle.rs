@@ -55,6 +55,12 @@ impl Board {
         for front_end in board.ports.iter_mut().chain([&mut board.console]) {
             provide(front_end);
         }
+        // A frame that a port sends to itself is heard by nobody else, and is taken when the port is in use. A
+        // broadcast before that would be lost: the switch floods to the ports that it has.
+        for (port, station) in board.ports.iter_mut().enumerate() {
+            let address = station_address(port);
+            transmit(station, address, address);
+        }
         // Each device has seen its rings.
         board.stir();
         board
@@ -65,11 +71,7 @@ impl Board {
         self.disk.memory.write_slice(&[0; 16], GuestAddress(DATA)).unwrap();
         exchange(&mut self.disk, 0, &[Part::readable(DATA, 16), Part::writable(DATA + 0x1000, 513)]);
         for (port, station) in self.ports.iter_mut().enumerate() {
-            let mut frame = [0; 12 + 60];
-            frame[12..18].fill(0xff);
-            frame[18..24].copy_from_slice(&[2, 0, 0, 0, 0, port as u8]);
-            station.memory.write_slice(&frame, GuestAddress(DATA)).unwrap();
-            exchange(station, 1, &[Part::readable(DATA, 72)]);
+            transmit(station, [0xff; 6], station_address(port));
         }
         for station in &mut self.ports {
             assert_eq!(station.rings[0].wait_used().1, 72);
@@ -98,6 +100,19 @@ impl Board {
             thread::sleep(PERIOD);
         }
     }
+}
+
+fn station_address(port: usize) -> [u8; 6] {
+    [2, 0, 0, 0, 0, port as u8]
+}
+
+/// Sends a frame of 60 bytes, and waits until the switch has taken it.
+fn transmit(station: &mut FrontEnd, destination: [u8; 6], source: [u8; 6]) {
+    let mut frame = [0; 12 + 60];
+    frame[12..18].copy_from_slice(&destination);
+    frame[18..24].copy_from_slice(&source);
+    station.memory.write_slice(&frame, GuestAddress(DATA)).unwrap();
+    exchange(station, 1, &[Part::readable(DATA, 72)]);
 }
 
 fn provide(front_end: &mut FrontEnd) {

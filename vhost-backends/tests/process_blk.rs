@@ -3,132 +3,24 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // Helpers of tests fail loudly.
 
 mod front_end;
+mod rig;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use front_end::{
-    DATA, EVENT_IDX, FrontEnd, Part, Place, Ring, Server, Setup, VERSION_1, eventually, on_the_other_core,
+use front_end::{EVENT_IDX, FrontEnd, Part, Place, Ring, Server, Setup, VERSION_1, eventually};
+use rig::blk::{
+    BLK, DISCARD, F_FLUSH, F_RO, FLUSH, GET_ID, IN, IOERR, OK, OUT, Rig, SECTORS, UNSUPP, WRITE_ZEROES,
+    buffers, extent, pattern, request, scattered, start, write_header,
 };
 use rustix::process::Signal;
 use vhost::VhostBackend;
 use vhost::vhost_user::Frontend;
 use vm_memory::{Bytes, GuestAddress};
-
-const BLK: &str = env!("CARGO_BIN_EXE_vhost-blk");
-const SECTORS: u64 = 2048;
-
-const IN: u32 = 0;
-const OUT: u32 = 1;
-const FLUSH: u32 = 4;
-const GET_ID: u32 = 8;
-const DISCARD: u32 = 11;
-const WRITE_ZEROES: u32 = 13;
-
-const OK: u8 = 0;
-const IOERR: u8 = 1;
-const UNSUPP: u8 = 2;
-
-const F_RO: u64 = 1 << 5;
-const F_FLUSH: u64 = 1 << 9;
-
-/// Byte `index` of the image at the start of a test.
-fn pattern(index: usize) -> u8 {
-    (index / 512 + index) as u8
-}
-
-/// A disk with its image, and one front end.
-struct Rig {
-    place: Place,
-    server: Server,
-    front_end: FrontEnd,
-}
-
-impl Rig {
-    fn new(arguments: &[&str], setup: &Setup) -> Self {
-        let place = Place::new();
-        let image: Vec<u8> = (0..SECTORS as usize * 512).map(pattern).collect();
-        fs::write(place.path("image"), image).unwrap();
-        let server = start(&place, arguments);
-        let front_end = FrontEnd::connect(&place.path("socket"), setup);
-        Self { place, server, front_end }
-    }
-
-    fn image(&self) -> Vec<u8> {
-        fs::read(self.place.path("image")).unwrap()
-    }
-
-    /// Sends a request with `out` as its payload, or room for `into` bytes, on ring 0. Returns status and
-    /// data.
-    fn request(&mut self, kind: u32, sector: u64, out: &[u8], into: u32) -> (u8, Vec<u8>) {
-        request(&mut self.front_end, 0, kind, sector, out, into)
-    }
-
-    /// The front end goes without a word, and another one comes.
-    fn reconnect(&mut self, setup: &Setup) {
-        // A server hears the next one when this one has hung up.
-        self.front_end.hang_up();
-        self.front_end = FrontEnd::connect(&self.place.path("socket"), setup);
-    }
-}
-
-fn start(place: &Place, arguments: &[&str]) -> Server {
-    let (socket, image) = (place.text("socket"), place.text("image"));
-    let fixed = ["--socket", &socket, "--image", &image];
-    Server::start(BLK, &[&fixed, arguments].concat(), 1)
-}
-
-/// Where ring `ring` has its header; payload and status follow.
-fn buffers(ring: usize) -> (u64, u64) {
-    let at = DATA + ring as u64 * 0x10_0000;
-    (at, at + 0x1000)
-}
-
-fn write_header(front_end: &FrontEnd, ring: usize, kind: u32, sector: u64) {
-    let mut header = [0; 16];
-    header[..4].copy_from_slice(&kind.to_le_bytes());
-    header[8..].copy_from_slice(&sector.to_le_bytes());
-    front_end.memory.write_slice(&header, GuestAddress(buffers(ring).0)).unwrap();
-}
-
-fn request(
-    front_end: &mut FrontEnd,
-    ring: usize,
-    kind: u32,
-    sector: u64,
-    out: &[u8],
-    into: u32,
-) -> (u8, Vec<u8>) {
-    let (header, payload) = buffers(ring);
-    write_header(front_end, ring, kind, sector);
-    front_end.memory.write_slice(out, GuestAddress(payload)).unwrap();
-    let status = payload + out.len() as u64 + u64::from(into);
-    front_end.memory.write_obj(0xffu8, GuestAddress(status)).unwrap();
-
-    let mut parts = vec![Part::readable(header, 16)];
-    if !out.is_empty() {
-        parts.push(Part::readable(payload, out.len() as u32));
-    }
-    if into > 0 {
-        parts.push(Part::writable(payload, into));
-    }
-    parts.push(Part::writable(status, 1));
-    let head = front_end.rings[ring].add(&parts);
-    front_end.rings[ring].notify(1);
-    assert_eq!(front_end.rings[ring].wait_used(), (head, into + 1), "used length of type {kind}");
-
-    let mut data = vec![0; into as usize];
-    front_end.memory.read_slice(&mut data, GuestAddress(payload)).unwrap();
-    (front_end.memory.read_obj(GuestAddress(status)).unwrap(), data)
-}
-
-fn extent(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
-    [&sector.to_le_bytes()[..], &sectors.to_le_bytes(), &flags.to_le_bytes()].concat()
-}
 
 #[test]
 fn what_is_written_is_read_back_and_is_in_the_image() {
@@ -170,19 +62,6 @@ fn the_layout_of_a_request_is_the_drivers_choice() {
         assert!(bytes[..1024].iter().enumerate().all(|(index, &byte)| byte == pattern(5 * 512 + index)));
         assert_eq!(bytes[1024], OK);
     }
-}
-
-/// A request of `count` segments of `len` bytes each in an indirect table. Neighbours in the request are none in
-/// memory, as in slots that were given back in any order.
-fn scattered(kind: u32, count: u64, len: u32) -> Vec<Part> {
-    let (header, data) = buffers(0);
-    let writable = kind == IN;
-    let segment = |index: u64| {
-        let place = index * 5 % count;
-        Part { addr: data + place * u64::from(len), len, writable }
-    };
-    let status = Part::writable(header + 16, 1);
-    [Part::readable(header, 16)].into_iter().chain((0..count).map(segment)).chain([status]).collect()
 }
 
 #[test]
@@ -486,84 +365,4 @@ fn what_is_wrong_at_the_start_is_one_clear_line() {
     assert!(refused("another", &socket).contains("belongs to a server that is running"));
     let mut front_end = FrontEnd::connect(&socket, &Setup::default());
     assert_eq!(request(&mut front_end, 0, IN, 0, &[], 512).0, OK, "the server noticed nothing");
-}
-
-/// Figures, not a test: `cargo nextest run --release -p vhost-backends --run-ignored only --no-capture
-/// latency`.
-#[test]
-#[ignore = "prints figures"]
-fn read_latency_at_queue_depth_one() {
-    for poll in ["50", "0"] {
-        let setup = Setup { call: false, ..Setup::default() };
-        let mut rig = on_the_other_core(|| Rig::new(&["--poll-us", poll], &setup));
-        let mut times: Vec<Duration> = (0..20_000)
-            .map(|turn| {
-                let start = Instant::now();
-                assert_eq!(rig.request(IN, turn * 8 % SECTORS, &[], 4096).0, OK);
-                start.elapsed()
-            })
-            .collect();
-        times.sort();
-        let kicks = rig.front_end.rings[0].kicks;
-        println!("--poll-us {poll}: p50 {:?}, p99 {:?}, {kicks} kicks", times[10_000], times[19_800]);
-    }
-}
-
-/// Figures, not a test: `cargo nextest run --release -p vhost-backends --run-ignored only --no-capture
-/// sequential`.
-///
-/// Requests of 1 MiB in slots of 4 KiB, one at a time, beside `pread` and `pwrite` of the same image. The
-/// rounds alternate, so that a noisy neighbour meets both.
-#[test]
-#[ignore = "prints figures"]
-fn sequential_throughput_of_a_mebibyte() {
-    const MIB: usize = 1 << 20;
-    const IMAGE: usize = 256 * MIB;
-    const ROUNDS: usize = 64;
-    let place = Place::new();
-    fs::write(place.path("image"), vec![1; IMAGE]).unwrap();
-    let server = on_the_other_core(|| start(&place, &[]));
-    let setup = Setup { call: false, ..Setup::default() };
-    let mut front_end = FrontEnd::connect(&place.path("socket"), &setup);
-    let file = fs::OpenOptions::new().read(true).write(true).open(place.path("image")).unwrap();
-    let mut plain = vec![1; MIB];
-    for (name, kind) in [("read", IN), ("write", OUT)] {
-        let mut rates = [Vec::new(), Vec::new()];
-        let mut share = 0.0;
-        // Described once: what it costs to describe a request is the driver's affair.
-        let head = front_end.rings[0].add_indirect(&scattered(kind, 256, 4096));
-        front_end.rings[0].notify(1);
-        front_end.rings[0].wait_used();
-        for _ in 0..ROUNDS {
-            let begin = Instant::now();
-            for at in (0..IMAGE).step_by(MIB) {
-                match kind {
-                    IN => file.read_exact_at(&mut plain, at as u64).unwrap(),
-                    _ => file.write_all_at(&plain, at as u64).unwrap(),
-                }
-            }
-            rates[0].push(IMAGE as f64 / begin.elapsed().as_secs_f64());
-
-            let (begin, cpu) = (Instant::now(), server.cpu_time());
-            for at in (0..IMAGE).step_by(MIB) {
-                write_header(&front_end, 0, kind, at as u64 / 512);
-                let ring = &mut front_end.rings[0];
-                ring.offer(head);
-                ring.notify(1);
-                ring.wait_used();
-                assert_eq!(front_end.memory.read_obj::<u8>(GuestAddress(buffers(0).0 + 16)).unwrap(), OK);
-            }
-            rates[1].push(IMAGE as f64 / begin.elapsed().as_secs_f64());
-            share = (server.cpu_time() - cpu).as_secs_f64() / begin.elapsed().as_secs_f64();
-        }
-        let [plain, disk] = rates.map(|mut rates| {
-            rates.sort_by(f64::total_cmp);
-            rates[ROUNDS / 2] / 1e9
-        });
-        let kicks = front_end.rings[0].kicks;
-        println!(
-            "{name}: {disk:.2} GB/s, plain {plain:.2} GB/s, ratio {:.2}, the server had {share:.2} of a core, {kicks} kicks",
-            disk / plain
-        );
-    }
 }

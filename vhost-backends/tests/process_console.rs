@@ -3,35 +3,19 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // Helpers of tests fail loudly.
 
 mod front_end;
+mod rig;
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use front_end::{
-    DATA, DEADLINE, EVENT_IDX, FrontEnd, Part, Place, Server, Setup, VERSION_1, eventually, on_the_other_core,
-};
+use front_end::{DATA, EVENT_IDX, Part, Place, Server, Setup, VERSION_1, eventually};
+use rig::console::{CONSOLE, F_SIZE, RECEIVEQ, REPLAY, Rig, TRANSMITQ, TYPED, Terminal, setup};
 use rustix::process::Signal;
 use vhost::VhostBackend;
-use vm_memory::{Bytes, GuestAddress};
-
-const CONSOLE: &str = env!("CARGO_BIN_EXE_vhost-console");
-
-const F_SIZE: u64 = 1 << 0;
-const REPLAY: usize = 64 << 10;
-/// Most typed bytes that wait in the server.
-const TYPED: usize = 64 << 10;
-
-const RECEIVEQ: usize = 0;
-const TRANSMITQ: usize = 1;
-
-/// Where the driver's receive buffers are.
-const INPUT: u64 = DATA + 0x40_0000;
 
 /// Byte `index` of something long.
 fn pattern(index: usize) -> u8 {
@@ -40,122 +24,6 @@ fn pattern(index: usize) -> u8 {
 
 fn long(len: usize) -> Vec<u8> {
     (0..len).map(pattern).collect()
-}
-
-fn setup() -> Setup {
-    Setup { rings: 2, ..Setup::default() }
-}
-
-/// A console.
-struct Rig {
-    place: Place,
-    server: Server,
-}
-
-impl Rig {
-    fn new(arguments: &[&str]) -> Self {
-        let place = Place::new();
-        let paths = ["console", "terminal", "log"].map(|name| place.text(name));
-        let fixed = ["--socket", &paths[0], "--terminal", &paths[1], "--log", &paths[2]];
-        let server = Server::start(CONSOLE, &[&fixed, arguments].concat(), 2);
-        assert_eq!(
-            server.announced,
-            paths[..2].iter().map(|path| format!("listening on {path}")).collect::<Vec<_>>()
-        );
-        Self { place, server }
-    }
-
-    fn driver(&self, setup: &Setup) -> Driver {
-        Driver {
-            front_end: FrontEnd::connect(&self.place.path("console"), setup),
-            buffers: [0; 256],
-            provided: 0,
-        }
-    }
-
-    fn terminal(&self) -> Terminal {
-        let stream = UnixStream::connect(self.place.path("terminal")).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Terminal(stream)
-    }
-
-    fn log(&self) -> Vec<u8> {
-        fs::read(self.place.path("log")).unwrap()
-    }
-}
-
-/// A board's driver.
-struct Driver {
-    front_end: FrontEnd,
-    /// Address of the receive buffer at each descriptor.
-    buffers: [u64; 256],
-    provided: u64,
-}
-
-impl Driver {
-    /// Prints, and waits until the console has it.
-    fn print(&mut self, bytes: &[u8]) {
-        self.front_end.memory.write_slice(bytes, GuestAddress(DATA)).unwrap();
-        // Split where no boundary is.
-        let first = bytes.len() as u32 / 3;
-        let rest = Part::readable(DATA + u64::from(first), bytes.len() as u32 - first);
-        let ring = &mut self.front_end.rings[TRANSMITQ];
-        let head = ring.add(&[Part::readable(DATA, first), rest]);
-        ring.notify(1);
-        assert_eq!(ring.wait_used(), (head, 0));
-    }
-
-    /// Provides `count` receive buffers of `size` bytes.
-    fn provide(&mut self, count: u16, size: u32) {
-        for _ in 0..count {
-            let at = INPUT + self.provided % 256 * 0x1000;
-            self.provided += 1;
-            let head = self.front_end.rings[RECEIVEQ].add(&[Part::writable(at, size)]);
-            self.buffers[usize::from(head)] = at;
-        }
-        self.front_end.rings[RECEIVEQ].notify(count);
-    }
-
-    /// Waits for a buffer with something typed.
-    fn receive(&mut self) -> Vec<u8> {
-        let (head, len) = self.front_end.rings[RECEIVEQ].wait_used();
-        let mut bytes = vec![0; len as usize];
-        self.front_end.memory.read_slice(&mut bytes, GuestAddress(self.buffers[usize::from(head)])).unwrap();
-        bytes
-    }
-
-    /// Receives `len` bytes, providing a new buffer of `size` bytes for each that was used.
-    fn receive_all(&mut self, len: usize, size: u32) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while bytes.len() < len {
-            bytes.extend(self.receive());
-            self.provide(1, size);
-        }
-        bytes
-    }
-}
-
-/// Somebody at a terminal.
-struct Terminal(UnixStream);
-
-impl Terminal {
-    fn see(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.0.read_exact(&mut bytes).unwrap();
-        bytes
-    }
-
-    fn type_in(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).unwrap();
-    }
-
-    /// Everything up to the end of the connection.
-    fn rest(mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.0.read_to_end(&mut bytes).unwrap();
-        bytes
-    }
 }
 
 #[test]
@@ -528,34 +396,4 @@ fn what_is_wrong_at_the_start_is_one_clear_line() {
     let wrong = ["--socket", "s", "--terminal", "t", "--size", "80"];
     let (status, text) = Server::start(CONSOLE, &wrong, 0).wait();
     assert!(status.code() == Some(2) && text.contains("80x25"), "{text}");
-}
-
-/// Figures, not a test: `cargo nextest run --release -p vhost-backends --run-ignored only --no-capture printing`.
-///
-/// Linux's console prints 16 bytes at a time and spins until they are taken.
-#[test]
-#[ignore = "prints figures"]
-fn printing_as_linux_does() {
-    let rig = on_the_other_core(|| Rig::new(&[]));
-    let mut driver = rig.driver(&Setup { call: false, ..setup() });
-    let mut terminal = rig.terminal();
-    let reader = thread::spawn(move || while terminal.0.read(&mut [0; 4096]).unwrap() > 0 {});
-    let cpu = rig.server.cpu_time();
-    let begin = Instant::now();
-    let mut times: Vec<Duration> = (0..50_000)
-        .map(|_| {
-            let start = Instant::now();
-            driver.print(b"sixteen bytes ..");
-            start.elapsed()
-        })
-        .collect();
-    let rate = 16.0 * times.len() as f64 / begin.elapsed().as_secs_f64() / 1e6;
-    let share = (rig.server.cpu_time() - cpu).as_secs_f64() / begin.elapsed().as_secs_f64();
-    times.sort();
-    println!(
-        "16 bytes: p50 {:?}, p99 {:?}, {rate:.1} MB/s, the server had {share:.2} of a core",
-        times[25_000], times[49_500]
-    );
-    drop(rig);
-    reader.join().unwrap();
 }

@@ -3,20 +3,17 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // Helpers of tests fail loudly.
 
 mod front_end;
+mod rig;
 
 use std::fs::{self, File};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use front_end::{
-    DATA, EVENT_IDX, FrontEnd, Part, Place, Server, Setup, VERSION_1, eventually, on_the_other_core,
-};
+use front_end::{DATA, EVENT_IDX, Part, Place, Server, eventually};
 use pcap_file::pcap::PcapReader;
 use pcap_file::{DataLink, TsResolution};
+use rig::net::{BROADCAST, NET, PLAIN, Rig, Station, frame, mac};
 use rustix::process::Signal;
 use vhost::VhostBackend;
-use vm_memory::{Bytes, GuestAddress};
-
-const NET: &str = env!("CARGO_BIN_EXE_vhost-net");
 
 const CSUM: u64 = 1 << 0;
 const GUEST_CSUM: u64 = 1 << 1;
@@ -24,24 +21,8 @@ const GUEST_TSO4: u64 = 1 << 7;
 const HOST_TSO4: u64 = 1 << 11;
 const MRG_RXBUF: u64 = 1 << 15;
 
-const BROADCAST: [u8; 6] = [0xff; 6];
-const PLAIN: [u8; 12] = [0; 12];
-
 /// Where TCP starts in an untagged IPv4 frame.
 const TCP: usize = 34;
-
-fn mac(station: u8) -> [u8; 6] {
-    [2, 0, 0, 0, 0, station]
-}
-
-/// An Ethernet frame of `len` bytes that is nothing in particular.
-fn frame(to: [u8; 6], from: [u8; 6], len: usize) -> Vec<u8> {
-    let mut frame: Vec<u8> = (0..len).map(|index| index as u8).collect();
-    frame[..6].copy_from_slice(&to);
-    frame[6..12].copy_from_slice(&from);
-    frame[12..14].copy_from_slice(&[0x88, 0xb5]); // IEEE 802: for experiments
-    frame
-}
 
 /// A TCP frame with `payload` bytes whose checksum covers the pseudo header only.
 fn tcp(to: [u8; 6], from: [u8; 6], payload: usize) -> Vec<u8> {
@@ -80,119 +61,6 @@ fn pseudo_header(frame: &[u8]) -> u32 {
 /// Whether a receiver would accept both checksums of a TCP frame.
 fn is_intact(frame: &[u8]) -> bool {
     fold(words(&frame[14..TCP])) == 0xffff && fold(pseudo_header(frame) + words(&frame[TCP..])) == 0xffff
-}
-
-/// A switch with its ports.
-struct Rig {
-    place: Place,
-    server: Server,
-}
-
-impl Rig {
-    fn new(ports: usize, arguments: &[&str]) -> Self {
-        let place = Place::new();
-        let captures = place.text("");
-        let paths: Vec<String> = (0..ports).map(|port| place.text(&format!("port{port}"))).collect();
-        let mut all: Vec<&str> = paths.iter().flat_map(|path| ["--port", path]).collect();
-        all.extend(arguments.iter().map(|&argument| if argument == "HERE" { &captures } else { argument }));
-        let server = Server::start(NET, &all, ports);
-        Self { place, server }
-    }
-
-    /// A station at `port` that accepts `features` beside VERSION_1, with 32 receive buffers of `size` bytes.
-    fn station(&self, port: usize, features: u64, size: u32) -> Station {
-        let mut station = self.silent_station(port, features, 1);
-        (0..32).for_each(|_| station.provide(0, size));
-        station.refills = true;
-        station
-    }
-
-    /// A station with `pairs` of queues and no receive buffers, nor does it provide again what it has
-    /// received.
-    fn silent_station(&self, port: usize, features: u64, pairs: usize) -> Station {
-        self.station_with(port, features, pairs, true)
-    }
-
-    /// Such a station, with call descriptors or without.
-    fn station_with(&self, port: usize, features: u64, pairs: usize, call: bool) -> Station {
-        let setup = Setup { rings: 2 * pairs, features: VERSION_1 | features, call, ..Setup::default() };
-        let front_end = FrontEnd::connect(&self.place.path(&format!("port{port}")), &setup);
-        let buffers = vec![[0; 256]; 2 * pairs];
-        let mut station = Station { front_end, buffers, provided: 0, size: 0, refills: false };
-        // A station that sends to itself is heard by nobody else. Its frame is taken when the port is in use.
-        let probe = mac(200 + port as u8);
-        station.send_on(pairs - 1, PLAIN, &frame(probe, probe, 60));
-        station
-    }
-}
-
-/// Somebody at a port.
-struct Station {
-    front_end: FrontEnd,
-    /// Address of the buffer at each descriptor of each ring.
-    buffers: Vec<[u64; 256]>,
-    provided: u64,
-    size: u32,
-    refills: bool,
-}
-
-impl Station {
-    /// Provides a receive buffer in queue pair `pair`.
-    fn provide(&mut self, pair: usize, size: u32) {
-        self.size = size;
-        let at = DATA + 0x20_0000 + self.provided % 64 * 0x1_2000;
-        self.provided += 1;
-        let head = self.front_end.rings[2 * pair].add(&[Part::writable(at, size)]);
-        self.buffers[2 * pair][usize::from(head)] = at;
-        self.front_end.rings[2 * pair].notify(1);
-    }
-
-    /// Sends a frame on queue pair `pair`, and waits until the switch has taken it.
-    fn send_on(&mut self, pair: usize, header: [u8; 12], frame: &[u8]) {
-        let memory = &self.front_end.memory;
-        memory.write_slice(&header, GuestAddress(DATA)).unwrap();
-        memory.write_slice(frame, GuestAddress(DATA + 12)).unwrap();
-        // Header and frame are split where no boundary is.
-        let len = frame.len() as u32 + 12;
-        let parts =
-            [Part::readable(DATA, 5), Part::readable(DATA + 5, 20), Part::readable(DATA + 25, len - 25)];
-        let ring = &mut self.front_end.rings[2 * pair + 1];
-        let head = ring.add(&parts);
-        ring.notify(1);
-        assert_eq!(ring.wait_used(), (head, 0));
-    }
-
-    fn send(&mut self, frame: &[u8]) {
-        self.send_on(0, PLAIN, frame);
-    }
-
-    /// Waits for a frame in queue pair `pair`: its header and itself.
-    fn receive_on(&mut self, pair: usize) -> ([u8; 12], Vec<u8>) {
-        let mut bytes = Vec::new();
-        let mut left = 1;
-        while left > 0 {
-            let ring = &mut self.front_end.rings[2 * pair];
-            // 5.1.6.4: all buffers of a frame are used at once. Only the first may be waited for.
-            let (head, len) = if bytes.is_empty() { ring.wait_used() } else { ring.take_used().unwrap() };
-            let mut part = vec![0; len as usize];
-            let at = GuestAddress(self.buffers[2 * pair][usize::from(head)]);
-            self.front_end.memory.read_slice(&mut part, at).unwrap();
-            if bytes.is_empty() {
-                left = u16::from_le_bytes([part[10], part[11]]);
-                assert_ne!(left, 0, "num_buffers");
-            }
-            bytes.extend(part);
-            left -= 1;
-            if self.refills {
-                self.provide(pair, self.size);
-            }
-        }
-        (bytes[..12].try_into().unwrap(), bytes[12..].to_vec())
-    }
-
-    fn receive(&mut self) -> Vec<u8> {
-        self.receive_on(0).1
-    }
 }
 
 #[test]
@@ -497,55 +365,4 @@ fn what_is_wrong_at_the_start_is_one_clear_line() {
     let many: Vec<String> = (0..17).map(|port| place.text(&format!("{port}"))).collect();
     let many: Vec<&str> = many.iter().flat_map(|path| ["--port", path]).collect();
     assert!(refused(&many).contains("at most 16 ports"));
-}
-
-/// Figures, not a test: `cargo nextest run --release -p vhost-backends --run-ignored only --no-capture
-/// figures`.
-#[test]
-#[ignore = "prints figures"]
-fn figures() {
-    let rig = on_the_other_core(|| Rig::new(2, &[]));
-    // Both poll: neither wants to be interrupted.
-    let [mut a, mut b] = [0, 1].map(|port| rig.station_with(port, EVENT_IDX, 1, false));
-    for station in [&mut a, &mut b] {
-        (0..240).for_each(|_| station.provide(0, 2048));
-        station.refills = true;
-    }
-    let (ping, pong) = (frame(mac(2), mac(1), 60), frame(mac(1), mac(2), 60));
-    let mut times: Vec<Duration> = (0..20_000)
-        .map(|_| {
-            let start = Instant::now();
-            a.send(&ping);
-            b.receive();
-            b.send(&pong);
-            a.receive();
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    println!("there and back, 60 B: p50 {:?}, p99 {:?}", times[10_000], times[19_800]);
-
-    let mut outstanding = 0;
-    for len in [60, 1514] {
-        a.front_end.memory.write_slice(&PLAIN, GuestAddress(DATA)).unwrap();
-        a.front_end.memory.write_slice(&frame(mac(2), mac(1), len), GuestAddress(DATA + 12)).unwrap();
-        let (mut sent, mut received) = (0u64, 0u64);
-        let (start, cpu) = (Instant::now(), rig.server.cpu_time());
-        while start.elapsed() < Duration::from_secs(1) {
-            while outstanding < 200 {
-                a.front_end.rings[1].add(&[Part::readable(DATA, len as u32 + 12)]);
-                a.front_end.rings[1].notify(1);
-                (sent, outstanding) = (sent + 1, outstanding + 1);
-            }
-            while a.front_end.rings[1].take_used().is_some() {
-                outstanding -= 1;
-            }
-            while b.front_end.rings[0].take_used().is_some() {
-                received += 1;
-                b.provide(0, 2048);
-            }
-        }
-        let share = (rig.server.cpu_time() - cpu).as_secs_f64();
-        println!("one way, {len} B: {received} frames/s of {sent} sent, the switch had {share:.2} of a core");
-    }
 }

@@ -4,13 +4,15 @@
 //! # Embedding
 //!
 //! ```no_run
-//! # fn demo<P: bm_hypervisor::port::Port + 'static>(port: std::sync::Arc<P>) -> Result<(), Box<dyn std::error::Error>> {
+//! # fn demo<P: bm_hypervisor::port::Port + 'static>(
+//! #     port: std::sync::Arc<P>,
+//! #     done: impl Fn() -> bool,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! use bm_hypervisor::config::{BackEndConfig, BlkConfig, BoardConfig, FunctionConfig};
 //!
 //! let disk = FunctionConfig::Blk(BlkConfig::new(BackEndConfig::new("/run/disk.sock")));
 //! let board = BoardConfig::new("board0", vec![disk]);        // or BoardConfig::from_toml(text)
 //! let (mut poller, control) = bm_hypervisor::start(board, port)?;   // back ends must be up: bounded wait
-//! # let done = || true;
 //! while !done() {
 //!     poller.pass();                                          // on any one thread, as often as it likes
 //! }

@@ -27,7 +27,7 @@ use iobond_spec::{
 
 pub use self::bell::Bell;
 use self::channel::{Event, Order, PollerEnd, Request};
-pub(crate) use self::queue::{PolledQueue, Polling};
+pub(crate) use self::queue::{PolledQueue, Polling, UsedJump};
 use crate::{config::PollMode, pool::Mapping, port::Port};
 
 /// Word of the status page's mailbox request in the pool, in units of 32 bits.

@@ -15,14 +15,14 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::Duration,
 };
 
 use bm_hypervisor::{
-    CommandError, Error,
+    BoardState, CommandError, Error, Handle,
     config::{BackEndConfig, BoardConfig, FunctionConfig, OnLoss, Role, SpareConfig},
     journal::Journal,
     keep::{self, Keeper, Legacy},
@@ -30,11 +30,12 @@ use bm_hypervisor::{
 };
 use double::{
     Bench, IoBond,
-    back_end::{FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board},
+    back_end::{FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board, net},
 };
 use iobond_spec::{
     address::BaseAddr,
-    offsets::{functions, queues, windows},
+    function::DEVICE,
+    offsets::{board as board_registers, functions, queues, windows},
     register_access::RegisterIo,
 };
 
@@ -42,23 +43,38 @@ use iobond_spec::{
 /// that was killed does anything any more.
 struct Life {
     bond: Arc<IoBond>,
-    over: Arc<AtomicBool>,
+    over: AtomicBool,
+    /// The register at whose next write it is over, before that is done.
+    last_write: AtomicU32,
 }
 
-fn while_alive(over: &AtomicBool) {
-    while over.load(Ordering::Acquire) {
-        thread::park();
+impl Life {
+    fn end(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    fn come_back_if_alive(&self) {
+        while self.is_over() {
+            thread::park();
+        }
     }
 }
 
 impl RegisterIo for Life {
     fn read32(&self, offset: u32) -> u32 {
-        while_alive(&self.over);
+        self.come_back_if_alive();
         self.bond.read32(offset)
     }
 
     fn write32(&self, offset: u32, value: u32) {
-        while_alive(&self.over);
+        if self.last_write.load(Ordering::Acquire) == offset {
+            self.end();
+        }
+        self.come_back_if_alive();
         self.bond.write32(offset, value);
     }
 }
@@ -119,7 +135,7 @@ struct Heirs {
     kept: Kept,
     sockets: Sockets,
     servers: Vec<Server>,
-    lives: Vec<Arc<AtomicBool>>,
+    lives: Vec<Arc<Life>>,
 }
 
 impl Heirs {
@@ -146,9 +162,10 @@ impl Heirs {
     }
 
     fn begin(&mut self, config: BoardConfig, legacy: Option<Legacy>) -> Result<Bench<Life>, Error> {
-        let over = Arc::new(AtomicBool::new(false));
-        self.lives.push(Arc::clone(&over));
-        let port = Arc::new(Life { bond: Arc::clone(&self.bond), over });
+        let last_write = AtomicU32::new(u32::MAX);
+        let life = Life { bond: Arc::clone(&self.bond), over: AtomicBool::new(false), last_write };
+        let port = Arc::new(life);
+        self.lives.push(Arc::clone(&port));
         let keeper = || Box::new(self.kept.clone()) as Box<dyn Keeper>;
         let (poller, control) = bm_hypervisor::start_kept(config, port, keeper, legacy)?;
         Ok(Bench { bond: Arc::clone(&self.bond), poller, control })
@@ -156,7 +173,11 @@ impl Heirs {
 
     /// The first life, with a disk at `one` whose driver uses its first queue.
     fn first(&mut self) -> Bench<Life> {
-        self.serve("one");
+        self.first_with(Mirror::new(FEATURES, PROTOCOL))
+    }
+
+    fn first_with(&mut self, mirror: Mirror) -> Bench<Life> {
+        self.serve_as("one", mirror);
         let config = board(vec![self.disk("one")]);
         let mut bench = self.begin(config, None).unwrap();
         assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
@@ -167,7 +188,7 @@ impl Heirs {
     fn kill(&self, mut bench: Bench<Life>) {
         // What is asked next is answered after that.
         bench.status(0);
-        self.lives.last().unwrap().store(true, Ordering::Release);
+        self.lives.last().unwrap().end();
         let Bench { poller, control, .. } = bench;
         mem::forget((poller, control));
     }
@@ -187,7 +208,7 @@ impl Heirs {
 /// A command, with passes meanwhile.
 fn order<T: Send + 'static>(
     bench: &mut Bench<Life>,
-    what: impl FnOnce(&bm_hypervisor::Handle) -> Result<T, CommandError> + Send + 'static,
+    what: impl FnOnce(&Handle) -> Result<T, CommandError> + Send + 'static,
 ) -> T {
     let handle = bench.control.handle();
     let ordered = thread::spawn(move || what(&handle));
@@ -223,7 +244,10 @@ fn a_board_goes_on_and_nobody_is_told_anything() {
 #[test]
 fn a_disk_of_which_nobody_knows_what_was_in_flight_asks_for_a_reset() {
     let mut heirs = Heirs::new();
-    let bench = heirs.first();
+    // It goes on after the life that it served.
+    let mut idle = Mirror::new(FEATURES, PROTOCOL);
+    idle.idle = true;
+    let bench = heirs.first_with(idle);
     heirs.kill(bench);
     heirs.bond.publish(0, 0, &[1, 2, 3, 4], 4);
     let mut bench = heirs.next();
@@ -350,6 +374,74 @@ fn a_disk_that_grew_meanwhile_is_told_to_its_driver() {
     assert_eq!(heirs.bond.injected().len(), 1, "{:x?}", heirs.bond.injected());
     assert_eq!((bench.status(0), bench.get(0, 0x15, 1)), (0xF, generation + 1));
     serve_one(&mut bench, 0, 0);
+    bench.stop().unwrap();
+}
+
+/// Whichever register is written for a command, what it means for the drivers stands in the journal by then.
+#[test]
+fn what_a_command_does_is_written_down_before_it_is_done() {
+    type Command = fn(&Handle) -> Result<BoardState, CommandError>;
+    let commands: [(&str, Command); 2] =
+        [("reset", |handle| handle.reset()), ("power off", |handle| handle.power(false))];
+    for (what, command) in commands {
+        println!("{what}");
+        let mut heirs = Heirs::new();
+        let bench = heirs.first();
+        let life = Arc::clone(heirs.lives.last().unwrap());
+        life.last_write.store(board_registers::BASE + board_registers::CONTROL, Ordering::Release);
+        let handle = bench.control.handle();
+        // It is never answered.
+        thread::spawn(move || command(&handle));
+        while !life.is_over() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        mem::forget(bench);
+        let mut bench = heirs.next();
+        assert_eq!((bench.status(0), heirs.bond.is_enabled(0)), (0, false));
+        heirs.bond.set(queues::BASE + queues::TAIL, 0);
+        assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
+        serve_one(&mut bench, 0, 0);
+        bench.stop().unwrap();
+    }
+}
+
+/// All its queues end, also those behind the one whose ring was spoiled.
+#[test]
+fn a_back_end_that_spoiled_its_ring_meanwhile_loses_its_queues() {
+    let mut heirs = Heirs::new();
+    heirs.serve("one");
+    let config = board(vec![heirs.disk("one")]);
+    let mut bench = heirs.begin(config, None).unwrap();
+    assert_eq!(bench.bring_up(0, u64::MAX, 2), 0xF);
+    heirs.kill(bench);
+    heirs.bond.set_used(0, 5000);
+    let mut bench = heirs.next();
+    let failure = bench.control.failure().unwrap().to_string();
+    assert!(failure.contains("5000"), "{failure}");
+    assert_eq!(bench.status(0), 0x4F);
+    assert!(!heirs.bond.is_enabled(0) && !heirs.bond.is_enabled(1));
+    assert!(bench.stop().is_err());
+}
+
+#[test]
+fn a_link_that_is_down_is_no_news_to_its_driver() {
+    const STATUS: u32 = DEVICE + 6;
+    let mut heirs = Heirs::new();
+    let station = |heirs: &Heirs, name| net(heirs.sockets.good_back_end(name), 1);
+    heirs.serve("one");
+    let config = board(vec![station(&heirs, "one")]);
+    let mut bench = heirs.begin(config, None).unwrap();
+    assert_eq!((bench.bring_up(0, u64::MAX, 2), bench.get(0, STATUS, 2)), (0xF, 1));
+    order(&mut bench, |handle| handle.set_link(0, false));
+    let (generation, injected) = (bench.get(0, 0x15, 1), heirs.bond.injected());
+    heirs.kill(bench);
+    heirs.serve("two");
+    let (config, legacy) = (board(vec![station(&heirs, "two")]), heirs.kept.legacy());
+    let mut bench = heirs.begin(config, Some(legacy)).unwrap();
+    assert_eq!((bench.get(0, STATUS, 2), bench.get(0, 0x15, 1)), (0, generation));
+    assert_eq!(heirs.bond.injected(), injected);
+    order(&mut bench, |handle| handle.set_link(0, true));
+    assert_eq!(bench.get(0, STATUS, 2), 1);
     bench.stop().unwrap();
 }
 

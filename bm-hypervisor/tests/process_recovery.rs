@@ -8,11 +8,16 @@
 
 mod double;
 
-use std::time::{Duration, Instant};
+use std::{
+    os::{fd::BorrowedFd, unix::net::UnixListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bm_hypervisor::{
     BackEndState,
-    config::{BackEndConfig, OnLoss, Role},
+    config::{BackEndConfig, BoardConfig, OnLoss, Role},
+    keep::Keeper,
 };
 use double::{
     Bench, IoBond,
@@ -20,7 +25,7 @@ use double::{
         EVENT_IDX, FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board, net, raw, read_message, reply,
     },
 };
-use iobond_spec::{offsets::queues, ring::split, status_page};
+use iobond_spec::{function::DEVICE, offsets::queues, ring::split, status_page};
 
 /// A back end that is waited for.
 fn patient(sockets: &Sockets, role: Role) -> BackEndConfig {
@@ -213,12 +218,35 @@ fn a_driver_comes_and_goes_while_nobody_is_there() {
     drop(server);
 }
 
+struct Somebody;
+
+impl Keeper for Somebody {
+    fn keep(&self, _: &str, _: BorrowedFd<'_>) {}
+
+    fn release(&self, _: &str) {}
+}
+
+/// A board that would outlive its hypervisor.
+fn start_kept(config: BoardConfig) -> Bench {
+    let bond = IoBond::new();
+    let keeper = || Box::new(Somebody) as Box<dyn Keeper>;
+    match bm_hypervisor::start_kept(config, Arc::clone(&bond), keeper, None) {
+        Ok((poller, control)) => Bench { bond, poller, control },
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// The driver has just been told that all is well, or is about to be.
 #[test]
 fn one_that_dies_while_its_queues_start_is_waited_for() {
+    const SET_FEATURES: u32 = 2;
     const SET_VRING_NUM: u32 = 8;
     const SET_VRING_KICK: u32 = 12;
-    for last in [SET_VRING_NUM, SET_VRING_KICK] {
+    for (last, kept) in [SET_FEATURES, SET_VRING_NUM, SET_VRING_KICK]
+        .into_iter()
+        .flat_map(|last| [(last, false), (last, true)])
+    {
+        println!("at message {last}, {}", if kept { "kept" } else { "not kept" });
         let sockets = Sockets::new();
         let dying = raw(&sockets.path("back-end"), move |mut stream| {
             while let Some((request, _)) = read_message(&mut stream).filter(|(request, _)| *request != last) {
@@ -227,10 +255,12 @@ fn one_that_dies_while_its_queues_start_is_waited_for() {
                 }
             }
         });
-        let mut bench = Bench::start(board(vec![net(patient(&sockets, Role::Connect), 1)]));
+        let config = board(vec![net(patient(&sockets, Role::Connect), 1)]);
+        let mut bench = if kept { start_kept(config) } else { Bench::start(config) };
         assert_eq!(bench.bring_up(0, u64::MAX, 2), 0xF);
         dying.join().unwrap();
         await_loss(&mut bench);
+        assert_eq!(bench.control.statistics().functions[0].running_queues, 2);
         assert!(bench.bond.is_enabled(0) && bench.bond.is_enabled(1));
         chain(&bench.bond, 1, 0).publish();
         let server = start(&sockets, FEATURES, Role::Connect);
@@ -267,6 +297,51 @@ fn one_that_comes_back_as_another_is_sent_away_and_the_right_one_is_taken() {
     bench.pass_until("used buffers returned", |bond, _| bond.queue(0, queues::TAIL) == 1);
     assert_eq!(bench.stop().unwrap_err().to_string(), failure);
     drop(server);
+}
+
+#[test]
+fn a_link_that_is_down_stays_so_with_the_next_back_end() {
+    const STATUS: u32 = DEVICE + 6;
+    let sockets = Sockets::new();
+    let mut server = start(&sockets, FEATURES, Role::Connect);
+    let mut bench = Bench::start(board(vec![net(patient(&sockets, Role::Connect), 1)]));
+    assert_eq!(bench.bring_up(0, u64::MAX, 2), 0xF);
+    bench.control.handle().set_link(0, false).unwrap();
+    server.kill();
+    await_loss(&mut bench);
+    let server = start(&sockets, FEATURES, Role::Connect);
+    await_return(&mut bench, 1);
+    assert!(bench.control.failure().is_none(), "{:?}", bench.control.failure());
+    assert_eq!((bench.status(0), bench.get(0, STATUS, 2)), (0xF, 0));
+    bench.stop().unwrap();
+    drop(server);
+}
+
+/// One that is there and will not do is asked again after a while, and not as fast as it answers.
+#[test]
+fn one_that_will_not_do_is_not_asked_all_the_time() {
+    let sockets = Sockets::new();
+    let mut server = start(&sockets, FEATURES, Role::Connect);
+    let mut bench = Bench::start(board(vec![blk(patient(&sockets, Role::Connect))]));
+    server.kill();
+    await_loss(&mut bench);
+    let listener = UnixListener::bind(sockets.path("back-end")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (began, mut asked) = (Instant::now(), 0);
+    bench.pass_until("a while", |_, _| {
+        while let Ok((mut stream, _)) = listener.accept() {
+            asked += 1;
+            // GET_FEATURES: those of a device from before virtio 1.0.
+            while let Some((request, _)) = read_message(&mut stream) {
+                if request == 1 {
+                    reply(&mut stream, 1, &0u64.to_le_bytes());
+                }
+            }
+        }
+        began.elapsed() > Duration::from_millis(1500)
+    });
+    assert!(asked >= 1 && asked <= 2 + began.elapsed().as_secs(), "{asked} times in {:?}", began.elapsed());
+    assert!(bench.stop().unwrap_err().to_string().contains("protocol feature CONFIG"));
 }
 
 /// Nobody comes for long, and the board neither minds nor waits for the search when it stops.

@@ -9,20 +9,19 @@ use std::{sync::Arc, time::Instant};
 use iobond_spec::address::FunctionId;
 
 use super::{
-    board::{Board, deal_out},
+    board::{Board, Parts, deal_out},
     notes::{Notes, layout_of},
     offer::{check_identity, connect},
     reconnect::Searches,
     registers::Registers,
     served::Served,
-    statistics::MailboxStatistics,
 };
 use crate::{
     Error,
     config::BoardConfig,
     journal::{FunctionRecord, Journal, Record},
     keep::{Keeper, Legacy},
-    lifecycle::{BoardState, Happening},
+    lifecycle::Happening,
     poll::channel::ControlEnd,
     pool::{IOVA, Pool},
     port::Port,
@@ -83,23 +82,9 @@ impl<P: Port> Board<P> {
         let mut searches = Searches::new(&config.functions, end.wake()).map_err(Error::from)?;
         let absent = (0..functions.len()).filter(|index| functions[*index].is_none());
         absent.for_each(|index| searches.forget(index));
-        let notes = Notes::resumed(journal, keeper, layout, &functions);
-        let mut board = Self {
-            name: config.name.clone(),
-            port,
-            registers,
-            identity,
-            pool,
-            functions: functions.into_iter().chain(config.spares.iter().map(|_| None)).collect(),
-            rooms,
-            end,
-            tickets: 0,
-            state: BoardState::default(),
-            mailbox: MailboxStatistics::default(),
-            failure: None,
-            searches,
-            notes: Some(notes),
-        };
+        let notes = Some(Notes::resumed(journal, keeper, layout, &functions));
+        let parts = Parts { port, registers, identity, pool, functions, rooms, end, searches, notes };
+        let mut board = Self::assemble(config, parts);
         board.go_on(&record);
         tracing::info!(board = board.name, took = ?began.elapsed(), "went on with the board as it was");
         Ok(board)
@@ -118,18 +103,13 @@ impl<P: Port> Board<P> {
             tracing::info!(board = name, function = %served.id, outstanding, "went on with a function");
             Ok(())
         });
-        let changed = |(served, record): (&mut Served, &FunctionRecord)| {
-            served.function.has_changed_since(record).then(|| (served.id, served.function.config_vector()))
-        };
-        let functions = self.functions.iter_mut().flatten();
-        let changed: Vec<_> = functions
-            .map(|served| {
-                let record = &record.functions[served.id.index()];
-                (served, record)
-            })
-            .filter_map(changed)
-            .collect();
-        changed.into_iter().for_each(|(id, vector)| self.registers.inject_config_change(id, vector));
+        for served in self.functions.iter_mut().flatten() {
+            if served.function.has_changed_since(&record.functions[served.id.index()])
+                && let Some(vector) = served.function.change_vector()
+            {
+                self.registers.inject_config_change(served.id, vector);
+            }
+        }
         self.follow_drivers();
         self.note();
     }
@@ -161,7 +141,8 @@ fn recall(
 ) -> Result<(), Unfit> {
     let (index, first) = (served.id.index(), usize::from(served.first_context));
     let written = &record.functions[index];
-    let device = served.function.device().clone();
+    served.recall(written);
+    let device = served.as_changed(served.function.device().clone());
     let queues = record.queues.get(first..first + usize::from(device.queues())).unwrap_or_default();
     let of = |reason: &dyn std::fmt::Display| unfit(format!("{}: {reason}", served.id));
     let function = Function::recall(device, transport, written, queues).map_err(|error| of(&error))?;
@@ -177,6 +158,5 @@ fn recall(
         Some(file) => served.back_end.recall_in_flight(file, place).map_err(unfit)?,
     }
     served.function = function;
-    served.recall(written);
     Ok(())
 }

@@ -75,6 +75,20 @@ pub(super) struct Board<P: Port> {
     pub(super) notes: Option<Notes>,
 }
 
+/// What a board is made from, whether it begins or goes on.
+pub(super) struct Parts<P: Port> {
+    pub(super) port: Arc<P>,
+    pub(super) registers: Registers<P>,
+    pub(super) identity: Identity,
+    pub(super) pool: Pool,
+    /// Those that are configured.
+    pub(super) functions: Vec<Option<Served>>,
+    pub(super) rooms: Vec<Room>,
+    pub(super) end: ControlEnd,
+    pub(super) searches: Searches,
+    pub(super) notes: Option<Notes>,
+}
+
 impl<P: Port> Board<P> {
     /// Connects the back ends, makes the pool, and programs the functions. Without an error the board has power when this
     /// returns; with one, nothing of the base's can be reached from it.
@@ -99,7 +113,20 @@ impl<P: Port> Board<P> {
         let layout = layout_of(&rooms, &sizes);
         let notes = |keeper| Journal::new().map(|journal| Notes::new(journal, keeper, layout));
         let notes = keeper.map(notes).transpose()?;
-        let mut board = Self {
+        let parts = Parts { port, registers, identity, pool, functions, rooms, end, searches, notes };
+        let mut board = Self::assemble(config, parts);
+        board.program(config)?;
+        board.note();
+        if let Some(notes) = &board.notes {
+            notes.keep(board.pool.file());
+        }
+        Ok(board)
+    }
+
+    /// A board before anything is done with it.
+    pub(super) fn assemble(config: &BoardConfig, parts: Parts<P>) -> Self {
+        let Parts { port, registers, identity, pool, functions, rooms, end, searches, notes } = parts;
+        Self {
             name: config.name.clone(),
             port,
             registers,
@@ -114,13 +141,7 @@ impl<P: Port> Board<P> {
             failure: None,
             searches,
             notes,
-        };
-        board.program(config)?;
-        board.note();
-        if let Some(notes) = &board.notes {
-            notes.keep(board.pool.file());
         }
-        Ok(board)
     }
 
     fn program(&mut self, config: &BoardConfig) -> Result<(), Error> {
@@ -236,12 +257,7 @@ impl<P: Port> Board<P> {
                 let value = request.data & low_bytes(word.width());
                 let effect = served.function.write(request.offset, word.width(), value);
                 self.note();
-                if effect == Effect::Start && self.notes.is_some() {
-                    // Where the back end notes what is in flight is kept before anything is.
-                    self.with(index, |served, tools| served.prepare(tools));
-                    self.note();
-                }
-                self.with(index, |served, tools| served.carry_out(effect, tools));
+                self.take_effect(index, effect);
                 self.note();
                 self.registers.answer(word.sequence(), None);
             }
@@ -253,6 +269,20 @@ impl<P: Port> Board<P> {
                 self.registers.answer(word.sequence(), None);
             }
         }
+    }
+
+    /// Carries out what a driver's write asked for.
+    fn take_effect(&mut self, index: usize, effect: Effect) {
+        if effect == Effect::Start {
+            let failed = self.with(index, |served, tools| served.prepare(tools));
+            // Where the back end notes what is in flight is kept before anything is.
+            self.note();
+            // Its queues wait for another back end by now, or the driver has been asked for a reset.
+            if failed.is_some() {
+                return;
+            }
+        }
+        self.with(index, |served, tools| served.carry_out(effect, tools));
     }
 
     fn stop_broken_ring(&mut self, context: u8, ticket: u32, from: u16, to: u16) {
@@ -310,15 +340,15 @@ impl<P: Port> Board<P> {
         moved
     }
 
-    /// Takes power from the board and stops its queues, if it has any; whether it had. Since back ends may take their time, `note`
-    /// gets the board in between.
-    pub(super) fn power_off(&mut self, note: impl FnOnce(&Self)) -> bool {
+    /// Takes power from the board and stops its queues, if it has any; whether it had. What is to be done first, `before` does:
+    /// back ends may take their time.
+    pub(super) fn power_off(&mut self, before: impl FnOnce(&mut Self)) -> bool {
         if !self.state.on(Happening::PowerOff) {
             return false;
         }
         self.fold_counters();
+        before(self);
         self.registers.set_power(false);
-        note(self);
         self.each(|served, tools| served.stop_all(tools));
         self.state.on(Happening::Drained);
         true

@@ -120,7 +120,9 @@ impl<T> Reply<T> {
         Self(sender)
     }
 
+    /// Answers, once what was done is written down.
     fn after<P: Port>(self, answer: Result<T, CommandError>, board: &mut Board<P>, shared: &Shared) {
+        board.note();
         board.follow_drivers();
         shared.publish(board);
         let _ = self.0.try_send(answer);
@@ -171,18 +173,20 @@ impl<P: Port> Board<P> {
         let what = if on { "give power to" } else { "take power from" };
         let already = if on { self.state.has_power() } else { self.state == BoardState::Off };
         if !already {
+            // IO-Bond tells of the reset that goes with it, but a board that has power could have something answered first.
             let done = match on {
                 true => self.power_on(),
-                false => self.power_off(|board| shared.publish(board)),
+                false => self.power_off(|board| {
+                    board.forget_drivers();
+                    shared.publish(board);
+                }),
             };
             if !done {
                 return Err(CommandError::State { what, state: self.state });
             }
-            // IO-Bond tells of the reset that goes with it, but only a board that has power could have anything answered first.
-            self.each(|served, _| {
-                served.function.reset();
-                Ok(())
-            });
+            if on {
+                self.forget_drivers();
+            }
             tracing::info!(board = self.name, on, "power switched");
         }
         Ok(self.state)
@@ -193,13 +197,17 @@ impl<P: Port> Board<P> {
         if !self.state.on(Happening::ResetAsked) {
             return Err(CommandError::State { what: "reset", state: self.state });
         }
+        self.forget_drivers();
         self.registers.reset_board();
-        self.each(|served, tools| {
-            served.function.reset();
-            served.stop_all(tools)
-        });
+        self.each(|served, tools| served.stop_all(tools));
         tracing::info!(board = self.name, "board reset");
         Ok(self.state)
+    }
+
+    /// Resets every function, and writes that down: a life that goes on with the board starts no queue of these drivers again.
+    fn forget_drivers(&mut self) {
+        self.functions.iter_mut().flatten().for_each(|served| served.function.reset());
+        self.note();
     }
 
     /// A function that is there, and is a `wanted` device if that matters; of a board that has a device.
@@ -299,12 +307,15 @@ impl<P: Port> Board<P> {
         let function = Function::new(device, transport_features(&self.identity.features));
         let mut served = Served::new(id, function, back_end, room.first_context);
         served.added = true;
-        self.registers.present(id, &self.image(&served));
         let device = served.function.device().kind.name();
+        let image = self.image(&served);
         if let Some(place) = self.functions.get_mut(id.index()) {
             *place = Some(served);
         }
         self.searches.expect(id.index(), config);
+        // Whoever goes on with the board knows of every function that there may be.
+        self.note();
+        self.registers.present(id, &image);
         tracing::info!(board = self.name, function = %id, device, "function added");
         Ok(id.index() as u8)
     }

@@ -9,7 +9,6 @@ pub mod commands;
 mod counters;
 pub mod description;
 pub mod handle;
-mod link;
 mod notes;
 pub(crate) mod offer;
 mod reconnect;

@@ -1,7 +1,6 @@
 //! What the control thread writes down for its next life.
 
 use iobond_spec::MAX_FUNCTIONS;
-use rustix::fs::fstat;
 
 use super::{
     board::{Board, Room},
@@ -40,7 +39,7 @@ impl Notes {
     ) -> Self {
         let mut notes = Self::new(journal, keeper, layout);
         for served in functions.iter().flatten() {
-            notes.in_flight[served.id.index()] = in_flight_inode(served);
+            notes.in_flight[served.id.index()] = served.back_end.in_flight_inode();
         }
         notes
     }
@@ -83,18 +82,12 @@ impl Notes {
     /// A region is kept before a record says that it is there.
     fn keep_in_flight(&mut self, index: usize, served: &Served) {
         let Some((file, _)) = served.back_end.in_flight_place() else { return };
-        let inode = in_flight_inode(served);
+        let inode = served.back_end.in_flight_inode();
         if self.in_flight[index] != inode {
             self.keeper.keep(&keep::in_flight(index), file);
             self.in_flight[index] = inode;
         }
     }
-}
-
-/// Tells the in-flight regions of a back end apart.
-fn in_flight_inode(served: &Served) -> Option<u64> {
-    let (file, _) = served.back_end.in_flight_place()?;
-    Some(fstat(file).map_or(0, |stat| stat.st_ino))
 }
 
 impl<P: Port> Board<P> {

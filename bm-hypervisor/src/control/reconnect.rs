@@ -21,8 +21,8 @@ use crate::{
 };
 
 /// How long the first pause between two tries is, and the longest: they double, and go on for ever.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks whether anybody still wants the back end.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -92,12 +92,13 @@ impl Searches {
         self.target(index).is_some_and(|target| target.config.backend().on_loss == OnLoss::Reconnect)
     }
 
-    /// Looks for the back end of function `index`, until there is one. At most one search a function is under way.
-    pub(super) fn begin(&self, index: usize) -> io::Result<()> {
+    /// Looks for the back end of function `index`, after `pause`, until there is one. At most one search a function is under way.
+    pub(super) fn begin(&self, index: usize, pause: Duration) -> io::Result<()> {
         let Some(Target { config, over }) = self.target(index) else { return Ok(()) };
         let (config, over) = (config.clone(), Arc::clone(over));
         let (finder, wake) = (self.found.clone(), self.wake.try_clone()?);
         thread::Builder::new().name("bm-reconnect".into()).spawn(move || {
+            sleep(pause, &over);
             if let Some(found) = search(&config, &over) {
                 // Without a control thread nobody wants it.
                 let _ = finder.send(Find { index, over, found });

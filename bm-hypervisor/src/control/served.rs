@@ -2,6 +2,7 @@
 
 mod adopt;
 mod away;
+mod reconfigure;
 
 use std::time::Instant;
 
@@ -25,7 +26,7 @@ use crate::{
     poll::{HEAD_WORD, PolledQueue, Polling},
     pool::Place,
     port::Port,
-    vhost_user::{BackEnd, RingFeatures},
+    vhost_user::{BackEnd, Problem, RingFeatures},
     virtio_pci::{Effect, Function, Queue},
 };
 
@@ -58,8 +59,6 @@ pub(super) struct Running {
     work: Work,
     /// Where its polling stands, while it has no back end.
     parked: Option<PolledQueue>,
-    /// A back end has had it.
-    begun: bool,
     /// IO-Bond stopped it, and that was noticed.
     pub(super) in_error: bool,
 }
@@ -106,7 +105,7 @@ impl Served {
                 self.counted.last_queue_error = None;
                 self.stop_all(tools)
             }
-            Effect::Start => self.start(tools),
+            Effect::Start => self.start_enabled(tools),
             Effect::EnableQueue(index) => self.start_queue(index, tools),
             Effect::ResetQueue(index) => self.stop_queue(index, tools),
             Effect::NeedsReset => {
@@ -120,17 +119,20 @@ impl Served {
         result
     }
 
-    /// Starts every queue that the driver enabled before DRIVER_OK.
-    fn start<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
+    /// The driver is ready: settles with the back end what it chose, before any queue is started.
+    ///
+    /// # Errors
+    /// The back end fails, or is lost and nobody looks for it.
+    pub(super) fn prepare<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
         self.pairs = net::FIRST_PAIRS;
-        if self.alive {
-            self.settle(tools)?;
-        } else if self.away.is_none() {
-            return Err(self.back_end.error(crate::vhost_user::Problem::Died).into());
+        match self.away {
+            _ if self.alive => self.settle(tools),
+            Some(_) => Ok(()),
+            None => {
+                self.ask_for_reset(tools);
+                Err(self.back_end.error(Problem::Died).into())
+            }
         }
-        let enabled = self.function.queues().iter().zip(0..).filter(|(queue, _)| queue.enabled);
-        let enabled: Vec<u16> = enabled.map(|(_, index)| index).collect();
-        enabled.into_iter().try_for_each(|index| self.start_queue(index, tools))
     }
 
     /// Settles with the back end what the driver chose.
@@ -139,6 +141,18 @@ impl Served {
         let device = function.device();
         let features = device.kind.back_end_features(function.negotiated(), back_end.offer());
         Ok(back_end.settle(features, tools.pool, device.back_end_queues, device.sizes.shadow)?)
+    }
+
+    /// Starts every queue that the driver enabled and that does not run: at DRIVER_OK, and where the back end was lost at that.
+    fn start_enabled<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
+        let status = self.function.status();
+        if !status.driver_ok() || !status.is_sound() {
+            return Ok(());
+        }
+        let runs = |index| self.running.iter().any(|queue| queue.index == index);
+        let enabled = self.function.queues().iter().zip(0..).filter(|(queue, _)| queue.enabled);
+        let missing: Vec<u16> = enabled.map(|(_, index)| index).filter(|index| !runs(*index)).collect();
+        missing.into_iter().try_for_each(|index| self.start_queue(index, tools))
     }
 
     fn start_queue<P: Port>(&mut self, index: u16, tools: &mut Tools<P>) -> Result<(), Error> {
@@ -181,18 +195,15 @@ impl Served {
                 let queue = ControlQueue::new(tools.pool.mapping().clone(), &place);
                 (Work::Control(queue), Some(tools.end.wake().try_clone()?))
             }
-            // It begins when there is a back end.
-            Role::BackEnd(vring) if !self.alive => (Work::BackEnd(vring), None),
             Role::BackEnd(vring) => {
-                let kick = self.back_end.start_vring(vring, &place, tools.pool, None)?;
-                let carries = self.carries(vring);
-                self.back_end.enable_vring(vring, carries)?;
+                self.back_end.forget_in_flight(vring)?;
+                // It begins when there is a back end.
+                let kick = if self.alive { self.begin_vring(vring, &place, tools)? } else { None };
                 (Work::BackEnd(vring), kick)
             }
         };
         let ticket = tools.next_ticket();
-        let begun = self.alive;
-        let mut running = Running { index, context, ticket, work, parked: None, begun, in_error: false };
+        let mut running = Running { index, context, ticket, work, parked: None, in_error: false };
         match self.run(&mut running, &place, kick, ring, tools) {
             Ok(()) => Ok(running),
             Err(refusal) => {
@@ -200,6 +211,19 @@ impl Served {
                 Err(refusal)
             }
         }
+    }
+
+    /// Has the back end work a fresh vring.
+    fn begin_vring<P: Port>(
+        &mut self,
+        vring: u16,
+        place: &Place,
+        tools: &Tools<P>,
+    ) -> Result<Option<EventFd>, Error> {
+        let kick = self.back_end.start_vring(vring, place, tools.pool, 0)?;
+        let carries = self.carries(vring);
+        self.back_end.enable_vring(vring, carries)?;
+        Ok(kick)
     }
 
     /// Hands a queue that its worker has to the poll thread and to IO-Bond.
@@ -325,7 +349,7 @@ impl Served {
 
     /// Works the control queue, if it runs.
     pub(super) fn work_control_queue<P: Port>(&mut self, tools: &Tools<P>) -> Result<(), Error> {
-        let Self { running, function, pairs, alive, .. } = self;
+        let Self { running, function, pairs, .. } = self;
         let most = function.device().back_end_queues / 2;
         let control = running.iter_mut().find_map(|queue| match &mut queue.work {
             Work::Control(control) => Some(control),
@@ -335,19 +359,7 @@ impl Served {
             return Ok(());
         };
         *pairs = wanted;
-        if !*alive {
-            return Ok(());
-        }
-        let vrings = running.iter().filter_map(|queue| match queue.work {
-            Work::BackEnd(vring) => Some(vring),
-            Work::Control(_) => None,
-        });
-        let vrings: Vec<u16> = vrings.collect();
-        for vring in vrings {
-            let carries = self.carries(vring);
-            self.back_end.enable_vring(vring, carries)?;
-        }
-        Ok(())
+        self.enable_vrings()
     }
 
     /// What was counted of the function.

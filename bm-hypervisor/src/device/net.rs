@@ -60,6 +60,13 @@ pub fn status(up: bool) -> [u8; 2] {
     link.to_le_bytes()
 }
 
+/// Says in a configuration space whether the link is up.
+pub fn set_link(config: &mut [u8], up: bool) {
+    if let Some(field) = config.get_mut(STATUS_FIELD..STATUS_FIELD + 2) {
+        field.copy_from_slice(&status(up));
+    }
+}
+
 /// `struct virtio_net_config` up to `mtu` (virtio 1.3, 5.1.4). The link is up until somebody takes it down.
 fn config_space(config: &NetConfig) -> Vec<u8> {
     let mut bytes = config.mac.bytes().to_vec();

@@ -66,6 +66,16 @@ pub(crate) struct Polling {
     pub(crate) account: bool,
 }
 
+/// A used index that moved further than its ring is long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UsedJump {
+    /// The last one that was good.
+    pub(crate) from: u16,
+    pub(crate) to: u16,
+    /// Of the ring.
+    pub(crate) size: u16,
+}
+
 impl PolledQueue {
     /// A queue whose indices are zero. Rings lie at the front of the pool, so that their offsets fit in 32 bits with ease: 64 of
     /// the largest take 60 MiB.
@@ -129,23 +139,18 @@ impl PolledQueue {
     /// Takes up what a back end used before it was lost: the index to be told to IO-Bond, or none if that knows it.
     ///
     /// # Errors
-    /// The index, if it moved further than the ring is long.
-    pub(crate) fn catch_up(&mut self, words16: &[AtomicU16]) -> Result<Option<u16>, u16> {
+    /// The index moved further than the ring is long.
+    pub(crate) fn catch_up(&mut self, words16: &[AtomicU16]) -> Result<Option<u16>, UsedJump> {
         let used = self.used(words16);
         if used == self.last_used {
             return Ok(None);
         }
         if self.broken || used.wrapping_sub(self.last_used) > self.size {
-            return Err(used);
+            return Err(UsedJump { from: self.last_used, to: used, size: self.size });
         }
         self.last_used = used;
         self.account(words16, used);
         Ok(Some(used))
-    }
-
-    /// The last used index that was good.
-    pub(crate) fn last_used(&self) -> u16 {
-        self.last_used
     }
 
     /// Keeps account of what was used up to index `used`, if that is wanted. Before IO-Bond is told.

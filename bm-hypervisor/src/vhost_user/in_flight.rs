@@ -24,6 +24,8 @@ const DESC_NUM: std::ops::Range<u64> = 10..12;
 /// The region of one back end.
 pub(super) struct InFlight {
     file: File,
+    /// Tells the regions of a back end apart.
+    inode: u64,
     given: VhostUserInflight,
 }
 
@@ -35,7 +37,8 @@ impl InFlight {
         if fcntl_get_seals(&file).is_err() {
             return Err("its file is not in memory".into());
         }
-        let there = fstat(&file).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
+        let stat = fstat(&file).map_err(|error| error.to_string())?;
+        let there = u64::try_from(stat.st_size).unwrap_or(0);
         let wanted = u64::from(queues) * (HEADER + STATE * u64::from(size));
         let end = given.mmap_offset.checked_add(given.mmap_size);
         if given.mmap_size < wanted || end.is_none_or(|end| end > there) {
@@ -45,7 +48,7 @@ impl InFlight {
             ));
         }
         (given.num_queues, given.queue_size) = (queues, size);
-        Ok(Self { file, given })
+        Ok(Self { file, inode: stat.st_ino, given })
     }
 
     /// Forgets what is noted of vring `index`, which starts anew.
@@ -76,9 +79,14 @@ pub(crate) struct InFlightPlace {
 impl BackEnd {
     /// The file in which it notes what is in flight, and where, once there is one.
     pub(crate) fn in_flight_place(&self) -> Option<(BorrowedFd<'_>, InFlightPlace)> {
-        let InFlight { file, given } = self.in_flight.as_ref()?;
+        let InFlight { file, given, .. } = self.in_flight.as_ref()?;
         let &VhostUserInflight { mmap_offset: offset, mmap_size: size, num_queues, queue_size } = given;
         Some((file.as_fd(), InFlightPlace { offset, size, queues: num_queues, queue_size }))
+    }
+
+    /// The inode of that file.
+    pub(crate) fn in_flight_inode(&self) -> Option<u64> {
+        self.in_flight.as_ref().map(|region| region.inode)
     }
 
     /// Has it go on in a file that an earlier life of this process kept.
@@ -121,13 +129,16 @@ impl BackEnd {
                 .map_err(|detail| self.error(Problem::Nonsense { message: "GET_INFLIGHT_FD", detail }))?;
             self.in_flight = Some(region);
         }
-        let Some(InFlight { file, given }) = &self.in_flight else { return Ok(()) };
+        let Some(InFlight { file, given, .. }) = &self.in_flight else { return Ok(()) };
         let (given, file) = (*given, file.as_raw_fd());
         self.ask("SET_INFLIGHT_FD", |front_end| front_end.set_inflight_fd(&given, file))
     }
 
     /// Forgets what was in flight on vring `index`, which starts on fresh rings.
-    pub(super) fn forget_in_flight(&self, index: u16) -> Result<(), BackEndError> {
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn forget_in_flight(&self, index: u16) -> Result<(), BackEndError> {
         let cleared = self.in_flight.as_ref().map_or(Ok(()), |region| region.clear(index));
         cleared.map_err(|error| {
             let detail = format!("its file cannot be written: {error}");

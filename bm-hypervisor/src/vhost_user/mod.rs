@@ -230,12 +230,9 @@ impl BackEnd {
         index: u16,
         place: &Place,
         pool: &Pool,
-        base: Option<u16>,
+        base: u16,
     ) -> Result<Option<EventFd>, BackEndError> {
-        if base.is_none() {
-            self.forget_in_flight(index)?;
-        }
-        let (vring, base) = (usize::from(index), base.unwrap_or(0));
+        let vring = usize::from(index);
         let size = place.sizes.shadow;
         let addresses = VringConfigData {
             queue_max_size: size,

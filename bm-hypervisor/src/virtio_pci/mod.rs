@@ -123,11 +123,6 @@ impl Function {
         &self.queues
     }
 
-    /// MSI-X vector of configuration changes, or [`NO_VECTOR`].
-    pub fn config_vector(&self) -> u16 {
-        self.config_vector
-    }
-
     /// Accesses that no field decodes, or that came out of order.
     pub fn refused(&self) -> u64 {
         self.refused

@@ -1,11 +1,16 @@
 //! A board whose back ends come and go.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use vmm_sys_util::epoll::Epoll;
 
 use super::{Board, Tools};
-use crate::{Error, control::reconnect::Found, port::Port, vhost_user::BackEndError};
+use crate::{
+    Error,
+    control::reconnect::{FIRST_PAUSE, Found, LONGEST_PAUSE},
+    port::Port,
+    vhost_user::BackEndError,
+};
 
 impl<P: Port> Board<P> {
     /// Function `index` failed with `error`. If its back end is lost and may come back, its queues wait; otherwise the function
@@ -35,7 +40,8 @@ impl<P: Port> Board<P> {
                 Ok(error)
             }
         };
-        let searched = if wanted { served.await_return(searches.begin(index)) } else { Ok(()) };
+        let searched =
+            if wanted { served.await_return(searches.begin(index, Duration::ZERO)) } else { Ok(()) };
         if let Err(error) = searched {
             self.fail(error.into());
         }
@@ -69,7 +75,7 @@ impl<P: Port> Board<P> {
         let Self { functions, registers, pool, end, tickets, name, .. } = self;
         let Some(served) = functions.get_mut(index).and_then(Option::as_mut) else { return Ok(()) };
         let away = served.away.map(|since| since.elapsed()).unwrap_or_default();
-        let outstanding = served.resume(back_end, &device, &mut Tools { registers, pool, end, tickets })?;
+        let outstanding = served.resume(back_end, device, &mut Tools { registers, pool, end, tickets })?;
         tracing::info!(board = %name, function = %served.id, ?away, outstanding, "back end is back");
         Ok(())
     }
@@ -79,7 +85,8 @@ impl<P: Port> Board<P> {
         let is_loss = matches!(&error, Error::BackEnd(error) if BackEndError::is_loss(error));
         let Self { functions, registers, pool, end, tickets, searches, name, .. } = self;
         let Some(served) = functions.get_mut(index).and_then(Option::as_mut) else { return };
-        let searched = searches.begin(index);
+        // What is there already, and will not do, would be found again at once.
+        let searched = searches.begin(index, if is_loss { FIRST_PAUSE } else { LONGEST_PAUSE });
         if is_loss {
             tracing::debug!(board = %name, function = %served.id, %error, "back end lost again as it came back");
         } else {

@@ -8,7 +8,7 @@ use crate::{
     journal::FunctionRecord,
     poll::{PolledQueue, Polling},
     port::Port,
-    vhost_user::{InFlightPlace, Problem},
+    vhost_user::InFlightPlace,
 };
 
 impl Served {
@@ -38,7 +38,7 @@ impl Served {
     /// Takes up the queues that run in IO-Bond and should; those that should not are stopped. Their back end has none of them yet.
     ///
     /// # Errors
-    /// A back end that spoiled its used ring.
+    /// A back end that spoiled its used ring; all queues are taken up then, too.
     pub(in crate::control) fn adopt_queues<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
         let up = self.function.status().driver_ok();
         let intended: Vec<bool> = self.function.queues().iter().map(|queue| up && queue.enabled).collect();
@@ -51,7 +51,7 @@ impl Served {
             }
             self.adopt_queue(index, context, tools)?;
         }
-        Ok(())
+        self.catch_up(tools)
     }
 
     fn adopt_queue<P: Port>(&mut self, index: u16, context: u8, tools: &mut Tools<P>) -> Result<(), Error> {
@@ -73,18 +73,8 @@ impl Served {
         let (avail, used, size, event_idx) = (place.avail, place.used, place.sizes.shadow, ring.event_idx);
         let polling = Polling { context, ticket, avail, used, size, kick, event_idx, account };
         let words = tools.pool.mapping().words16();
-        let mut polled = PolledQueue::resumed(polling, tools.registers.tail(context), words);
-        let from = polled.last_used();
-        match (polled.catch_up(words), &work) {
-            (Ok(None), _) => {}
-            (Ok(Some(used)), _) => tools.registers.set_tail(context, used),
-            (Err(to), Work::BackEnd(vring)) => {
-                return Err(self.back_end.error(Problem::UsedJump { vring: *vring, from, to, size }).into());
-            }
-            (Err(_), Work::Control(_)) => tools.registers.stop_queue(context),
-        }
-        let mut running =
-            Running { index, context, ticket, work, parked: None, begun: true, in_error: false };
+        let polled = PolledQueue::resumed(polling, tools.registers.tail(context), words);
+        let mut running = Running { index, context, ticket, work, parked: None, in_error: false };
         let added = running.hand_over(polled, false, tools);
         added.map_err(|_| Error::PollerStuck { function: self.id, queue: index })?;
         self.running.push(running);
@@ -102,9 +92,9 @@ impl Served {
             self.stop_all(tools)?;
             self.ask_for_reset(tools);
         } else if self.function.status().driver_ok() {
-            self.prepare(tools)?;
+            self.settle(tools)?;
             outstanding = self.start_parked(tools)?;
-            self.start_without(tools)?;
+            self.start_enabled(tools)?;
         }
         self.look_for_errors(tools);
         Ok(outstanding)
@@ -119,13 +109,5 @@ impl Served {
         self.function.device().kind == Kind::Blk
             && !self.back_end.notes_in_flight()
             && self.running.iter().any(outstanding)
-    }
-
-    /// Settles with the back end what the driver chose, before any queue is started.
-    ///
-    /// # Errors
-    /// The back end fails.
-    pub(in crate::control) fn prepare<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
-        if self.alive { self.settle(tools) } else { Ok(()) }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     Error,
     control::{board::Tools, statistics::BackEndState},
     device::Device,
-    poll::PolledQueue,
+    poll::{PolledQueue, UsedJump},
     port::Port,
     vhost_user::{BackEnd, Problem},
 };
@@ -24,37 +24,41 @@ impl Served {
     pub(in crate::control) fn part<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<u32, Error> {
         self.alive = false;
         let words = tools.pool.mapping().words16();
-        let Self { running, back_end, id, .. } = self;
-        let mut outstanding = 0;
-        for queue in running.iter_mut() {
-            let Work::BackEnd(vring) = queue.work else { continue };
-            // Nobody polls it: there was no back end, or none yet.
-            if queue.parked.is_some() {
+        for queue in self.running.iter_mut() {
+            // Nobody polls one that is parked: there was no back end, or none yet.
+            if matches!(queue.work, Work::Control(_)) || queue.parked.is_some() {
                 continue;
             }
             let taken = tools.end.remove(queue.ticket);
-            let taken = taken.map_err(|_| Error::PollerStuck { function: *id, queue: queue.index })?;
             // Without a poll thread the queue has ended.
-            let Some(mut polled) = taken else { continue };
-            let caught_up = catch_up(&mut polled, queue.context, tools);
-            queue.parked = Some(polled);
-            caught_up.map_err(|jump| back_end.error(jump.of(vring)))?;
-            outstanding += queue.parked.as_ref().map_or(0, |polled| u32::from(polled.outstanding(words)));
+            queue.parked = taken.map_err(|_| Error::PollerStuck { function: self.id, queue: queue.index })?;
         }
-        self.start_without(tools)?;
+        self.catch_up(tools)?;
+        let parked = self.running.iter().filter_map(|queue| queue.parked.as_ref());
+        let outstanding = parked.map(|polled| u32::from(polled.outstanding(words))).sum();
+        // At whose start it was lost: the driver enabled them, and is not told of it.
+        self.start_enabled(tools)?;
         Ok(outstanding)
     }
 
-    /// Starts the queues at whose start the back end was lost: the driver enabled them, and is not told of it.
-    pub(super) fn start_without<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
-        let status = self.function.status();
-        if !status.driver_ok() || !status.is_sound() {
-            return Ok(());
+    /// Tells IO-Bond of what was used on queues that nobody polls.
+    ///
+    /// # Errors
+    /// The back end spoiled a used ring.
+    pub(super) fn catch_up<P: Port>(&mut self, tools: &Tools<P>) -> Result<(), Error> {
+        let words = tools.pool.mapping().words16();
+        let Self { running, back_end, .. } = self;
+        for queue in running.iter_mut() {
+            let (Work::BackEnd(vring), Some(polled)) = (&queue.work, queue.parked.as_mut()) else { continue };
+            match polled.catch_up(words) {
+                Ok(None) => {}
+                Ok(Some(used)) => tools.registers.set_tail(queue.context, used),
+                Err(UsedJump { from, to, size }) => {
+                    return Err(back_end.error(Problem::UsedJump { vring: *vring, from, to, size }).into());
+                }
+            }
         }
-        let runs = |index| self.running.iter().any(|queue| queue.index == index);
-        let enabled = self.function.queues().iter().zip(0..).filter(|(queue, _)| queue.enabled);
-        let missing: Vec<u16> = enabled.map(|(_, index)| index).filter(|index| !runs(*index)).collect();
-        missing.into_iter().try_for_each(|index| self.start_queue(index, tools))
+        Ok(())
     }
 
     /// Whether the back end is lost by `error`, and waited for.
@@ -75,10 +79,10 @@ impl Served {
     pub(in crate::control) fn resume<P: Port>(
         &mut self,
         mut back_end: BackEnd,
-        device: &Device,
+        device: Device,
         tools: &mut Tools<P>,
     ) -> Result<u32, Error> {
-        back_end.can_replace(device, &self.back_end, self.function.device())?;
+        back_end.can_replace(&self.as_changed(device), &self.back_end, self.function.device())?;
         back_end.take_over(&mut self.back_end);
         self.back_end = back_end;
         let mut outstanding = 0;
@@ -95,6 +99,8 @@ impl Served {
 
     /// Has the back end begin where the former one ended, on every queue, and hands them to the poll thread once all have begun.
     pub(super) fn start_parked<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<u32, Error> {
+        // One that ends in order may finish what it has in hand after it has closed its connection.
+        self.catch_up(tools)?;
         let words = tools.pool.mapping().words16();
         let vrings = self.running.iter().filter_map(|queue| match queue.work {
             Work::BackEnd(vring) => Some((vring, self.carries(vring))),
@@ -109,12 +115,8 @@ impl Served {
             else {
                 continue;
             };
-            // One that ends in order may finish what it has in hand after it has closed its connection.
-            catch_up(polled, queue.context, tools).map_err(|jump| back_end.error(jump.of(vring)))?;
             let base = polled.offer_again(words);
             let base = base.map_err(|_| back_end.error(Problem::Untold { vring }))?;
-            // A queue that was started while nobody was there begins as any other does.
-            let base = std::mem::replace(&mut queue.begun, true).then_some(base);
             outstanding += u32::from(polled.outstanding(words));
             let kick = back_end.start_vring(vring, place, tools.pool, base)?;
             back_end.enable_vring(vring, carries.contains(&(vring, true)))?;
@@ -136,32 +138,6 @@ impl Served {
             _ if self.alive => BackEndState::Connected,
             Some(since) => BackEndState::Away { since },
             None => BackEndState::Lost,
-        }
-    }
-}
-
-/// A used index that jumped: from where, to where, and how long its ring is.
-struct Jump(u16, u16, u16);
-
-impl Jump {
-    fn of(self, vring: u16) -> Problem {
-        let Self(from, to, size) = self;
-        Problem::UsedJump { vring, from, to, size }
-    }
-}
-
-/// Tells IO-Bond of what was used on a queue that nobody polls.
-fn catch_up<P: Port>(queue: &mut PolledQueue, context: u8, tools: &Tools<P>) -> Result<(), Jump> {
-    let from = queue.last_used();
-    match queue.catch_up(tools.pool.mapping().words16()) {
-        Ok(None) => Ok(()),
-        Ok(Some(used)) => {
-            tools.registers.set_tail(context, used);
-            Ok(())
-        }
-        Err(to) => {
-            let size = tools.pool.place(context.into()).map_or(0, |place| place.sizes.shadow);
-            Err(Jump(from, to, size))
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Changes of device configuration under a running driver: the link of a network function, the capacity of a disk.
 
-use super::{board::Tools, commands::Resized, served::Served};
+use super::{Served, Work};
 use crate::{
     Error,
-    device::{Kind, Role, blk, net},
+    control::{board::Tools, commands::Resized},
+    device::{Device, Kind, blk, net},
     port::Port,
 };
 
@@ -17,30 +18,39 @@ impl Served {
     }
 
     /// Takes the link of a network function up or down: its vrings stop to carry frames, and the driver is told.
-    pub(super) fn set_link<P: Port>(&mut self, up: bool, tools: &Tools<P>) -> Result<(), Error> {
+    pub(in crate::control) fn set_link<P: Port>(&mut self, up: bool, tools: &Tools<P>) -> Result<(), Error> {
         self.link_up = up;
         self.tell_change(net::STATUS_FIELD, &net::status(up), tools);
+        self.enable_vrings()
+    }
+
+    /// Has the back end, if there is one, carry traffic on those of its vrings that are to.
+    pub(super) fn enable_vrings(&mut self) -> Result<(), Error> {
         if !self.alive {
             return Ok(());
         }
-        let negotiated = self.function.negotiated();
-        let roles: Vec<_> = self
-            .running
-            .iter()
-            .filter_map(|queue| self.function.device().role(queue.index, negotiated))
-            .collect();
-        for role in roles {
-            if let Role::BackEnd(vring) = role {
-                let carries = self.carries(vring);
-                self.back_end.enable_vring(vring, carries)?;
-            }
+        let vrings = self.running.iter().filter_map(|queue| match queue.work {
+            Work::BackEnd(vring) => Some((vring, self.carries(vring))),
+            Work::Control(_) => None,
+        });
+        let vrings: Vec<_> = vrings.collect();
+        for (vring, carries) in vrings {
+            self.back_end.enable_vring(vring, carries)?;
         }
         Ok(())
     }
 
+    /// The device that a back end makes, with what commands have changed of it since.
+    pub(in crate::control) fn as_changed(&self, mut device: Device) -> Device {
+        if device.kind == Kind::Net {
+            net::set_link(&mut device.config, self.link_up);
+        }
+        device
+    }
+
     /// Asks the back end of a disk how large it is now, and tells the driver if that has changed; unless it is not as large as
     /// `expected`, in bytes. What else stands in the configuration space was settled when the function was made.
-    pub(super) fn resize<P: Port>(
+    pub(in crate::control) fn resize<P: Port>(
         &mut self,
         expected: Option<u64>,
         tools: &Tools<P>,

@@ -14,6 +14,7 @@
 //! Left out: the base's side (crate `bm-hypervisor`), back ends (crate `vhost-backends`), packed rings, limits on rates, and a
 //! world of virtual time. There are no sockets and no files here, apart from mapping what the base hands over.
 
+pub mod cycle;
 pub mod device;
 pub mod fabric;
 pub mod front_end;

@@ -1,0 +1,244 @@
+//! What tasks wait for: work, permits, and their turn on something that serves one after the other.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    task::Poll,
+};
+
+use super::{Clock, Reason, Span, TaskId, Time};
+
+/// What one waits for who has nothing to do.
+pub(super) const WORK: &str = "work";
+
+/// Work for one task: raised by anybody, waited for by that task. Raised while the task works, it finds it there afterwards.
+#[derive(Debug, Default)]
+pub struct Signal {
+    raised: Cell<bool>,
+    waiter: Cell<Option<TaskId>>,
+}
+
+impl Signal {
+    /// There is work.
+    #[inline]
+    pub fn raise(&self, clock: &Clock) {
+        if !self.raised.replace(true)
+            && let Some(task) = self.waiter.take()
+        {
+            clock.wake(task);
+        }
+    }
+
+    /// Waits until there is work, and takes it upon itself.
+    #[inline]
+    pub fn wait(&self, clock: &Clock) -> impl Future<Output = ()> {
+        poll_fn(|_| {
+            if self.raised.replace(false) {
+                return Poll::Ready(());
+            }
+            self.waiter.set(Some(clock.task()));
+            clock.waits_for(Reason { what: WORK, number: 0 });
+            Poll::Pending
+        })
+    }
+}
+
+/// So many of something: whoever takes one gives it back. First come, first served.
+#[derive(Debug)]
+pub struct Permits {
+    reason: Reason,
+    free: Cell<u32>,
+    /// Who waits, and under which ticket.
+    queue: RefCell<VecDeque<(u64, TaskId)>>,
+    tickets: Cell<u64>,
+}
+
+impl Permits {
+    /// `count` of what `reason` names.
+    #[must_use]
+    pub fn new(count: u32, reason: Reason) -> Self {
+        Self { reason, free: Cell::new(count), queue: RefCell::default(), tickets: Cell::new(0) }
+    }
+
+    /// How many are free.
+    #[must_use]
+    pub fn free(&self) -> u32 {
+        self.free.get()
+    }
+
+    /// Takes one; waits for those who came earlier.
+    #[inline]
+    pub async fn take(&self, clock: &Clock) {
+        if self.free.get() > 0 && self.queue.borrow().is_empty() {
+            self.free.set(self.free.get() - 1);
+            return;
+        }
+        let ticket = self.tickets.replace(self.tickets.get() + 1);
+        self.queue.borrow_mut().push_back((ticket, clock.task()));
+        poll_fn(|_| {
+            let first = self.queue.borrow().front().map(|(first, _)| *first);
+            if first != Some(ticket) || self.free.get() == 0 {
+                clock.waits_for(self.reason);
+                return Poll::Pending;
+            }
+            self.queue.borrow_mut().pop_front();
+            self.free.set(self.free.get() - 1);
+            self.call_next(clock);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Gives one back.
+    #[inline]
+    pub fn give(&self, clock: &Clock) {
+        self.free.set(self.free.get() + 1);
+        self.call_next(clock);
+    }
+
+    fn call_next(&self, clock: &Clock) {
+        if self.free.get() > 0
+            && let Some((_, task)) = self.queue.borrow().front()
+        {
+            clock.wake(*task);
+        }
+    }
+}
+
+/// Something that serves one after the other, in the order in which it is asked: a link direction, a data path.
+#[derive(Debug, Default)]
+pub struct Line {
+    free_at: Cell<Time>,
+    busy: Cell<Span>,
+}
+
+impl Line {
+    /// Occupies it for `span`, from `from` on or when those before are done; when it is free again.
+    #[inline]
+    pub fn occupy(&self, from: Time, span: Span) -> Time {
+        let end = from.max(self.free_at.get()) + span;
+        self.free_at.set(end);
+        self.busy.set(self.busy.get() + span);
+        end
+    }
+
+    /// When it is free.
+    #[must_use]
+    pub fn free_at(&self) -> Time {
+        self.free_at.get()
+    }
+
+    /// How long it was occupied since the beginning.
+    #[must_use]
+    pub fn busy(&self) -> Span {
+        self.busy.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::cycle::{Ending, Executor, Stuck};
+
+    const TOKEN: Reason = Reason { what: "a token", number: 3 };
+
+    fn ns(ns: u64) -> Span {
+        Span::from_ns(ns)
+    }
+
+    /// ```text
+    ///   a  |-- 10 --|          |-- 10 --|
+    ///   b  |-- 10 --|          |-- 10 --|
+    ///   c           |-- 10 --|
+    /// ```
+    #[test]
+    fn permits_are_given_in_the_order_in_which_they_were_asked_for() {
+        let (clock, permits, log) = (Clock::new(), Permits::new(2, TOKEN), RefCell::new(vec![]));
+        let mut executor = Executor::new(&clock);
+        for (name, times) in [("a", 2), ("b", 1), ("c", 1)] {
+            let (clock, permits, log) = (&clock, &permits, &log);
+            executor.spawn(name, async move {
+                for _ in 0..times {
+                    permits.take(clock).await;
+                    log.borrow_mut().push((name, clock.now().ns()));
+                    clock.sleep(ns(10)).await;
+                    permits.give(clock);
+                }
+            });
+        }
+        assert_eq!(executor.run(Time::MAX), Ending::Finished);
+        assert_eq!(*log.borrow(), [("a", 0), ("b", 0), ("c", 10), ("a", 10)]);
+    }
+
+    #[test]
+    fn who_waits_for_each_other_is_told() {
+        let (clock, left, right) =
+            (Clock::new(), Permits::new(1, TOKEN), Permits::new(1, Reason { number: 4, ..TOKEN }));
+        let mut executor = Executor::new(&clock);
+        for (name, first, second) in [("one", &left, &right), ("other", &right, &left)] {
+            let clock = &clock;
+            executor.spawn(name, async move {
+                first.take(clock).await;
+                clock.sleep(ns(1)).await;
+                second.take(clock).await;
+            });
+        }
+        let stuck =
+            |task: &str, number| Stuck { task: task.into(), reason: Some(Reason { number, ..TOKEN }) };
+        let ending = executor.run(Time::MAX);
+        assert_eq!(ending, Ending::Deadlock(vec![stuck("one", 4), stuck("other", 3)]));
+        let Ending::Deadlock(stuck) = ending else { unreachable!() };
+        assert_eq!(stuck[0].to_string(), "one waits for a token (4)");
+    }
+
+    #[test]
+    fn time_that_stands_still_is_noticed() {
+        let clock = Clock::new();
+        let mut executor = Executor::new(&clock);
+        executor.spawn("spinner", async {
+            clock.sleep(ns(5)).await;
+            loop {
+                clock.turn().await;
+            }
+        });
+        let at = Time::ZERO + ns(5);
+        assert_eq!(executor.run(Time::MAX), Ending::Livelock { at, tasks: vec!["spinner".into()] });
+    }
+
+    /// A run ends with those that have an end, and may be gone on with when its time is over.
+    #[test]
+    fn servants_do_not_keep_a_run_going() {
+        let (clock, work, done) = (Clock::new(), Signal::default(), Cell::new(0));
+        let mut executor = Executor::new(&clock);
+        executor.serve("servant", async {
+            loop {
+                work.wait(&clock).await;
+                done.set(done.get() + 1);
+            }
+        });
+        executor.spawn("master", async {
+            for _ in 0..3 {
+                clock.sleep(ns(10)).await;
+                work.raise(&clock);
+                work.raise(&clock);
+            }
+            clock.sleep(ns(1)).await;
+        });
+        assert_eq!(executor.run(Time::ZERO + ns(25)), Ending::OutOfTime);
+        assert_eq!((done.get(), clock.now().ns()), (2, 20));
+        assert_eq!(executor.run(Time::MAX), Ending::Finished);
+        assert_eq!((done.get(), clock.now().ns()), (3, 31));
+    }
+
+    #[test]
+    fn a_line_serves_one_after_the_other_and_counts() {
+        let line = Line::default();
+        assert_eq!(line.occupy(Time::ZERO + ns(5), ns(10)).ns(), 15);
+        assert_eq!(line.occupy(Time::ZERO + ns(6), ns(1)).ns(), 16);
+        assert_eq!(line.occupy(Time::ZERO + ns(20), ns(1)).ns(), 21);
+        assert_eq!(line.busy(), ns(12));
+    }
+}

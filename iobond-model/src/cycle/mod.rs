@@ -6,12 +6,14 @@
 
 mod executor;
 mod resources;
+mod ethernet;
 mod pcie;
 mod time;
 mod wheel;
 
 pub use executor::{Clock, Ending, Executor, Reason, Stuck, TaskId};
 pub use resources::{Line, Permits, Signal};
+pub use ethernet::Ethernet;
 pub use pcie::{Credits, Generation, Link, Pcie, PcieError, Tlp};
 pub use time::{Span, Time};
 pub use wheel::Wheel;

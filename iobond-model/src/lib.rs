@@ -6,7 +6,8 @@
 //! * [`shadow`]: the queue engine, guest ring to shadow vring and back;
 //! * [`fabric`] and [`windows`]: the engine's only way out, and the gates in it;
 //! * [`device`]: one IO-Bond put together, with its register file;
-//! * [`live`]: the world of wall-clock time and memory maps.
+//! * [`live`]: the world of wall-clock time and memory maps;
+//! * [`timing`]: every latency and width of the world of virtual time, with its source.
 //!
 //! All but [`live`] is pure: no clock, no threads, no memory of anybody's. Time is an argument or the fabric's, and whatever has
 //! to happen outside is handed out as an [`device::Effect`].
@@ -21,4 +22,5 @@ pub mod front_end;
 pub mod live;
 pub mod mailbox;
 pub mod shadow;
+pub mod timing;
 pub mod windows;

@@ -5,6 +5,7 @@
 //! * [`mailbox`]: board accesses that the base has to answer;
 //! * [`shadow`]: the queue engine, guest ring to shadow vring and back;
 //! * [`fabric`] and [`windows`]: the engine's only way out, and the gates in it;
+//! * [`qos`]: limits on rates, and a link that boards share;
 //! * [`device`]: one IO-Bond put together, with its register file;
 //! * [`live`]: the world of wall-clock time and memory maps;
 //! * [`timing`]: every latency and width of the world of virtual time, with its source.
@@ -12,8 +13,8 @@
 //! All but [`live`] is pure: no clock, no threads, no memory of anybody's. Time is an argument or the fabric's, and whatever has
 //! to happen outside is handed out as an [`device::Effect`].
 //!
-//! Left out: the base's side (crate `bm-hypervisor`), back ends (crate `vhost-backends`), packed rings, limits on rates, and a
-//! world of virtual time. There are no sockets and no files here, apart from mapping what the base hands over.
+//! Left out: the base's side (crate `bm-hypervisor`), back ends (crate `vhost-backends`), packed rings, and a world of
+//! virtual time. There are no sockets and no files here, apart from mapping what the base hands over.
 
 pub mod cycle;
 pub mod device;
@@ -21,6 +22,7 @@ pub mod fabric;
 pub mod front_end;
 pub mod live;
 pub mod mailbox;
+pub mod qos;
 pub mod shadow;
 pub mod timing;
 pub mod windows;

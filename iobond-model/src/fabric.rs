@@ -39,11 +39,42 @@ impl Fault {
     }
 }
 
+/// Which way payload goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the board to the base.
+    Up,
+    /// From the base to the board.
+    Down,
+}
+
+/// Payload to be copied between the two memories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// Where it is in board memory.
+    pub board: BoardAddr,
+    /// Where it is in base memory.
+    pub base: BaseAddr,
+    /// Bytes.
+    pub len: u32,
+}
+
+impl Copy {
+    /// Where the bytes come from, and where they go.
+    #[inline]
+    pub fn ends(self, direction: Direction) -> (Address, Address) {
+        match direction {
+            Direction::Up => (self.board.into(), self.base.into()),
+            Direction::Down => (self.base.into(), self.board.into()),
+        }
+    }
+}
+
 /// Memory accesses and interrupts of one function's engine.
 ///
 /// Order: writes and stores become visible in the order they were issued, whichever memory they go to, and before a later
 /// [`Fabric::interrupt`] (PCIe 5.0, 2.4: posted requests do not pass one another). A read may pass an earlier write, unless
-/// [`Fabric::fence`] stands between them. A failed access changes nothing.
+/// [`Fabric::fence`] stands between them. A failed access changes nothing, copies apart.
 pub trait Fabric {
     /// Reads `into.len()` bytes. No single-copy atomicity.
     ///
@@ -57,11 +88,12 @@ pub trait Fabric {
     /// A [`Fault`] when any byte of the range may not be written.
     fn write(&self, at: Address, from: &[u8]) -> impl Future<Output = Result<(), Fault>>;
 
-    /// Copies payload from one memory to the other, or inside one.
+    /// Copies payload. The copies of one call do not depend on one another and may be under way at the same time; when it is
+    /// done, all are before every later write and store.
     ///
     /// # Errors
-    /// A [`Fault`] when any byte of either range may not be accessed.
-    fn copy(&self, from: Address, to: Address, len: u32) -> impl Future<Output = Result<(), Fault>>;
+    /// A [`Fault`] when any byte of a range may not be accessed; the other copies may have been made, or not.
+    fn copy_all(&self, direction: Direction, copies: &[Copy]) -> impl Future<Output = Result<(), Fault>>;
 
     /// Reads a ring index or flags: 16 bits, single-copy atomic; later reads are not served earlier.
     ///
@@ -118,10 +150,13 @@ impl<F: Fabric> Fabric for Gated<'_, F> {
     }
 
     #[inline]
-    async fn copy(&self, from: Address, to: Address, len: u32) -> Result<(), Fault> {
-        self.pass(from, u64::from(len))?;
-        self.pass(to, u64::from(len))?;
-        self.fabric.copy(from, to, len).await
+    async fn copy_all(&self, direction: Direction, copies: &[Copy]) -> Result<(), Fault> {
+        for &copy in copies {
+            let (from, to) = copy.ends(direction);
+            self.pass(from, u64::from(copy.len))?;
+            self.pass(to, u64::from(copy.len))?;
+        }
+        self.fabric.copy_all(direction, copies).await
     }
 
     #[inline]

@@ -19,7 +19,7 @@ use std::{
 };
 
 use iobond_model::{
-    fabric::{Fabric, Fault},
+    fabric::{Copy, Direction, Fabric, Fault},
     live::{
         Backing, BaseMemory, BoardMemory, DmaMapError, Interrupts, Memory, Permission, RemoteMemory,
         ShareError, SharedFiles, ready,
@@ -112,11 +112,12 @@ fn an_access_spans_mapped_and_remote_ranges() {
     let mut read = vec![0; sent.len()];
     ready(memory.read(at(0x1800), &mut read)).unwrap();
     assert_eq!(read, sent);
-    ready(memory.copy(at(0x1800), Address::Base(BaseAddr(0x10_0000)), 0x2000)).unwrap();
+    let copy = |board, len| [Copy { board: BoardAddr(board), base: BaseAddr(0x10_0000), len }];
+    ready(memory.copy_all(Direction::Up, &copy(0x1800, 0x2000))).unwrap();
     let mut copied = vec![0; sent.len()];
     ready(memory.read(Address::Base(BaseAddr(0x10_0000)), &mut copied)).unwrap();
     assert_eq!(copied, sent);
-    ready(memory.copy(Address::Base(BaseAddr(0x10_0000)), at(0x1000), 0x1001)).unwrap();
+    ready(memory.copy_all(Direction::Down, &copy(0x1000, 0x1001))).unwrap();
     ready(memory.read(at(0x1000), &mut read[..0x1001])).unwrap();
     assert_eq!(read[..0x1001], sent[..0x1001]);
 }

@@ -8,7 +8,7 @@ mod rig;
 use std::cell::Cell;
 
 use iobond_model::{
-    fabric::{Fabric, Fault, Gated},
+    fabric::{Copy, Direction, Fabric, Fault, Gated},
     live::{Memory, ready},
     shadow::{Context, Progress, Queue, QueueError, QueueFeatures},
 };
@@ -59,9 +59,9 @@ impl Fabric for Watched<'_, '_> {
         self.count();
         self.memory.write(at, from).await
     }
-    async fn copy(&self, from: Address, to: Address, len: u32) -> Result<(), Fault> {
-        self.count();
-        self.memory.copy(from, to, len).await
+    async fn copy_all(&self, direction: Direction, copies: &[Copy]) -> Result<(), Fault> {
+        self.accesses.set(self.accesses.get() + copies.len() as u64);
+        self.memory.copy_all(direction, copies).await
     }
     async fn load(&self, at: Address) -> Result<u16, Fault> {
         self.count();
@@ -208,11 +208,11 @@ impl Chaos {
                 self.rig.base.write_obj(u64::from(len) << 32 | u64::from(id), GuestAddress(at)).unwrap();
             }
             Step::Forward { doorbell } => {
-                self.call(|queue, fabric| ready(queue.forward(fabric, doorbell, None)))
+                self.call(|queue, fabric| ready(queue.forward(fabric, doorbell, None, u16::MAX)))
             }
             Step::Retire { ahead } => {
                 let tail = self.used.wrapping_add(ahead);
-                self.call(|queue, fabric| ready(queue.retire(fabric, tail)));
+                self.call(|queue, fabric| ready(queue.retire(fabric, tail, u16::MAX)));
                 self.used = self.queue.counters().retired as u16;
             }
         }
@@ -314,7 +314,7 @@ fn a_guest_that_never_stops_does_not_hold_the_engine() {
         let racing = Some(context.guest.avail_idx());
         let watched = Watched { memory, board: &rig.board, accesses: Cell::new(0), racing };
         let fabric = Gated { fabric: &watched, windows: &rig.windows, bus_master: true };
-        let progress = ready(queue.forward(&fabric, None, None)).unwrap();
+        let progress = ready(queue.forward(&fabric, None, None, u16::MAX)).unwrap();
         assert!(progress.chains <= 320, "{progress:?}");
         assert_eq!(progress.more, event_idx, "only with EVENT_IDX is the index read again");
     }

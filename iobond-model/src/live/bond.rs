@@ -239,7 +239,7 @@ impl Bond {
             // Looked at with the queue locked, so that it is this queue's and no predecessor's.
             let data = self.doorbell_data[number].swap(0, Ordering::Relaxed);
             let doorbell = (data & HAS_DATA != 0).then_some(data as u16);
-            let progress = ready(queue.forward(fabric, doorbell, grants.head_address(number)))?;
+            let progress = ready(queue.forward(fabric, doorbell, grants.head_address(number), u16::MAX))?;
             if progress.more {
                 self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
             }
@@ -254,7 +254,7 @@ impl Bond {
     fn retire(&self, number: usize) {
         self.run(number, &self.tails, |queue, fabric, _| {
             let tail = self.tail_index[number].load(Ordering::Acquire) as u16;
-            let progress = ready(queue.retire(fabric, tail))?;
+            let progress = ready(queue.retire(fabric, tail, u16::MAX))?;
             if progress.more {
                 self.tails.fetch_or(1 << number, Ordering::Relaxed);
             }

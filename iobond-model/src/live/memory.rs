@@ -10,7 +10,7 @@ use iobond_spec::address::{Address, BaseAddr, BoardAddr, FunctionId};
 use vm_memory::{Bytes, VolatileSlice};
 
 use super::dma_memory::{Lease, View};
-use crate::fabric::{Fabric, Fault};
+use crate::fabric::{Copy, Direction, Fabric, Fault};
 
 /// Where interrupts go: the board's interrupt controller.
 pub trait Interrupts {
@@ -102,14 +102,15 @@ impl<I: Interrupts> Fabric for Memory<'_, '_, I> {
     }
 
     #[inline]
-    async fn copy(&self, from: Address, to: Address, len: u32) -> Result<(), Fault> {
-        match (self.slice(from, len as usize, false), self.slice(to, len as usize, true)) {
-            (Some(from), Some(to)) => {
-                from.copy_to_volatile_slice(to);
-                Ok(())
+    async fn copy_all(&self, direction: Direction, copies: &[Copy]) -> Result<(), Fault> {
+        for &copy in copies {
+            let ((from, to), len) = (copy.ends(direction), copy.len as usize);
+            match (self.slice(from, len, false), self.slice(to, len, true)) {
+                (Some(from), Some(to)) => from.copy_to_volatile_slice(to),
+                _ => self.carry(from, to, copy.len)?,
             }
-            _ => self.carry(from, to, len),
         }
+        Ok(())
     }
 
     #[inline]

@@ -7,14 +7,14 @@ use iobond_spec::{
 use zerocopy::little_endian::U16;
 
 use super::{
-    BURST, Payload, Progress, Queue, QueueError,
+    BURST, Progress, Queue, QueueError,
     chains::Chain,
     descriptors::{Prefetch, descriptor_address},
     entries::Entries,
     gather::Segment,
     slots::{NONE, Piece},
 };
-use crate::fabric::Fabric;
+use crate::fabric::{Copy, Direction, Fabric};
 
 /// Chains that one call forwards at most, so that no queue keeps the others waiting.
 const BOUND: u16 = 4 * BURST as u16;
@@ -33,7 +33,7 @@ impl Queue {
     /// Forwards what the guest has made available.
     ///
     /// `doorbell` is the available index that NOTIFICATION_DATA carried, if it did (virtio 1.3, 2.9); it saves reading the
-    /// index. `head_at` is where HEAD is mirrored in the status page.
+    /// index. `head_at` is where HEAD is mirrored in the status page. At most `most` chains.
     ///
     /// # Errors
     /// A [`QueueError`]; the queue does nothing any more afterwards.
@@ -43,11 +43,12 @@ impl Queue {
         fabric: &F,
         doorbell: Option<u16>,
         head_at: Option<BaseAddr>,
+        most: u16,
     ) -> Result<Progress, QueueError> {
         if self.failed {
             return Ok(Progress::default());
         }
-        let result = self.fetch(fabric, doorbell, head_at).await;
+        let result = self.fetch(fabric, doorbell, head_at, most).await;
         self.failed = result.is_err();
         result
     }
@@ -58,8 +59,10 @@ impl Queue {
         fabric: &F,
         doorbell: Option<u16>,
         head_at: Option<BaseAddr>,
+        most: u16,
     ) -> Result<Progress, QueueError> {
         self.stalled = false;
+        let bound = BOUND.min(most);
         let mut progress = Progress::default();
         let mut avail = match doorbell {
             Some(index) => self.believe_doorbell(index)?,
@@ -74,12 +77,14 @@ impl Queue {
             if pending == 0 || self.stalled {
                 return Ok(progress);
             }
-            if progress.chains >= BOUND {
+            if progress.chains >= bound {
                 progress.more = true;
                 return Ok(progress);
             }
-            pending = pending.min(BOUND - progress.chains);
-            progress.chains += self.burst(fabric, pending, head_at).await?;
+            pending = pending.min(bound - progress.chains);
+            let (chains, bytes) = self.burst(fabric, pending, head_at).await?;
+            progress.chains += chains;
+            progress.bytes += bytes;
         }
     }
 
@@ -116,14 +121,14 @@ impl Queue {
         Ok(fabric.load(guest.avail_idx()).await?)
     }
 
-    /// Forwards up to [`BURST`] of `pending` chains and publishes them at once.
+    /// Forwards up to [`BURST`] of `pending` chains and publishes them at once. How many there were, and their payload bytes.
     #[inline]
     async fn burst<F: Fabric>(
         &mut self,
         fabric: &F,
         pending: u16,
         head_at: Option<BaseAddr>,
-    ) -> Result<u16, QueueError> {
+    ) -> Result<(u16, u64), QueueError> {
         let mut heads = [U16::ZERO; BURST];
         let heads = &mut heads[..usize::from(pending).min(BURST)];
         let guest = &self.context.guest;
@@ -147,21 +152,11 @@ impl Queue {
             *entry = U16::new(shadow_head);
             done += 1;
         }
-        self.copy_up(fabric).await?;
+        let bytes = self.copy_payload(fabric, Direction::Up).await?;
+        self.counters.bytes_up = self.counters.bytes_up.wrapping_add(bytes as u32);
         self.twins.write(fabric).await?;
         self.publish(fabric, &heads[..done], head_at).await?;
-        Ok(done as u16)
-    }
-
-    /// Copies the payload of a whole burst: one copy does not depend on another, so a fabric may have many under way.
-    #[inline]
-    async fn copy_up<F: Fabric>(&mut self, fabric: &F) -> Result<(), QueueError> {
-        for &Payload { guest, slot, len } in &self.payload {
-            fabric.copy(guest.into(), slot.into(), len).await?;
-            self.counters.bytes_up = self.counters.bytes_up.wrapping_add(len);
-        }
-        self.payload.clear();
-        Ok(())
+        Ok((done as u16, bytes))
     }
 
     /// Decides how the chain that was gathered last goes into the shadow vring.
@@ -225,7 +220,7 @@ impl Queue {
                 let (slot, from) = (self.slots.take(), guest.wrapping_add(u64::from(offset)));
                 let at = self.context.slot_address(slot);
                 if !write {
-                    self.payload.push(Payload { guest: from, slot: at, len: part });
+                    self.payload.push(Copy { board: from, base: at, len: part });
                 }
                 left -= 1;
                 let next = match (left > 0, indirect) {

@@ -30,8 +30,10 @@ pub use error::QueueError;
 use chains::Chains;
 use descriptors::Twins;
 use gather::Gather;
-use iobond_spec::address::{BaseAddr, BoardAddr};
+use iobond_spec::address::BaseAddr;
 use slots::Slots;
+
+use crate::fabric::{Copy, Direction, Fabric};
 
 /// Ring entries that are read or written in one burst. 64 available entries are 128 bytes, the smallest PCIe payload; more
 /// would only delay the first chain of a batch.
@@ -42,6 +44,8 @@ pub const BURST: usize = 64;
 pub struct Progress {
     /// Chains forwarded or retired.
     pub chains: u16,
+    /// Payload bytes copied.
+    pub bytes: u64,
     /// The call stopped at its bound: there is more to do right now.
     pub more: bool,
 }
@@ -84,18 +88,10 @@ pub struct Queue {
     chains: Chains,
     gather: Gather,
     /// Payload that the burst at hand has still to copy. A slot is copied once in a burst, so there are never more than slots.
-    payload: Vec<Payload>,
+    payload: Vec<Copy>,
     /// Shadow descriptors that the burst at hand has still to write.
     twins: Twins,
     counters: Counters,
-}
-
-/// Bytes to be copied between a guest buffer and a slot.
-#[derive(Clone, Copy, Debug)]
-struct Payload {
-    guest: BoardAddr,
-    slot: BaseAddr,
-    len: u32,
 }
 
 impl Queue {
@@ -153,9 +149,22 @@ impl Queue {
 
     /// Bytes that this queue takes besides the slots and rings themselves.
     pub fn footprint(&self) -> usize {
-        let payload = self.payload.capacity() * size_of::<Payload>();
+        let payload = self.payload.capacity() * size_of::<Copy>();
         let parts = self.slots.footprint() + self.chains.footprint() + self.gather.footprint();
         size_of::<Self>() + parts + payload + self.twins.footprint()
+    }
+
+    /// Copies the payload of a whole burst; how many bytes there were. On the way down the slots are free already, but are not
+    /// taken before this is done.
+    #[inline]
+    async fn copy_payload<F: Fabric>(&mut self, fabric: &F, direction: Direction) -> Result<u64, QueueError> {
+        if self.payload.is_empty() {
+            return Ok(0);
+        }
+        fabric.copy_all(direction, &self.payload).await?;
+        let bytes = self.payload.iter().map(|copy| u64::from(copy.len)).sum();
+        self.payload.clear();
+        Ok(bytes)
     }
 
     fn slot_address(&self, slot: u16) -> BaseAddr {

@@ -5,52 +5,58 @@ use iobond_spec::{
     ring::split::{AVAIL_NO_INTERRUPT, FLAGS, UsedElement, need_event, used_event_offset},
 };
 
-use super::{BURST, Payload, Progress, Queue, QueueError, chains::Chain, entries::Entries, slots::NONE};
-use crate::fabric::Fabric;
+use super::{BURST, Progress, Queue, QueueError, chains::Chain, entries::Entries, slots::NONE};
+use crate::fabric::{Copy, Direction, Fabric};
 
 /// Chains that one call returns at most, so that no queue keeps the others waiting.
 const BOUND: u16 = 4 * BURST as u16;
 
 impl Queue {
     /// Returns to the guest what the back end has used up to `tail`, the shadow used index that the base vouches for, and
-    /// interrupts the guest unless it does not want that.
+    /// interrupts the guest unless it does not want that. At most `most` chains.
     ///
     /// # Errors
     /// A [`QueueError`]; the queue does nothing any more afterwards.
     #[inline]
-    pub async fn retire<F: Fabric>(&mut self, fabric: &F, tail: u16) -> Result<Progress, QueueError> {
+    pub async fn retire<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        tail: u16,
+        most: u16,
+    ) -> Result<Progress, QueueError> {
         if self.failed {
             return Ok(Progress::default());
         }
-        let result = self.settle(fabric, tail).await;
+        let result = self.settle(fabric, tail, most).await;
         self.failed = result.is_err();
         result
     }
 
     #[inline]
-    async fn settle<F: Fabric>(&mut self, fabric: &F, tail: u16) -> Result<Progress, QueueError> {
+    async fn settle<F: Fabric>(&mut self, fabric: &F, tail: u16, most: u16) -> Result<Progress, QueueError> {
         let pending = tail.wrapping_sub(self.next_used);
         if pending > self.context.shadow.size {
             return Err(QueueError::TailJump { tail, next: self.next_used, size: self.context.shadow.size });
         }
-        let chains = pending.min(BOUND);
+        let chains = pending.min(BOUND).min(most);
+        let mut bytes = 0;
         let before = self.guest_used;
         let mut left = chains;
         while left > 0 {
             let burst = left.min(BURST as u16).min(self.context.guest.size);
-            self.return_burst(fabric, burst).await?;
+            bytes += self.return_burst(fabric, burst).await?;
             left -= burst;
         }
         if chains > 0 && self.wants_interrupt(fabric, before).await? {
             fabric.interrupt(self.context.function, self.context.vector);
             self.counters.interrupts = self.counters.interrupts.wrapping_add(1);
         }
-        Ok(Progress { chains, more: pending > chains })
+        Ok(Progress { chains, bytes, more: pending > chains })
     }
 
-    /// Returns `count` chains, at most [`BURST`], and publishes them at once.
+    /// Returns `count` chains, at most [`BURST`], and publishes them at once. How many payload bytes there were.
     #[inline]
-    async fn return_burst<F: Fabric>(&mut self, fabric: &F, count: u16) -> Result<(), QueueError> {
+    async fn return_burst<F: Fabric>(&mut self, fabric: &F, count: u16) -> Result<u64, QueueError> {
         let mut used = [UsedElement::default(); BURST];
         let used = &mut used[..usize::from(count)];
         let (shadow, guest) = (&self.context.shadow, &self.context.guest);
@@ -60,24 +66,14 @@ impl Queue {
         for element in used.iter_mut() {
             *element = self.return_chain(*element)?;
         }
-        self.copy_down(fabric).await?;
+        let bytes = self.copy_payload(fabric, Direction::Down).await?;
+        self.counters.bytes_down = self.counters.bytes_down.wrapping_add(bytes as u32);
         for_guest.write(fabric, used).await?;
         self.next_used = self.next_used.wrapping_add(count);
         self.guest_used = self.guest_used.wrapping_add(count);
         self.counters.retired = self.counters.retired.wrapping_add(u32::from(count));
         fabric.store(self.context.guest.used_idx(), self.guest_used).await?;
-        Ok(())
-    }
-
-    /// Copies the payload of a whole burst, from slots that are free already but are not taken before this is done.
-    #[inline]
-    async fn copy_down<F: Fabric>(&mut self, fabric: &F) -> Result<(), QueueError> {
-        for &Payload { guest, slot, len } in &self.payload {
-            fabric.copy(slot.into(), guest.into(), len).await?;
-            self.counters.bytes_down = self.counters.bytes_down.wrapping_add(len);
-        }
-        self.payload.clear();
-        Ok(())
+        Ok(bytes)
     }
 
     /// Returns the chain that the back end used; what the guest is told of it.
@@ -104,7 +100,7 @@ impl Queue {
             let piece = *self.slots.piece(slot);
             if piece.is_write() && left > 0 {
                 let len = left.min(u64::from(piece.len())) as u32;
-                self.payload.push(Payload { guest: piece.guest, slot: self.context.slot_address(slot), len });
+                self.payload.push(Copy { board: piece.guest, base: self.context.slot_address(slot), len });
                 left -= u64::from(len);
             }
             if piece.descriptor != NONE {

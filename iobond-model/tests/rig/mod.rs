@@ -174,7 +174,7 @@ impl Rig {
 
     /// One call of [`Queue::forward`] over these memories.
     pub fn forward(&self, queue: &mut Queue, doorbell: Option<u16>) -> Result<Progress, QueueError> {
-        self.forward_mirrored(queue, doorbell, None)
+        self.forward_at_most(queue, doorbell, None, u16::MAX)
     }
 
     /// The same with HEAD mirrored at `head_at`.
@@ -184,18 +184,34 @@ impl Rig {
         doorbell: Option<u16>,
         head_at: Option<BaseAddr>,
     ) -> Result<Progress, QueueError> {
+        self.forward_at_most(queue, doorbell, head_at, u16::MAX)
+    }
+
+    /// The same of so many chains at most.
+    pub fn forward_at_most(
+        &self,
+        queue: &mut Queue,
+        doorbell: Option<u16>,
+        head_at: Option<BaseAddr>,
+        most: u16,
+    ) -> Result<Progress, QueueError> {
         let (board, base) = (reached(&self.board), reached(&self.base));
         let (board, base) = (board.lease(), base.lease());
         let memory = Memory::new(&board, &base, &self.raised);
-        ready(queue.forward(&self.gated(&memory), doorbell, head_at))
+        ready(queue.forward(&self.gated(&memory), doorbell, head_at, most))
     }
 
     /// One call of [`Queue::retire`] over these memories.
     pub fn retire(&self, queue: &mut Queue, tail: u16) -> Result<Progress, QueueError> {
+        self.retire_at_most(queue, tail, u16::MAX)
+    }
+
+    /// The same of so many chains at most.
+    pub fn retire_at_most(&self, queue: &mut Queue, tail: u16, most: u16) -> Result<Progress, QueueError> {
         let (board, base) = (reached(&self.board), reached(&self.base));
         let (board, base) = (board.lease(), base.lease());
         let memory = Memory::new(&board, &base, &self.raised);
-        ready(queue.retire(&self.gated(&memory), tail))
+        ready(queue.retire(&self.gated(&memory), tail, most))
     }
 
     fn gated<'a, 'm>(&'a self, memory: &'a Memory<'a, 'm, Raised>) -> Gated<'a, Memory<'a, 'm, Raised>> {

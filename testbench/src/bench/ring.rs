@@ -162,8 +162,8 @@ impl Rig {
         let memory = Memory::new(&board, &base, &Silence);
         let fabric = Gated { fabric: &memory, windows: &self.windows, bus_master: true };
         let progress = match direction {
-            Direction::Forward => ready(self.queue.forward(&fabric, None, None)),
-            Direction::Retire => ready(self.queue.retire(&fabric, self.used)),
+            Direction::Forward => ready(self.queue.forward(&fabric, None, None, u16::MAX)),
+            Direction::Retire => ready(self.queue.retire(&fabric, self.used, u16::MAX)),
         };
         let took = start.elapsed();
         let chains = progress.map_err(|error| WorkloadError::Engine(error.to_string()))?.chains;

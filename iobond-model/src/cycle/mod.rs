@@ -2,18 +2,32 @@
 //! work and moves on when they wait. A run is a pure function of what it was given.
 //!
 //! * [`Wheel`] says what happens next, [`Executor`] has tasks do it, [`Clock`] is what they share;
-//! * [`Signal`], [`Permits`] and [`Line`] are what tasks wait for.
+//! * [`Signal`], [`Permits`] and [`Line`] are what tasks wait for;
+//! * [`Pcie`] and [`Ethernet`] reckon with links, [`Wire`] and [`Flight`] are one direction of one, [`Dma`] moves payload;
+//! * [`Bond`] is an IO-Bond between the two.
+//!
+//! What a transfer does to memory is done at once, over any [`crate::fabric::Fabric`] whose futures are always ready; what it takes
+//! is time. Left out: errors on links, and whatever a driver or a base does, which are tasks of the embedder's.
 
-mod executor;
-mod resources;
+mod access;
+mod bond;
+mod dma;
 mod ethernet;
+mod executor;
+mod fabric;
+mod link;
 mod pcie;
+mod resources;
 mod time;
 mod wheel;
 
-pub use executor::{Clock, Ending, Executor, Reason, Stuck, TaskId};
-pub use resources::{Line, Permits, Signal};
+pub use access::Access;
+pub use bond::{Bond, Event, Neighbours};
+pub use dma::{Dma, Side};
 pub use ethernet::Ethernet;
+pub use executor::{Clock, Ending, Executor, Reason, Stuck, TaskId};
+pub use link::{Flight, Sent, Traffic, Wire};
 pub use pcie::{Credits, Generation, Link, Pcie, PcieError, Tlp};
+pub use resources::{Line, Permits, Signal};
 pub use time::{Span, Time};
 pub use wheel::Wheel;

@@ -49,8 +49,8 @@ impl Signal {
 pub struct Permits {
     reason: Reason,
     free: Cell<u32>,
-    /// Who waits, and under which ticket.
-    queue: RefCell<VecDeque<(u64, TaskId)>>,
+    /// Who waits, under which ticket, for how many.
+    queue: RefCell<VecDeque<(u64, TaskId, u32)>>,
     tickets: Cell<u64>,
 }
 
@@ -69,21 +69,27 @@ impl Permits {
 
     /// Takes one; waits for those who came earlier.
     #[inline]
-    pub async fn take(&self, clock: &Clock) {
-        if self.free.get() > 0 && self.queue.borrow().is_empty() {
-            self.free.set(self.free.get() - 1);
+    pub fn take(&self, clock: &Clock) -> impl Future<Output = ()> {
+        self.take_many(clock, 1)
+    }
+
+    /// Takes `count`, all of them or none, so that no two wait for what the other has. More than there are never come.
+    #[inline]
+    pub async fn take_many(&self, clock: &Clock, count: u32) {
+        if self.free.get() >= count && self.queue.borrow().is_empty() {
+            self.free.set(self.free.get() - count);
             return;
         }
         let ticket = self.tickets.replace(self.tickets.get() + 1);
-        self.queue.borrow_mut().push_back((ticket, clock.task()));
+        self.queue.borrow_mut().push_back((ticket, clock.task(), count));
         poll_fn(|_| {
-            let first = self.queue.borrow().front().map(|(first, _)| *first);
-            if first != Some(ticket) || self.free.get() == 0 {
+            let first = self.queue.borrow().front().map(|(first, ..)| *first);
+            if first != Some(ticket) || self.free.get() < count {
                 clock.waits_for(self.reason);
                 return Poll::Pending;
             }
             self.queue.borrow_mut().pop_front();
-            self.free.set(self.free.get() - 1);
+            self.free.set(self.free.get() - count);
             self.call_next(clock);
             Poll::Ready(())
         })
@@ -93,15 +99,21 @@ impl Permits {
     /// Gives one back.
     #[inline]
     pub fn give(&self, clock: &Clock) {
-        self.free.set(self.free.get() + 1);
+        self.give_many(clock, 1);
+    }
+
+    /// Gives `count` back.
+    #[inline]
+    pub fn give_many(&self, clock: &Clock, count: u32) {
+        self.free.set(self.free.get() + count);
         self.call_next(clock);
     }
 
     fn call_next(&self, clock: &Clock) {
-        if self.free.get() > 0
-            && let Some((_, task)) = self.queue.borrow().front()
+        if let Some(&(_, task, count)) = self.queue.borrow().front()
+            && self.free.get() >= count
         {
-            clock.wake(*task);
+            clock.wake(task);
         }
     }
 }

@@ -1,0 +1,388 @@
+//! An IO-Bond in virtual time: what it does is what a live one does, and every nanosecond of it is accounted for.
+
+#![allow(clippy::unwrap_used)] // a script that cannot go on is a failed test
+
+mod rig;
+
+use std::cell::{Cell, RefCell};
+
+use iobond_model::{
+    cycle::{Access, Bond, Clock, Ending, Event, Executor, Neighbours, Signal, Span, Time, Tlp},
+    fabric::Fabric,
+    front_end::Message,
+    live::Memory,
+    shadow::Context,
+    timing::Timing,
+};
+use iobond_spec::{
+    ALL_ONES,
+    address::{BaseAddr, BoardAddr},
+    function::{COMMON, NOTIFY},
+    offsets::{mailbox, queues},
+    register_access::{Over, RegisterIo, decode},
+    registers::components::mailbox_t::request::Request,
+    ring::split::{DESC_INDIRECT, DESC_WRITE, Descriptor},
+};
+use proptest::prelude::*;
+use rig::{
+    BASE, LANE, LANES, Raised, Rig, STATUS_PAGE, Shape,
+    back_end::BackEnd,
+    guest::{Guest, Plan, direct, indirect, out, room},
+    reached,
+    registers::{boot, enable, function, grant, power, present, show_status},
+};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use zerocopy::FromBytes;
+
+const LIMIT: Time = Time::from_ps(1_000_000_000_000);
+
+/// Those around the IO-Bond: they wake whoever waits for a change, and write down what they hear.
+struct Around<'c> {
+    clock: &'c Clock,
+    base: Signal,
+    board: Signal,
+    events: RefCell<Vec<(Time, Event)>>,
+    /// When base memory was written last, and where.
+    written: Cell<Option<(Time, BaseAddr)>>,
+}
+
+impl<'c> Around<'c> {
+    fn new(clock: &'c Clock) -> Self {
+        let (base, board) = (Signal::default(), Signal::default());
+        Self { clock, base, board, events: RefCell::default(), written: Cell::default() }
+    }
+}
+
+impl Neighbours for Around<'_> {
+    fn base_written(&self, at: BaseAddr) {
+        self.written.set(Some((self.clock.now(), at)));
+        self.base.raise(self.clock);
+    }
+
+    fn board_written(&self, _: BoardAddr) {
+        self.board.raise(self.clock);
+    }
+
+    fn message(&self, _: Message) {}
+
+    fn observe(&self, event: Event) {
+        self.events.borrow_mut().push((self.clock.now(), event));
+    }
+}
+
+/// The base's registers, written by posted writes.
+struct Registers<'b, 'a, M>(&'b Bond<'a, M>);
+
+impl<M: Fabric> RegisterIo for Registers<'_, '_, M> {
+    fn read32(&self, _: u32) -> u32 {
+        unreachable!("nothing that the set-up writes needs to be read")
+    }
+
+    fn write32(&self, offset: u32, value: u32) {
+        self.0.write_register(offset, value);
+    }
+}
+
+/// A board with one function whose queue context 0 runs, once this is over. `page`: the base has a status page.
+async fn set_up<M: Fabric>(clock: &Clock, bond: &Bond<'_, M>, context: &Context, page: bool) {
+    let over = Over(Registers(bond));
+    let registers = over.registers();
+    power(&registers);
+    present(&registers, 0);
+    clock.sleep(Span::from_us(20)).await;
+    let mut writes = vec![];
+    let writes = {
+        let noted = RefCell::new(&mut writes);
+        boot(0, |offset, width, value| noted.borrow_mut().push((offset, width, value)));
+        writes
+    };
+    for (offset, width, value) in writes {
+        bond.access(Access::ConfigWrite { function: function(0), offset, width, value }).await;
+    }
+    grant(&registers, 0, BaseAddr(BASE), LANES * LANE);
+    if page {
+        show_status(&registers, BaseAddr(BASE + STATUS_PAGE));
+    }
+    clock.sleep(Span::from_us(20)).await;
+    enable(&registers, 0, context);
+    clock.sleep(Span::from_us(20)).await;
+}
+
+async fn ring<M: Fabric>(bond: &Bond<'_, M>) {
+    bond.access(Access::BarWrite { function: function(0), offset: NOTIFY, width: 2, value: 0 }).await;
+}
+
+fn tail<M: Fabric>(bond: &Bond<'_, M>, index: u16) {
+    bond.write_register(queues::BASE + queues::TAIL, index.into());
+}
+
+/// Both memories, a context in lane 0, its rings fresh.
+fn memories(shape: Shape) -> (Rig, Context) {
+    let mut rig = Rig::default();
+    let context = shape.context(0);
+    rig.start(context);
+    (rig, context)
+}
+
+/// Runs what `script` makes of a bond that is set up, to its end.
+fn simulate(
+    timing: &Timing,
+    (rig, context): &(Rig, Context),
+    script: impl AsyncFn(&Clock, &Bond<'_, Memory<'_, '_, Raised>>, &Around<'_>),
+) -> Ending {
+    timing.check().unwrap();
+    let clock = Clock::new();
+    let around = Around::new(&clock);
+    let (board, base) = (reached(&rig.board), reached(&rig.base));
+    let (board, base) = (board.lease(), base.lease());
+    let memory = Memory::new(&board, &base, &rig.raised);
+    let bond = Bond::new(&clock, timing, &memory, &around);
+    let mut executor = Executor::new(&clock);
+    bond.serve(&mut executor, "board0", 1);
+    executor.spawn("test", async {
+        set_up(&clock, &bond, context, true).await;
+        script(&clock, &bond, &around).await;
+    });
+    executor.run(LIMIT)
+}
+
+/// What the wire takes for a packet, and what it takes to come there.
+fn across(timing: &Timing, tlp: Tlp) -> Span {
+    timing.board.serialization(timing.board.wire_bytes(tlp).into()) + timing.board_flight()
+}
+
+fn across_base(timing: &Timing, tlp: Tlp) -> Span {
+    timing.base.serialization(timing.base.wire_bytes(tlp).into()) + timing.base_flight()
+}
+
+/// ```text
+///   doorbell -> |index|ring entry|descriptor| DMA set-up, payload | descriptor, entry, index, HEAD -> base
+///                  three reads of board memory     a fourth            four writes to base memory
+/// ```
+#[test]
+fn a_chain_takes_as_long_as_its_packets() {
+    let timing = Timing::default();
+    let memories = memories(Shape::default());
+    let (rung, heard) = (Cell::new(Time::ZERO), Cell::new(Time::ZERO));
+    let ending = simulate(&timing, &memories, async |clock, bond, around| {
+        let mut guest = Guest::new(&memories.0.board, &memories.1);
+        guest.offer(&direct(&[out(64)]));
+        rung.set(clock.now());
+        ring(bond).await;
+        clock.sleep(Span::from_us(20)).await;
+        heard.set(around.written.get().unwrap().0);
+    });
+    assert_eq!(ending, Ending::Finished);
+    let read = |data| {
+        across(&timing, Tlp::MemoryRead) + timing.board_memory + across(&timing, Tlp::Completion { data })
+    };
+    let wire = |data| timing.base.serialization(timing.base.wire_bytes(Tlp::MemoryWrite { data }).into());
+    let doorbell = across(&timing, Tlp::MemoryWrite { data: 2 });
+    let index = read(2);
+    // The descriptors of a cache line are read at once.
+    let fetched = index + read(2) + read(64);
+    let payload = timing.dma.setup() + read(64) + Span::at_rate(64 * 8, timing.dma.rate);
+    let published = wire(64) + wire(16) + wire(2) + wire(2) + wire(2) + timing.base_flight();
+    let expected = doorbell + fetched + payload + published;
+    assert_eq!(heard.get().since(rung.get()), expected);
+    // The paper's figures make most of it: four reads and two flights of 0.4 us.
+    assert!((4_000..4_800).contains(&(expected.ps() / 1000)), "{expected}");
+}
+
+/// Access, 0.8 us, and another hop of 0.8 us to whoever answers at once.
+#[test]
+fn a_forwarded_read_takes_two_hops() {
+    let timing = Timing::default();
+    let took = Cell::new(Span::ZERO);
+    let ending = simulate(&timing, &memories(Shape::default()), async |clock, bond, around| {
+        let from = clock.now();
+        let read = bond.access(Access::BarRead { function: function(0), offset: COMMON + 0x14, width: 1 });
+        let base = async {
+            around.base.wait(clock).await;
+            let request: Request = decode(bond.mailbox_request().request.get());
+            bond.write_register(mailbox::BASE + mailbox::ANSWER_DATA, 0xF);
+            bond.write_register(mailbox::BASE + mailbox::ANSWER, request.sequence().into());
+        };
+        around.base.wait(clock).await;
+        let (value, ()) = both(read, base).await;
+        assert_eq!(value, 0xF);
+        took.set(clock.now().since(from));
+    });
+    assert_eq!(ending, Ending::Finished);
+    let there = across(&timing, Tlp::MemoryRead) + across_base(&timing, Tlp::MemoryWrite { data: 16 });
+    let write = timing.base.serialization(timing.base.wire_bytes(Tlp::MemoryWrite { data: 4 }).into());
+    let back = write
+        + across_base(&timing, Tlp::MemoryWrite { data: 4 })
+        + across(&timing, Tlp::Completion { data: 4 });
+    assert_eq!(took.get(), there + back);
+    assert!((1_595..1_620).contains(&(took.get().ps() / 1000)), "{}", took.get());
+}
+
+/// Both at once.
+async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
+    let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
+    let (mut first, mut second) = (None, None);
+    std::future::poll_fn(move |context| {
+        use std::task::Poll::{Pending, Ready};
+        if first.is_none()
+            && let Ready(value) = one.as_mut().poll(context)
+        {
+            first = Some(value);
+        }
+        if second.is_none()
+            && let Ready(value) = other.as_mut().poll(context)
+        {
+            second = Some(value);
+        }
+        if first.is_some() && second.is_some() {
+            Ready((first.take().unwrap(), second.take().unwrap()))
+        } else {
+            Pending
+        }
+    })
+    .await
+}
+
+#[test]
+fn a_read_that_nobody_answers_ends_at_its_deadline() {
+    let (value, took) = (Cell::new(0), Cell::new(Span::ZERO));
+    let ending = simulate(&Timing::default(), &memories(Shape::default()), async |clock, bond, _| {
+        let from = clock.now();
+        value.set(bond.access(Access::BarRead { function: function(0), offset: COMMON, width: 4 }).await);
+        took.set(clock.now().since(from));
+    });
+    assert_eq!((ending, value.get()), (Ending::Finished, ALL_ONES));
+    assert_eq!(
+        took.get().ps() / 1_000_000_000,
+        50,
+        "the 50 ms of the register's reset value: {}",
+        took.get()
+    );
+}
+
+/// A board that offers `plans` whenever it has room, and a back end that answers each chain with as many bytes as it has room
+/// for; what came back, and when.
+fn traffic(timing: &Timing, shape: Shape, plans: &[Plan]) -> (Ending, Vec<(Vec<u8>, u32)>, Time, u64) {
+    let memories = memories(shape);
+    let (rig, context) = &memories;
+    let clock = Clock::new();
+    let around = Around::new(&clock);
+    let (board, base) = (reached(&rig.board), reached(&rig.base));
+    let (board, base) = (board.lease(), base.lease());
+    let memory = Memory::new(&board, &base, &rig.raised);
+    let bond = Bond::new(&clock, timing, &memory, &around);
+    let (ready, seen, done) = (Signal::default(), RefCell::new(vec![]), Cell::new(0));
+    let mut executor = Executor::new(&clock);
+    bond.serve(&mut executor, "board0", 1);
+    executor.spawn("driver", async {
+        set_up(&clock, &bond, context, true).await;
+        ready.raise(&clock);
+        let mut guest = Guest::new(&rig.board, context);
+        let mut plans = plans.iter().peekable();
+        let mut outstanding = 0;
+        while plans.peek().is_some() || outstanding > 0 {
+            let before = outstanding;
+            while plans.peek().and_then(|plan| guest.offer(plan)).is_some() {
+                plans.next();
+                outstanding += 1;
+            }
+            if outstanding > before {
+                ring(&bond).await;
+            }
+            around.board.wait(&clock).await;
+            let back = guest.collect();
+            outstanding -= back.len();
+            for (head, len) in back {
+                check_answer(&rig.board, &guest, head, len);
+                done.set(done.get() + 1);
+            }
+        }
+    });
+    executor.serve("back end", async {
+        ready.wait(&clock).await;
+        let mut back_end = BackEnd::new(&rig.base, context);
+        loop {
+            back_end.take();
+            while !back_end.held.is_empty() {
+                // The last first: completion order does not matter.
+                let nth = back_end.held.len() - 1;
+                let len = back_end.held[nth].room() as u32;
+                let (held, _) = back_end.complete(nth, len, 7);
+                seen.borrow_mut().push((held.readable, len));
+                tail(&bond, back_end.used);
+            }
+            around.base.wait(&clock).await;
+        }
+    });
+    let ending = executor.run(LIMIT);
+    let (now, events) = (clock.now(), executor.events());
+    drop(executor);
+    assert_eq!(done.get(), if ending == Ending::Finished { plans.len() } else { done.get() });
+    (ending, seen.into_inner(), now, events)
+}
+
+/// The writable bytes of a chain are what the back end wrote.
+fn check_answer(memory: &GuestMemoryMmap, guest: &Guest<'_>, head: u16, len: u32) {
+    let mut descriptor = guest.descriptor(head);
+    if descriptor.flags.get() & DESC_INDIRECT != 0 {
+        let mut bytes = [0; 16];
+        memory.read_slice(&mut bytes, GuestAddress(descriptor.addr.get())).unwrap();
+        descriptor = Descriptor::read_from_bytes(&bytes).unwrap();
+    }
+    if descriptor.flags.get() & DESC_WRITE == 0 || len == 0 {
+        return;
+    }
+    let mut byte = [0];
+    memory.read_slice(&mut byte, GuestAddress(descriptor.addr.get())).unwrap();
+    assert_eq!(byte, [7]);
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let buffers = (prop::collection::vec(1u32..900, 0..3), prop::collection::vec(1u32..900, 0..3));
+    (buffers, any::<bool>(), any::<u8>()).prop_filter_map(
+        "a chain has a buffer",
+        |((reads, writes), table, seed)| {
+            let buffers: Vec<_> = reads.into_iter().map(out).chain(writes.into_iter().map(room)).collect();
+            let plan = if table { indirect(&buffers) } else { direct(&buffers) };
+            (!buffers.is_empty()).then_some(Plan { seed, ..plan })
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the engine is made of, every chain arrives, whole and once, and a second run is the same to the picosecond.
+    #[test]
+    fn every_chain_arrives_and_a_run_repeats_itself(
+        plans in prop::collection::vec(plan(), 1..40),
+        (channels, reads, setup_clocks) in (1u16..4, 1u16..20, 0u16..20),
+    ) {
+        let mut timing = Timing::default();
+        (timing.dma.channels, timing.dma.reads, timing.dma.setup_clocks) = (channels, reads, setup_clocks);
+        let run = traffic(&timing, Shape::default(), &plans);
+        prop_assert_eq!(&run.0, &Ending::Finished);
+        let sent = |plan: &Plan| {
+            let reads = plan.buffers.iter().filter(|buffer| !buffer.write);
+            reads.flat_map(|buffer| (0..buffer.len).map(|i| plan.seed.wrapping_add((i * 7) as u8))).collect::<Vec<u8>>()
+        };
+        let room = |plan: &Plan| plan.buffers.iter().filter(|buffer| buffer.write).map(|buffer| buffer.len).sum::<u32>();
+        let mut expected: Vec<_> = plans.iter().map(|plan| (sent(plan), room(plan))).collect();
+        let mut arrived = run.1.clone();
+        expected.sort();
+        arrived.sort();
+        prop_assert_eq!(arrived, expected);
+        prop_assert_eq!(traffic(&timing, Shape::default(), &plans), run);
+    }
+}
+
+/// A back end that never answers: the board waits for what does not come, and is told so.
+#[test]
+fn who_waits_for_nothing_is_told() {
+    let ending = simulate(&Timing::default(), &memories(Shape::default()), async |clock, bond, around| {
+        ring(bond).await;
+        around.board.wait(clock).await;
+    });
+    let Ending::Deadlock(stuck) = ending else { panic!("{ending:?}") };
+    assert_eq!(stuck.iter().map(ToString::to_string).collect::<Vec<_>>(), ["test waits for work (0)"]);
+}

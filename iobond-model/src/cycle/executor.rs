@@ -86,7 +86,7 @@ impl Clock {
 
     /// Waits until `time`, or not at all if that is over.
     #[inline]
-    pub fn until(&self, time: Time) -> impl Future<Output = ()> {
+    pub fn until(&self, time: Time) -> impl Future<Output = ()> + Unpin {
         let mut asked = false;
         poll_fn(move |_| {
             if self.now() >= time {

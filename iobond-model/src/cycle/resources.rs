@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
+    pin::Pin,
     task::Poll,
 };
 
@@ -30,9 +31,22 @@ impl Signal {
         }
     }
 
+    /// Waits until there is work, or it is `time`; whether there is work, which is taken then.
+    pub fn wait_until(&self, clock: &Clock, time: Time) -> impl Future<Output = bool> {
+        let mut alarm = clock.until(time);
+        // What waits for a time moves no longer once it is polled, and this holds nothing that borrows from itself.
+        let mut work = self.wait(clock);
+        poll_fn(move |context| {
+            if Pin::new(&mut work).poll(context).is_ready() {
+                return Poll::Ready(true);
+            }
+            Pin::new(&mut alarm).poll(context).map(|()| false)
+        })
+    }
+
     /// Waits until there is work, and takes it upon itself.
     #[inline]
-    pub fn wait(&self, clock: &Clock) -> impl Future<Output = ()> {
+    pub fn wait(&self, clock: &Clock) -> impl Future<Output = ()> + Unpin {
         poll_fn(|_| {
             if self.raised.replace(false) {
                 return Poll::Ready(());

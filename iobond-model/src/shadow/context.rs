@@ -4,7 +4,7 @@ use iobond_spec::{
     MAX_RING,
     address::{Address, BaseAddr, BoardAddr, FunctionId},
     offsets::queues as offset,
-    register_access::decode,
+    register_access::{decode, encode},
     registers::components::queue_t::{
         control::Control, features::Features, sizes::Sizes, slot_count::SlotCount,
     },
@@ -150,6 +150,47 @@ impl Context {
             },
         };
         context.check()
+    }
+
+    /// The registers of a queue context that is enabled with this: what [`Context::from_registers`] decodes. The base writes
+    /// `control`, the first of them, last.
+    #[must_use]
+    pub fn to_registers(&self) -> [u32; REGISTER_WORDS] {
+        let mut words = [0; REGISTER_WORDS];
+        let mut set = |at: u32, value: u32| words[(at / 4) as usize] = value;
+        let (mut control, mut sizes) = (Control::default(), Sizes::default());
+        let (mut features, mut slot_count) = (Features::default(), SlotCount::default());
+        control.set_enable(true);
+        control.set_function_id(self.function.index() as u8);
+        control.set_index(self.index);
+        control.set_vector(self.vector);
+        sizes.set_guest(self.guest.size);
+        sizes.set_shadow(self.shadow.size);
+        features.set_indirect(self.features.indirect);
+        features.set_event_idx(self.features.event_idx);
+        features.set_notification_data(self.features.notification_data);
+        features.set_shadow_indirect(self.features.shadow_indirect);
+        features.set_copy_all(self.features.copy_all);
+        slot_count.set_count(self.slot_count);
+        set(offset::CONTROL, encode(control));
+        set(offset::SIZES, encode(sizes));
+        set(offset::FEATURES, encode(features));
+        set(offset::SLOT_COUNT, encode(slot_count));
+        set(offset::SLOT_SIZE, self.slot_size);
+        let (guest, shadow) = (&self.guest, &self.shadow);
+        for (low, high, address) in [
+            (offset::GUEST_DESC_LO, offset::GUEST_DESC_HI, guest.desc.0),
+            (offset::GUEST_AVAIL_LO, offset::GUEST_AVAIL_HI, guest.avail.0),
+            (offset::GUEST_USED_LO, offset::GUEST_USED_HI, guest.used.0),
+            (offset::SHADOW_DESC_LO, offset::SHADOW_DESC_HI, shadow.desc.0),
+            (offset::SHADOW_AVAIL_LO, offset::SHADOW_AVAIL_HI, shadow.avail.0),
+            (offset::SHADOW_USED_LO, offset::SHADOW_USED_HI, shadow.used.0),
+            (offset::SLOTS_LO, offset::SLOTS_HI, self.slots.0),
+        ] {
+            set(low, address as u32);
+            set(high, (address >> 32) as u32);
+        }
+        words
     }
 
     /// Checks what the register types do not.

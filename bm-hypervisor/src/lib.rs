@@ -88,5 +88,5 @@ pub use self::{
     },
     error::Error,
     lifecycle::BoardState,
-    poll::{Bell, Observer, Poller, Progress, channel::PollStatistics},
+    poll::{BareQueue, Bell, News, Noticed, Observer, Poller, Progress, channel::PollStatistics},
 };

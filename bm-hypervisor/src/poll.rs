@@ -6,6 +6,7 @@
 //!
 //! A thread that does not want to pass all the time sleeps between [`Poller::arm`] and [`Poller::disarm`].
 
+mod bare;
 mod bell;
 pub(crate) mod channel;
 mod outstanding;
@@ -25,9 +26,12 @@ use iobond_spec::{
     status_page,
 };
 
-pub use self::bell::Bell;
 use self::channel::{Event, Order, PollerEnd, Request};
 pub(crate) use self::queue::{PolledQueue, Polling, UsedJump};
+pub use self::{
+    bare::{BareQueue, News, Noticed},
+    bell::Bell,
+};
 use crate::{config::PollMode, pool::Mapping, port::Port};
 
 /// Word of the status page's mailbox request in the pool, in units of 32 bits.

@@ -6,6 +6,7 @@
 //! * [`result`] is what a run found, in one schema for every world;
 //! * [`guest`] is Linux on a board, [`instance`] a base with guests that stays up, [`terminal`] a user's way to them;
 //! * [`report`] shows a result on the terminal, as a page, and beside another one;
+//! * [`mod@trace`] is what happened when, as a file for trace viewers;
 //! * [`world`] is what carries a scenario, [`workload`] what is done in it;
 //! * [`mod@bench`] measures parts beside a baseline;
 //! * [`command`] is `bmhive`.
@@ -23,5 +24,6 @@ pub mod report;
 pub mod result;
 pub mod scenario;
 pub mod terminal;
+pub mod trace;
 pub mod workload;
 pub mod world;

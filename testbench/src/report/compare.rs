@@ -1,14 +1,14 @@
 //! Two results side by side.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write, iter::once};
 
 use super::{quantity::quantity, table::columns};
-use crate::result::RunResult;
+use crate::result::{RunResult, higher_is_better};
 
 /// One number in both results.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// `blk.randread.4k.qd1`, `blk.randread.4k.qd1 p99`.
+    /// `blk.randread.4k.qd1`, `blk.randread.4k.qd1 p99`, `blk.randread.4k.load p99 @ 100000 requests/s`.
     pub name: String,
     /// Its unit.
     pub unit: String,
@@ -18,6 +18,21 @@ pub struct Row {
     pub before: Option<f64>,
     /// In the second.
     pub after: Option<f64>,
+    /// Where it is, if it is a point of a curve.
+    pub point: Option<Point>,
+}
+
+/// A place on a curve. Only what was measured at exactly the same one is compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// Name of the curve.
+    pub curve: String,
+    /// Name of the line.
+    pub series: String,
+    /// Where along the curve.
+    pub x: f64,
+    /// Unit of `x`.
+    pub x_unit: String,
 }
 
 impl Row {
@@ -51,8 +66,13 @@ impl Comparison {
     #[must_use]
     pub fn new(before: &RunResult, after: &RunResult) -> Self {
         let mut rows = numbers(before);
+        let key = |row: &Row| (row.name.clone(), row.unit.clone());
+        // Where a result has a name twice, the first counts.
+        let mut places: BTreeMap<_, _> =
+            rows.iter().enumerate().rev().map(|(place, row)| (key(row), place)).collect();
         for number in numbers(after) {
-            match rows.iter_mut().find(|row| row.name == number.name && row.unit == number.unit) {
+            let place = *places.entry(key(&number)).or_insert(rows.len());
+            match rows.get_mut(place) {
                 Some(row) => row.after = number.before,
                 None => rows.push(Row { after: number.before, before: None, ..number }),
             }
@@ -65,20 +85,55 @@ impl Comparison {
         self.rows.iter().filter(move |row| row.regressed(percent))
     }
 
-    /// A table for a terminal, after the warnings.
+    /// Tables for a terminal, after the warnings.
     #[must_use]
     pub fn render(&self) -> String {
         let mut out = self.warnings.iter().fold(String::new(), |mut out, warning| {
             let _ = writeln!(out, "warning: {warning}");
             out
         });
-        let rows = self.rows.iter().map(|row| {
-            let value = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| quantity(v, &row.unit));
-            vec![row.name.clone(), value(row.before), value(row.after), delta(row), ratio(row), verdict(row)]
-        });
-        out.push_str(&columns(&["", "A", "B", "B - A", "B / A", " "], &[" "], rows));
+        let numbers = self.rows.iter().filter(|row| row.point.is_none());
+        let numbers: Vec<_> = numbers.map(|row| once(row.name.clone()).chain(both(row)).collect()).collect();
+        if !numbers.is_empty() {
+            out.push_str(&columns(&["", "A", "B", "B - A", "B / A", " "], &[" "], numbers));
+        }
+        self.render_curves(&mut out);
         out
     }
+
+    /// A table for each curve, or a line if only one of the results has it.
+    fn render_curves(&self, out: &mut String) {
+        let mut curves: Vec<(&str, Vec<(&Point, &Row)>)> = Vec::new();
+        for (point, row) in self.rows.iter().filter_map(|row| Some((row.point.as_ref()?, row))) {
+            match curves.iter_mut().find(|(name, _)| *name == point.curve) {
+                Some((_, rows)) => rows.push((point, row)),
+                None => curves.push((&point.curve, vec![(point, row)])),
+            }
+        }
+        for (name, rows) in curves {
+            let missing = |side: fn(&Row) -> Option<f64>| rows.iter().all(|(_, row)| side(row).is_none());
+            let only = match (missing(|row| row.before), missing(|row| row.after)) {
+                (true, _) => ": only in B",
+                (_, true) => ": only in A",
+                _ => "",
+            };
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "\n{name}{only}");
+            if only.is_empty() {
+                let cells = rows.iter().map(|(point, row)| {
+                    let place = [point.series.clone(), quantity(point.x, &point.x_unit)];
+                    place.into_iter().chain(both(row)).collect()
+                });
+                out.push_str(&columns(&["", "x", "A", "B", "B - A", "B / A", " "], &[" "], cells));
+            }
+        }
+    }
+}
+
+/// What a row says of both results, and of their difference.
+fn both(row: &Row) -> [String; 5] {
+    let value = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| quantity(v, &row.unit));
+    [value(row.before), value(row.after), delta(row), ratio(row), verdict(row)]
 }
 
 fn delta(row: &Row) -> String {
@@ -103,7 +158,7 @@ fn verdict(row: &Row) -> String {
     }
 }
 
-/// Every figure, and the percentiles of every latency, as rows of a first result.
+/// Every figure, the percentiles of every latency and the points of every curve, as rows of a first result.
 fn numbers(result: &RunResult) -> Vec<Row> {
     let figures = result.figures.iter().map(|figure| Row {
         name: figure.name.clone(),
@@ -111,6 +166,7 @@ fn numbers(result: &RunResult) -> Vec<Row> {
         higher_is_better: figure.higher_is_better(),
         before: Some(figure.value),
         after: None,
+        point: None,
     });
     let latencies = result.latencies.iter().flat_map(|latency| {
         let percentiles = [
@@ -126,9 +182,30 @@ fn numbers(result: &RunResult) -> Vec<Row> {
             higher_is_better: false,
             before: Some(value as f64),
             after: None,
+            point: None,
         })
     });
-    figures.chain(latencies).collect()
+    figures.chain(latencies).chain(points(result)).collect()
+}
+
+/// Every point of every curve.
+fn points(result: &RunResult) -> impl Iterator<Item = Row> {
+    let lines = result.curves.iter().flat_map(|curve| curve.series.iter().map(move |series| (curve, series)));
+    lines.flat_map(|(curve, series)| {
+        series.points.iter().map(move |(x, y)| Row {
+            name: format!("{} {} @ {x} {}", curve.name, series.name, curve.x.unit).trim_end().to_owned(),
+            unit: curve.y.unit.clone(),
+            higher_is_better: higher_is_better(&curve.y.unit),
+            before: Some(*y),
+            after: None,
+            point: Some(Point {
+                curve: curve.name.clone(),
+                series: series.name.clone(),
+                x: *x,
+                x_unit: curve.x.unit.clone(),
+            }),
+        })
+    })
 }
 
 fn warnings(before: &RunResult, after: &RunResult) -> Vec<String> {
@@ -176,7 +253,7 @@ mod tests {
     fn a_result_does_not_differ_from_itself() {
         let sample = sample::demonstration();
         let comparison = Comparison::new(&sample, &sample);
-        assert_eq!(comparison.rows.len(), 5 + 3 * 5);
+        assert_eq!(comparison.rows.len(), 5 + 3 * 5 + 2 * 6 + 2 * 5);
         assert_eq!(comparison.regressions(0.0).count(), 0);
         assert_eq!(
             comparison.warnings.len(),
@@ -214,6 +291,29 @@ mod tests {
     }
 
     #[test]
+    fn points_of_a_curve_are_compared_where_x_agrees() {
+        let (mut old, mut new) = (with(vec![]), with(vec![]));
+        (old.curves, new.curves) = (vec![sample::load(), sample::boards()], vec![sample::load()]);
+        let points = &mut new.curves[0].series[1].points;
+        points[0].1 *= 2.0;
+        points[1].0 += 1e-3;
+        let comparison = Comparison::new(&old, &new);
+        let regressions = names(comparison.regressions(50.0));
+        let expected =
+            ["blk.randread.4k.load p99 @ 50000 requests/s", "blk.randread.4k.load p99 @ 100000 requests/s"];
+        assert_eq!(regressions[..2], expected, "a higher latency, and a point that is gone");
+        assert_eq!(regressions.len(), 2 + 2 * 5, "a curve that is gone");
+        assert!(regressions[2..].contains(&"net.stream.boards two cores @ 16"), "{regressions:?}");
+        let only_new = comparison.rows.last().unwrap();
+        assert_eq!(only_new.name, "blk.randread.4k.load p99 @ 100000.001 requests/s");
+        // Throughput is better when higher.
+        let mut faster = old.clone();
+        faster.curves[1].series.iter_mut().for_each(|series| series.points[0].1 *= 2.0);
+        assert_eq!(Comparison::new(&old, &faster).regressions(0.0).count(), 0);
+        assert_eq!(Comparison::new(&faster, &old).regressions(40.0).count(), 2);
+    }
+
+    #[test]
     fn a_changed_unit_is_another_number() {
         let old = with(vec![Figure::new("x", 1.0, "bytes", None)]);
         let new = with(vec![Figure::new("x", 1.0, "bytes/s", None)]);
@@ -232,6 +332,9 @@ mod tests {
         after.figures.push(Figure::new("net.stream.1500", 2.5e9, "bytes/s", None));
         after.latencies.truncate(1);
         after.latencies[0].p999 *= 2;
+        after.curves.truncate(1);
+        after.curves[0].series[0].points.retain(|(load, _)| *load < 260e3);
+        after.curves[0].series[1].points[2].1 *= 1.5;
         insta::assert_snapshot!(Comparison::new(&before, &after).render());
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     measure::{LatencyRecorder, STAGE_NAMES},
-    result::{BoardRecord, Check, Figure, Latency, Machine, RunResult, StageShare, Stages},
+    result::{BoardRecord, Check, Curve, Figure, Latency, Machine, RunResult, StageShare, Stages, Table},
     scenario::Scenario,
 };
 
@@ -52,8 +52,44 @@ pub(crate) fn demonstration() -> RunResult {
         ("interrupts".to_owned(), 40_007),
         ("stalls".to_owned(), 0),
     ]);
+    result.curves = vec![load(), boards()];
+    result.tables = vec![Table {
+        name: "links.use".to_owned(),
+        title: "How busy the links were".to_owned(),
+        columns: ["link", "bytes", "busy"].map(str::to_owned).to_vec(),
+        rows: [["board0 up", "12 345 678", "41 %"], ["base", "24 691 356", "82 %"]]
+            .map(|row| row.map(str::to_owned).to_vec())
+            .to_vec(),
+    }];
     result.notes = vec!["The file is <the command's own> executable & nothing else.".to_owned()];
     result
+}
+
+/// Latency that climbs as a queue fills.
+pub(crate) fn load() -> Curve {
+    let loads = [50e3, 100e3, 150e3, 200e3, 250e3, 290e3];
+    let climb = |base: f64, load: f64| (load, (base / (1.0 - load / 300e3)).round());
+    let (x, y) = (("offered load", "requests/s"), ("latency", "ns"));
+    let mut curve = Curve::new("blk.randread.4k.load", "Latency against load", x, y)
+        .with("p50", loads.map(|load| climb(9_000.0, load)))
+        .with("p99", loads.map(|load| climb(21_000.0, load)));
+    curve.log_y = true;
+    curve
+}
+
+/// Throughput that grows with the boards until one thing is full.
+pub(crate) fn boards() -> Curve {
+    let counts = [1.0, 2.0, 4.0, 8.0, 16.0];
+    let mut curve = Curve::new(
+        "net.stream.boards",
+        "Throughput against boards",
+        ("boards", ""),
+        ("throughput", "bytes/s"),
+    )
+    .with("one core", counts.map(|n: f64| (n, (n * 1.2e9).min(3.1e9))))
+    .with("two cores", counts.map(|n: f64| (n, (n * 1.2e9).min(6.0e9))));
+    curve.log_x = true;
+    curve
 }
 
 fn board(name: &str) -> BoardRecord {

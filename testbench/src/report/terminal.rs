@@ -6,7 +6,7 @@ use super::{
     quantity::{duration, grouped, percent, quantity},
     table::{bar, columns},
 };
-use crate::result::{Check, Figure, Latency, RunResult, Stages};
+use crate::result::{Check, Curve, Figure, Latency, RunResult, Series, Stages, Table};
 
 /// Cells of a stage's bar.
 const BAR: usize = 30;
@@ -31,6 +31,12 @@ pub fn render(result: &RunResult, colour: bool) -> String {
     section("Latencies", latencies(&result.latencies));
     for stages in &result.stages {
         section(&format!("Where the time went: {}", stages.name), stage_bars(stages));
+    }
+    for curve in &result.curves {
+        section(&curve.title, points(curve));
+    }
+    for table in &result.tables {
+        section(&table.title, cells(table));
     }
     section("Notes", result.notes.iter().fold(String::new(), |out, note| out + "  " + note + "\n"));
     out
@@ -110,6 +116,29 @@ fn stage_bars(stages: &Stages) -> String {
     let whole = ["whole request".to_owned(), duration(total), String::new()];
     let rows = rows.chain(std::iter::once(whole.into_iter().chain(vec![String::new(); 3]).collect()));
     table_unless_empty(&stages.stages, &["", "mean", "share", " ", "p50", "p99"], &[" "], rows)
+}
+
+/// A row for each x, a column for each line of the curve.
+fn points(curve: &Curve) -> String {
+    let mut xs: Vec<f64> =
+        curve.series.iter().flat_map(|series| series.points.iter().map(|(x, _)| *x)).collect();
+    xs.sort_by(f64::total_cmp);
+    xs.dedup();
+    let rows = xs.iter().map(|x| {
+        let at = |series: &Series| {
+            let point = series.points.iter().find(|point| point.0 == *x);
+            point.map_or(String::new(), |(_, y)| quantity(*y, &curve.y.unit))
+        };
+        std::iter::once(quantity(*x, &curve.x.unit)).chain(curve.series.iter().map(at)).collect()
+    });
+    let names = curve.series.iter().map(|series| series.name.as_str());
+    let header: Vec<&str> = std::iter::once(curve.x.label.as_str()).chain(names).collect();
+    table_unless_empty(&xs, &header, &[], rows)
+}
+
+fn cells(table: &Table) -> String {
+    let header: Vec<&str> = table.columns.iter().map(String::as_str).collect();
+    table_unless_empty(&table.rows, &header, &[], table.rows.iter().cloned())
 }
 
 fn table_unless_empty<T>(

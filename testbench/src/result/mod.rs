@@ -2,6 +2,7 @@
 //!
 //! `schema/result-1.json` describes it to other programs, and a test keeps the two in step.
 
+mod curve;
 mod file;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use curve::{Axis, Curve, Series, Table};
 pub(crate) use file::replace;
 pub use file::{FILE_NAME, ResultError};
 
@@ -48,6 +50,12 @@ pub struct RunResult {
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
     /// Remarks for people.
     pub notes: Vec<String>,
+    /// How one quantity depends on another. Left out of the file where there is none, as every key that came later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<Curve>,
+    /// Whatever else has rows and columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<Table>,
 }
 
 /// The scenario that was run.
@@ -155,8 +163,14 @@ impl Figure {
     /// Whether a higher value is the better one.
     #[must_use]
     pub fn higher_is_better(&self) -> bool {
-        self.unit.ends_with("/s")
+        higher_is_better(&self.unit)
     }
+}
+
+/// Whether a higher value in this unit is the better one: rates are, everything else is a time, a size or a cost.
+#[must_use]
+pub fn higher_is_better(unit: &str) -> bool {
+    unit.ends_with("/s")
 }
 
 /// The latencies of one kind of request.
@@ -257,6 +271,8 @@ impl RunResult {
             checks: Vec::new(),
             counters: BTreeMap::new(),
             notes: Vec::new(),
+            curves: Vec::new(),
+            tables: Vec::new(),
         }
     }
 

@@ -123,7 +123,7 @@ fn a_run_on_one_thread_leaves_a_result_a_report_captures_and_nothing_else() {
     everything_was_done(&result, &file);
     counters_are_sound(&result.counters);
     let left: BTreeSet<_> = home.out().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.iter().eq(["port0.pcap", "port1.pcap", "report.html", "result.json"]), "{left:?}");
+    assert!(left.iter().eq(["plots", "port0.pcap", "port1.pcap", "report.html", "result.json"]), "{left:?}");
     the_report_stands_by_itself(&fs::read_to_string(home.out().join("report.html")).unwrap(), &result);
     for port in ["port0.pcap", "port1.pcap"] {
         assert!(tcp_stream(&home.out().join(port)) == file, "{port} does not hold the file");

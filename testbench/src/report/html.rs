@@ -5,10 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
-    plot::{self, PlotError},
+    plot::{self, Plot, PlotError, Plots},
     quantity::{duration, grouped, percent, quantity},
 };
-use crate::result::{Check, Figure, Latency, ResultError, RunResult, Stages};
+use crate::result::{Check, Curve, Figure, Latency, ResultError, RunResult, Stages, Table};
 
 const STYLE: &str = include_str!("report.css");
 
@@ -23,7 +23,7 @@ pub enum ReportError {
     Write(#[from] ResultError),
 }
 
-pub(super) fn render(result: &RunResult) -> Result<String, ReportError> {
+pub(super) fn render(result: &RunResult, plots: &Plots) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -38,9 +38,11 @@ pub(super) fn render(result: &RunResult) -> Result<String, ReportError> {
                 main {
                     (header(result))
                     (checks(&result.checks))
-                    (figures(&result.figures)?)
-                    (latencies(&result.latencies)?)
-                    @for stages in &result.stages { (stages_section(stages)?) }
+                    (figures(&result.figures, plots.figures.as_ref()))
+                    (latencies(&result.latencies, plots.latencies.as_ref()))
+                    @for (stages, plot) in result.stages.iter().zip(&plots.stages) { (stages_section(stages, plot)) }
+                    @for (curve, plot) in result.curves.iter().zip(&plots.curves) { (curve_section(curve, plot)) }
+                    @for table in &result.tables { (table_section(table)) }
                     (boards(result))
                     (counters(result))
                     (appendix(result))
@@ -48,7 +50,15 @@ pub(super) fn render(result: &RunResult) -> Result<String, ReportError> {
             }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
+}
+
+/// A plot under what is said about it.
+fn shown(plot: &Plot) -> Markup {
+    html! {
+        p.lead { (plot.sentence) }
+        figure { (plot.inline()) }
+    }
 }
 
 fn header(result: &RunResult) -> Markup {
@@ -95,19 +105,12 @@ fn checks(checks: &[Check]) -> Markup {
     }
 }
 
-fn figures(figures: &[Figure]) -> Result<Markup, PlotError> {
-    let compared: Vec<&Figure> = figures.iter().filter(|figure| figure.ratio.is_some()).collect();
-    Ok(html! {
+fn figures(figures: &[Figure], plot: Option<&Plot>) -> Markup {
+    html! {
         @if !figures.is_empty() {
             section {
                 h2 { "Figures" }
-                @if !compared.is_empty() {
-                    p.lead {
-                        "Each bar is what was measured through IO-Bond, divided by its baseline from the same run. For rates "
-                        "(\u{2026}/s) a longer bar is better, for sizes a shorter one."
-                    }
-                    figure { (PreEscaped(plot::ratios(&compared)?)) }
-                }
+                @if let Some(plot) = plot { (shown(plot)) }
                 table {
                     thead { tr {
                         th { "figure" } th.number { "value" } th.number { "baseline" } th { "which is" } th.number { "ratio" }
@@ -117,7 +120,7 @@ fn figures(figures: &[Figure]) -> Result<Markup, PlotError> {
                 }
             }
         }
-    })
+    }
 }
 
 fn figure_row(figure: &Figure) -> Markup {
@@ -133,21 +136,16 @@ fn figure_row(figure: &Figure) -> Markup {
     }
 }
 
-fn latencies(latencies: &[Latency]) -> Result<Markup, PlotError> {
-    Ok(html! {
+fn latencies(latencies: &[Latency], plot: Option<&Plot>) -> Markup {
+    html! {
         @if !latencies.is_empty() {
             section {
                 h2 { "Latencies" }
+                @if let Some(plot) = plot { (shown(plot)) }
                 p.lead {
-                    "What share of requests (up) took at most how long (across). Both axes are logarithmic: each step up is ten "
-                    "times fewer requests that took longer. A steep line far left is good, one that leans right has a slow tail."
+                    "Both axes are logarithmic: each step up is ten times fewer requests that took longer. A steep line far left is "
+                    "good, one that leans right has a slow tail. Marks are at the quantiles of the table."
                 }
-                ul.legend {
-                    @for (index, latency) in latencies.iter().enumerate() {
-                        li { i style=(format!("background:{}", plot::series_variable(index))) {} (latency.name) }
-                    }
-                }
-                figure { (PreEscaped(plot::distributions(latencies)?)) }
                 table {
                     thead { tr {
                         th { "request" } th.number { "count" } th.number { "mean" } th.number { "p50" } th.number { "p90" }
@@ -168,20 +166,18 @@ fn latencies(latencies: &[Latency]) -> Result<Markup, PlotError> {
                 }
             }
         }
-    })
+    }
 }
 
-fn stages_section(stages: &Stages) -> Result<Markup, PlotError> {
-    let total: f64 = stages.stages.iter().map(|stage| stage.mean).sum();
-    let count = stages.stages.first().map_or(0, |stage| stage.count);
-    Ok(html! {
+fn stages_section(stages: &Stages, plot: &Plot) -> Markup {
+    html! {
         section {
             h2 { "Where the time went: " code { (stages.name) } }
+            (shown(plot))
             p.lead {
-                "One request from left to right, the mean of " (grouped(count)) " requests, " (duration(total))
-                " in all; one colour for each party that works on it."
+                "Each bar begins where the one before it ends and is as long as its stage in the mean, of which it has its share; "
+                "one colour for each party that works on the request."
             }
-            figure { (PreEscaped(plot::waterfall(stages)?)) }
             table {
                 thead { tr { th { "stage" } th.number { "mean" } th.number { "p50" } th.number { "p99" } } }
                 tbody {
@@ -196,7 +192,56 @@ fn stages_section(stages: &Stages) -> Result<Markup, PlotError> {
                 }
             }
         }
-    })
+    }
+}
+
+fn curve_section(curve: &Curve, plot: &Plot) -> Markup {
+    let points =
+        curve.series.iter().flat_map(|series| series.points.iter().map(move |point| (&series.name, point)));
+    html! {
+        section {
+            h2 { (curve.title) }
+            (shown(plot))
+            details {
+                summary { "points of " code { (curve.name) } }
+                table {
+                    thead { tr { th { "line" } th.number { (curve.x.label) } th.number { (curve.y.label) } } }
+                    tbody {
+                        @for (name, (x, y)) in points {
+                            tr {
+                                td { (name) }
+                                td.number { (quantity(*x, &curve.x.unit)) }
+                                td.number { (quantity(*y, &curve.y.unit)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn table_section(table: &Table) -> Markup {
+    // Numbers line up at their ends: a column of which every cell begins as one.
+    let number = |column: usize| {
+        let cells = || table.rows.iter().filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty());
+        let begins =
+            |cell: &String| cell.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit());
+        (cells().next().is_some() && cells().all(begins)).then_some("number")
+    };
+    html! {
+        section {
+            h2 { (table.title) }
+            table {
+                thead { tr { @for (index, name) in table.columns.iter().enumerate() { th class=[number(index)] { (name) } } } }
+                tbody {
+                    @for row in &table.rows {
+                        tr { @for (index, cell) in row.iter().enumerate() { td class=[number(index)] { (cell) } } }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn boards(result: &RunResult) -> Markup {
@@ -266,25 +311,36 @@ fn appendix(result: &RunResult) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::{
+        report::sample,
+        result::{Machine, Table},
+    };
+
+    fn render(result: &RunResult) -> String {
+        super::render(result, &Plots::of(result).unwrap())
+    }
 
     #[test]
     fn the_page_holds_the_result() {
         let sample = sample::demonstration();
-        let page = render(&sample).unwrap();
+        let page = render(&sample);
         let names = (sample.figures.iter().map(|figure| &figure.name))
             .chain(sample.latencies.iter().map(|latency| &latency.name))
-            .chain(sample.checks.iter().map(|check| &check.expected));
+            .chain(sample.checks.iter().map(|check| &check.expected))
+            .chain(sample.curves.iter().flat_map(|curve| [&curve.name, &curve.title, &curve.series[0].name]))
+            .chain(
+                sample.tables.iter().flat_map(|table| [&table.title, &table.columns[0], &table.rows[0][0]]),
+            );
         for name in names {
             assert!(page.contains(name), "{name} is missing");
         }
-        assert_eq!(page.matches("<svg").count(), 3);
+        assert_eq!(page.matches("<svg").count(), 5);
         assert!(page.contains("1 of 2 checks failed") && page.contains("2023-11-14T22:13:20Z"));
     }
 
     #[test]
     fn the_page_needs_no_other_resource() {
-        let page = render(&sample::demonstration()).unwrap().replace("http://www.w3.org/2000/svg", "");
+        let page = render(&sample::demonstration()).replace("http://www.w3.org/2000/svg", "");
         for loader in
             ["<script", "<link", "<img", "<iframe", "src=", "href=", "url(", "@import", "http:", "https:"]
         {
@@ -311,16 +367,47 @@ mod tests {
             (evil(), evil(), evil());
         result.counters.entry(evil()).or_default().insert(evil(), 1);
         result.notes.push(evil());
+        let curve = &mut result.curves[0];
+        (curve.name, curve.title, curve.series[0].name) = (evil(), evil(), evil());
+        for axis in [&mut curve.x, &mut curve.y] {
+            (axis.label, axis.unit) = (evil(), evil());
+        }
+        let table = &mut result.tables[0];
+        (table.title, table.columns[0], table.rows[0][0]) = (evil(), evil(), evil());
         if let Some(scenario) = &mut result.scenario {
             (scenario.name, scenario.file, scenario.text) = (evil(), evil(), evil());
         }
-        let page = render(&result).unwrap();
+        let page = render(&result);
         assert!(!page.contains("<script") && page.matches("</style>").count() == 1);
+        for (name, file) in Plots::of(&result).unwrap().files() {
+            assert!(!file.contains("<script") && file.matches("</style>").count() == 1, "{name}");
+        }
+    }
+
+    /// Without the plots, which have pictures of their own.
+    #[test]
+    fn sections_of_curves_and_tables_are_these() {
+        let mut result = RunResult::new("x", None, Machine::default());
+        let mut curve = sample::boards();
+        curve.series.truncate(1);
+        result.curves = vec![curve];
+        let ragged = [vec!["a <&> b", "-12 B", ""], vec!["c", "5"]];
+        result.tables = vec![Table {
+            name: "t".to_owned(),
+            title: "A table".to_owned(),
+            columns: ["what", "size", "note"].map(str::to_owned).to_vec(),
+            rows: ragged.map(|row| row.into_iter().map(str::to_owned).collect()).to_vec(),
+        }];
+        let page = render(&result);
+        let plot = page.find("<svg").unwrap()..page.find("</svg>").unwrap();
+        let page = page.replace(&page[plot], "(plot)");
+        let sections = page.find("<section>").unwrap()..page.find("<h2>How it").unwrap();
+        insta::assert_snapshot!(page[sections].replace("><", ">\n<"));
     }
 
     #[test]
     fn an_empty_result_is_a_page() {
-        let page = render(&RunResult::new("nothing", None, sample::machine())).unwrap();
+        let page = render(&RunResult::new("nothing", None, sample::machine()));
         assert!(page.contains("<h1>nothing</h1>") && !page.contains("<svg"));
     }
 }

@@ -9,8 +9,18 @@ pub(super) fn quantity(value: f64, unit: &str) -> String {
         "bytes/s" => scaled(value, 1000.0, &["B/s", "kB/s", "MB/s", "GB/s", "TB/s"]),
         _ => {
             let prefixed = scaled(value, 1000.0, &["", "k", "M", "G", "T"]);
-            if prefixed.ends_with(' ') { prefixed + unit } else { format!("{prefixed} {unit}") }
+            let text = if prefixed.ends_with(' ') { prefixed + unit } else { format!("{prefixed} {unit}") };
+            // A bare number has no unit after the blank.
+            text.trim_end().to_owned()
         }
+    }
+}
+
+/// The same for a mark on an axis: with the unit where that is part of the prefix; otherwise the axis says it once.
+pub(super) fn mark(value: f64, unit: &str) -> String {
+    match unit {
+        "ns" | "bytes" | "bytes/s" => quantity(value, unit),
+        _ => quantity(value, ""),
     }
 }
 
@@ -78,6 +88,13 @@ mod tests {
         for (value, unit, text) in cases {
             assert_eq!(quantity(value, unit), text);
         }
+    }
+
+    #[test]
+    fn a_mark_leaves_to_the_axis_what_all_marks_share() {
+        assert_eq!(mark(2e5, "requests/s"), "200 k");
+        assert_eq!(mark(3.0, "boards"), "3");
+        assert_eq!(mark(2e3, "ns"), "2 \u{b5}s");
     }
 
     #[test]

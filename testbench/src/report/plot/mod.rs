@@ -3,16 +3,22 @@
 //! plotters writes each colour as a literal attribute. [`PALETTE`] gives every role one literal for the light theme, which a
 //! page that knows no CSS shows as it is; [`stylesheet`] maps each literal to a variable with a value per theme.
 
-use std::{fmt::Write, io, ops::Range};
+mod axis;
+mod bars;
+mod curve;
+mod distribution;
+mod series;
 
+use std::{collections::BTreeSet, fmt::Write, io};
+
+use maud::{Markup, PreEscaped, html};
 use plotters::{
     coord::Shift,
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::quantity::{duration, percent, quantity};
-use crate::result::{Figure, Latency, Stages};
+use crate::result::RunResult;
 
 /// Why a plot could not be drawn.
 pub(super) type PlotError = DrawingAreaErrorKind<io::Error>;
@@ -30,14 +36,15 @@ const INK: RGBColor = RGBColor(0x1B, 0x1B, 0x19);
 const MUTED: RGBColor = RGBColor(0x6B, 0x6A, 0x64);
 const GRID: RGBColor = RGBColor(0xE2, 0xE1, 0xDB);
 const BASELINE: RGBColor = RGBColor(0xB5, 0xB3, 0xAA);
-/// Series in the order in which they are given out: neighbours differ in hue and in lightness.
+/// Series in the order in which they are given out: the colours that Okabe and Ito chose for readers of any colour vision
+/// ("Color Universal Design", 2008), without black and yellow, which the themes' backgrounds would swallow.
 const SERIES: [RGBColor; 6] = [
-    RGBColor(0x2A, 0x78, 0xD6),
-    RGBColor(0xEB, 0x68, 0x34),
-    RGBColor(0x1B, 0xA3, 0x74),
-    RGBColor(0x9B, 0x4F, 0xC4),
-    RGBColor(0xC9, 0x91, 0x00),
-    RGBColor(0xD6, 0x45, 0x7F),
+    RGBColor(0x00, 0x72, 0xB2),
+    RGBColor(0xD5, 0x5E, 0x00),
+    RGBColor(0x00, 0x9E, 0x73),
+    RGBColor(0xCC, 0x79, 0xA7),
+    RGBColor(0xE6, 0x9F, 0x00),
+    RGBColor(0x56, 0xB4, 0xE9),
 ];
 
 const PALETTE: [Role; 10] = [
@@ -45,12 +52,12 @@ const PALETTE: [Role; 10] = [
     Role { name: "muted", light: MUTED, dark: "#a3a299" },
     Role { name: "grid", light: GRID, dark: "#35352f" },
     Role { name: "baseline", light: BASELINE, dark: "#65645c" },
-    Role { name: "series-0", light: SERIES[0], dark: "#5b9ff0" },
-    Role { name: "series-1", light: SERIES[1], dark: "#f08a5d" },
-    Role { name: "series-2", light: SERIES[2], dark: "#3cc493" },
-    Role { name: "series-3", light: SERIES[3], dark: "#b982dd" },
-    Role { name: "series-4", light: SERIES[4], dark: "#dcb13c" },
-    Role { name: "series-5", light: SERIES[5], dark: "#e879a6" },
+    Role { name: "series-0", light: SERIES[0], dark: "#2388d4" },
+    Role { name: "series-1", light: SERIES[1], dark: "#e2691c" },
+    Role { name: "series-2", light: SERIES[2], dark: "#16a880" },
+    Role { name: "series-3", light: SERIES[3], dark: "#d890b8" },
+    Role { name: "series-4", light: SERIES[4], dark: "#f0b93a" },
+    Role { name: "series-5", light: SERIES[5], dark: "#8ed2fa" },
 ];
 
 /// Width of every plot in user units; the page scales it.
@@ -72,11 +79,6 @@ pub(super) fn stylesheet() -> String {
     format!(":root{{{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{rules}")
 }
 
-/// The CSS variable of the n-th series.
-pub(super) fn series_variable(index: usize) -> String {
-    format!("var(--series-{})", index % SERIES.len())
-}
-
 fn series(index: usize) -> RGBColor {
     SERIES.get(index % SERIES.len()).copied().unwrap_or(INK)
 }
@@ -85,149 +87,213 @@ fn label(color: RGBColor, h: HPos) -> TextStyle<'static> {
     ("sans-serif", TEXT).into_font().color(&color).pos(Pos::new(h, VPos::Center))
 }
 
-fn draw(height: u32, paint: impl FnOnce(&Area<'_>) -> Result<(), PlotError>) -> Result<String, PlotError> {
+fn draw(height: i32, paint: impl FnOnce(&Area<'_>) -> Result<(), PlotError>) -> Result<String, PlotError> {
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+        let size = (WIDTH, height.unsigned_abs());
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         paint(&area)?;
         area.present()?;
     }
     Ok(svg)
 }
 
-/// Cumulative distributions, one line each in the order of the series. Time is logarithmic, and so is the share of requests
-/// that took longer: each nine of the percentile is one step up, which gives the tail its room.
-pub(super) fn distributions(latencies: &[Latency]) -> Result<String, PlotError> {
-    let most = latencies.iter().map(|latency| latency.count).max().unwrap_or(1).max(10);
-    let steps = (most as f64).log10().ceil();
-    draw(400, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .margin_right(40)
-            .x_label_area_size(30)
-            .y_label_area_size(92)
-            .build_cartesian_2d(time_axis(latencies).log_scale(), 0.0..steps)?;
-        let axis = ("sans-serif", TEXT).into_font().color(&MUTED);
-        chart
-            .configure_mesh()
-            .axis_style(BASELINE)
-            .bold_line_style(GRID)
-            .light_line_style(TRANSPARENT)
-            .x_labels(8)
-            .y_labels(steps as usize + 1)
-            .label_style(axis)
-            .x_label_formatter(&|ns| duration(*ns))
-            .y_label_formatter(&|step| percentile(*step))
-            .draw()?;
-        for (index, latency) in latencies.iter().enumerate() {
-            chart.draw_series(LineSeries::new(curve(latency), series(index).stroke_width(3)))?;
+/// Text of at most so many characters.
+fn fit(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
+        return text.to_owned();
+    }
+    text.chars().take(longest.saturating_sub(1)).chain(['\u{2026}']).collect()
+}
+
+/// A sentence in which no line ends between a number and its unit.
+fn unbroken(sentence: &str) -> String {
+    let mut number = false;
+    let keep = |c: char| {
+        let blank = c == ' ' && number;
+        number = c.is_ascii_digit();
+        if blank { '\u{a0}' } else { c }
+    };
+    sentence.chars().map(keep).collect()
+}
+
+/// A plot, and what is said about it wherever it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Plot {
+    /// Dotted name of its file, not yet safe for one.
+    name: String,
+    pub title: String,
+    /// What one sees.
+    pub sentence: String,
+    height: i32,
+    svg: String,
+}
+
+impl Plot {
+    fn new(name: String, title: &str, sentence: &str, height: i32, svg: String) -> Self {
+        Self { name, title: title.to_owned(), sentence: unbroken(sentence), height, svg }
+    }
+
+    /// For a page that has [`stylesheet`], with title and sentence of its own.
+    pub(super) fn inline(&self) -> Markup {
+        let attributes = html! { svg role="img" aria-label=(self.title) {} }.into_string();
+        let opening = attributes.split('>').next().unwrap_or("<svg").to_owned() + " ";
+        PreEscaped(self.svg.replacen("<svg ", &opening, 1))
+    }
+
+    /// A file of its own, with title and sentence in it.
+    pub(super) fn file(&self) -> String {
+        /// Characters of the sentence in a line.
+        const LINE: usize = 112;
+        let lines = wrapped(&self.sentence, LINE);
+        let head = 52 + 22 * i32::try_from(lines.len()).unwrap_or(0);
+        let height = head + self.height;
+        let body = self.svg.replacen("<svg ", &format!("<svg y=\"{head}\" "), 1);
+        let page = html! {
+            svg xmlns="http://www.w3.org/2000/svg" width=(WIDTH) height=(height) viewBox=(format!("0 0 {WIDTH} {height}"))
+                font-family="sans-serif" {
+                title { (self.title) }
+                desc { (self.sentence) }
+                style { (PreEscaped(stylesheet())) (PreEscaped(CARD)) }
+                rect class="card" width="100%" height="100%" {}
+                text x="12" y="32" font-size="22" font-weight="bold" fill="#1B1B19" { (self.title) }
+                @for (row, line) in lines.iter().enumerate() {
+                    text x="12" y=(56 + 22 * row) font-size="15" fill="#6B6A64" { (line) }
+                }
+                (PreEscaped(body))
+            }
+        };
+        // XML has no other control characters, escaped or not.
+        page.into_string().replace(|c: char| c.is_control() && c != '\n', "\u{fffd}") + "\n"
+    }
+}
+
+/// What lies under a plot that is a file.
+const CARD: &str = ".card{fill:#ffffff}\n@media (prefers-color-scheme:dark){.card{fill:#201f1c}}\n";
+
+/// Words in lines of so many characters; a longer word has a line for itself.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
         }
-        Ok(())
-    })
+    }
+    lines
 }
 
-/// The share of requests at a step of the percentile axis: 0 %, 90 %, 99 %, 99.9 %, ...
-fn percentile(step: f64) -> String {
-    let decimals = (step - 2.0).max(0.0) as usize;
-    format!("{:.decimals$} %", 100.0 * (1.0 - 10f64.powf(-step)))
+/// All plots of a result.
+#[derive(Debug)]
+pub(super) struct Plots {
+    /// Of the figures that have a baseline, if there are any.
+    pub figures: Option<Plot>,
+    /// Of the latencies, if there are any.
+    pub latencies: Option<Plot>,
+    /// One for each request whose stages are known.
+    pub stages: Vec<Plot>,
+    /// One for each curve.
+    pub curves: Vec<Plot>,
 }
 
-/// From the shortest to the longest latency, widened to powers of ten so that the axis has round marks at its ends.
-fn time_axis(latencies: &[Latency]) -> Range<f64> {
-    let bounds = latencies.iter().filter_map(|latency| Some((latency.buckets.first()?.0, latency.max)));
-    let (shortest, longest) = bounds.fold((u64::MAX, 1), |(low, high), (a, b)| (low.min(a), high.max(b)));
-    let shortest = shortest.clamp(1, longest);
-    let low = 10f64.powf((shortest as f64).log10().floor());
-    let high = 10f64.powf((longest as f64).log10().ceil());
-    low..high.max(low * 10.0)
+impl Plots {
+    pub(super) fn of(result: &RunResult) -> Result<Self, PlotError> {
+        let compared: Vec<_> = result.figures.iter().filter(|figure| figure.ratio.is_some()).collect();
+        let some = |there: bool, plot: Result<Plot, PlotError>| if there { plot.map(Some) } else { Ok(None) };
+        Ok(Self {
+            figures: some(!compared.is_empty(), bars::ratios(&compared))?,
+            latencies: some(!result.latencies.is_empty(), distribution::distributions(&result.latencies))?,
+            stages: result.stages.iter().map(bars::waterfall).collect::<Result<_, _>>()?,
+            curves: result.curves.iter().map(curve::curve).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// File names and files: the same names for results with the same names in them. Of two that would be one file the second
+    /// has a number.
+    pub(super) fn files(&self) -> Vec<(String, String)> {
+        let all = self.figures.iter().chain(&self.latencies).chain(&self.stages).chain(&self.curves);
+        let mut taken = BTreeSet::new();
+        all.map(|plot| {
+            let stem = file_stem(&plot.name);
+            let numbered = (2..).map(|number| format!("{stem}-{number}"));
+            let name = std::iter::once(stem.clone()).chain(numbered).find(|name| !taken.contains(name));
+            let name = name.unwrap_or(stem);
+            taken.insert(name.clone());
+            (name + ".svg", plot.file())
+        })
+        .collect()
+    }
 }
 
-/// `(upper bound, nines)`: how many nines the percentile has that ends at the bound. The longest request ends at the last
-/// nine that so many requests can tell.
-fn curve(latency: &Latency) -> Vec<(f64, f64)> {
-    let total = latency.buckets.iter().map(|(_, count)| *count).sum::<u64>().max(1);
-    let mut seen = 0;
-    let start = latency.buckets.first().map(|(upper, _)| ((*upper).max(1) as f64, 0.0));
-    let steps = latency.buckets.iter().map(|(upper, count)| {
-        seen += count;
-        let slower = total.saturating_sub(seen).max(1);
-        ((*upper).max(1) as f64, (total as f64 / slower as f64).log10())
-    });
-    start.into_iter().chain(steps).collect()
-}
-
-/// One bar per figure that has a baseline, as long as its ratio; the baseline's end is a line through all of them.
-pub(super) fn ratios(figures: &[&Figure]) -> Result<String, PlotError> {
-    const ROW: i32 = 46;
-    const LEFT: i32 = 230;
-    const RIGHT: i32 = WIDTH as i32 - 300;
-    let height = 40 + ROW * i32::try_from(figures.len()).unwrap_or(0);
-    let longest = figures.iter().filter_map(|figure| figure.ratio).fold(1.0, f64::max);
-    let at = |ratio: f64| LEFT + (f64::from(RIGHT - LEFT) * ratio / longest).round() as i32;
-    draw(height.unsigned_abs(), |area| {
-        area.draw(&Text::new("baseline = 1", (at(1.0), 14), label(MUTED, HPos::Center)))?;
-        for (row, figure) in (0..).zip(figures) {
-            let middle = 34 + ROW * row + ROW / 2;
-            let ratio = figure.ratio.unwrap_or(0.0).max(0.0);
-            let bar = [(LEFT, middle - 12), (at(ratio), middle + 12)];
-            area.draw(&Rectangle::new(bar, series(0).filled()))?;
-            area.draw(&Text::new(figure.name.clone(), (LEFT - 12, middle), label(INK, HPos::Right)))?;
-            let factor = format!("{ratio:.2} \u{d7}");
-            area.draw(&Text::new(factor, (RIGHT + 76, middle), label(INK, HPos::Right)))?;
-            let note = if figure.higher_is_better() { "" } else { " (less is better)" };
-            let absolute = quantity(figure.value, &figure.unit) + note;
-            area.draw(&Text::new(absolute, (RIGHT + 92, middle), label(MUTED, HPos::Left)))?;
-        }
-        let line = vec![(at(1.0), 28), (at(1.0), height - 2)];
-        area.draw(&PathElement::new(line, MUTED.stroke_width(2)))
-    })
-}
-
-/// The stages of one request, each where it begins and as long as its mean, coloured by who works: the part of its name before
-/// the colon.
-pub(super) fn waterfall(stages: &Stages) -> Result<String, PlotError> {
-    const ROW: i32 = 40;
-    const LEFT: i32 = 290;
-    const RIGHT: i32 = WIDTH as i32 - 150;
-    let height = 16 + ROW * i32::try_from(stages.stages.len()).unwrap_or(0);
-    let total: f64 = stages.stages.iter().map(|stage| stage.mean).sum();
-    let at = |ns: f64| LEFT + (f64::from(RIGHT - LEFT) * ns / total.max(1.0)).round() as i32;
-    draw(height.unsigned_abs(), |area| {
-        let mut parties: Vec<&str> = Vec::new();
-        let mut begun = 0.0;
-        for (row, stage) in (0..).zip(&stages.stages) {
-            let party = stage.name.split(':').next().unwrap_or_default();
-            let color = parties.iter().position(|known| *known == party).unwrap_or_else(|| {
-                parties.push(party);
-                parties.len() - 1
-            });
-            let middle = 8 + ROW * row + ROW / 2;
-            let rule = vec![(LEFT, middle), (RIGHT, middle)];
-            area.draw(&PathElement::new(rule, GRID))?;
-            let bar = [(at(begun), middle - 12), (at(begun + stage.mean).max(at(begun) + 2), middle + 12)];
-            area.draw(&Rectangle::new(bar, series(color).filled()))?;
-            area.draw(&Text::new(stage.name.clone(), (LEFT - 12, middle), label(INK, HPos::Right)))?;
-            let share = if total > 0.0 { stage.mean / total } else { 0.0 };
-            let text = format!("{} \u{b7} {}", duration(stage.mean), percent(share));
-            area.draw(&Text::new(text, (RIGHT + 14, middle), label(MUTED, HPos::Left)))?;
-            begun += stage.mean;
-        }
-        Ok(())
-    })
+/// A name that is one on every file system, whatever a result calls its parts.
+fn file_stem(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' };
+    name.chars().map(|c| plain(c.to_ascii_lowercase())).take(100).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::{
+        report::sample,
+        result::{Curve, Figure, Latency, Machine, StageShare, Stages},
+    };
+
+    /// The smallest result that has a plot of each kind.
+    fn small() -> RunResult {
+        let latency = |name: &str, factor: u64| Latency {
+            name: name.to_owned(),
+            count: 100,
+            p50: 1_000 * factor,
+            p90: 1_500 * factor,
+            p99: 4_000 * factor,
+            p999: 4_000 * factor,
+            max: 5_000 * factor,
+            buckets: vec![(1_000 * factor, 60), (2_000 * factor, 38), (5_000 * factor, 2)],
+            ..sample::demonstration().latencies.remove(0)
+        };
+        let stage = |name: &str, mean: u64| StageShare {
+            name: name.to_owned(),
+            count: 10,
+            mean: mean as f64,
+            p50: mean * 9 / 10,
+            p99: mean * 3,
+        };
+        let mut load =
+            Curve::new("load", "Latency against load", ("offered load", "requests/s"), ("latency", "ns"))
+                .with("p50", [(1e5, 9e3), (2e5, 18e3), (3e5, 90e3)])
+                .with("p99", [(1e5, 2e4), (2e5, 5e4), (3e5, 7e5)]);
+        load.log_y = true;
+        RunResult {
+            figures: vec![Figure::new("disk", 5e4, "requests/s", None).beside("direct", 1e5)],
+            latencies: vec![latency("read", 1), latency("write <&>", 3)],
+            stages: vec![Stages {
+                name: "read".to_owned(),
+                stages: vec![
+                    stage("driver: submit", 300),
+                    stage("IO-Bond: forward", 1_200),
+                    stage("driver: done", 500),
+                ],
+            }],
+            curves: vec![load],
+            ..RunResult::new("small", None, Machine::default())
+        }
+    }
+
+    #[test]
+    fn plots_as_files_are_these() {
+        for (name, file) in Plots::of(&small()).unwrap().files() {
+            insta::assert_snapshot!(name.trim_end_matches(".svg"), file);
+        }
+    }
 
     #[test]
     fn every_colour_of_a_plot_has_a_role() {
-        let sample = sample::demonstration();
-        let compared: Vec<_> = sample.figures.iter().filter(|figure| figure.ratio.is_some()).collect();
-        let svg = distributions(&sample.latencies).unwrap()
-            + &ratios(&compared).unwrap()
-            + &waterfall(&sample.stages[0]).unwrap();
+        let svg: String =
+            Plots::of(&sample::demonstration()).unwrap().files().into_iter().map(|(_, file)| file).collect();
         let known = stylesheet();
         let mut literals = 0;
         for attribute in ["fill=\"", "stroke=\""] {
@@ -241,27 +307,56 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_rises_from_none_to_the_last_nine() {
-        let latency = Latency {
-            buckets: vec![(10, 900), (20, 90), (30, 10)],
-            ..sample::demonstration().latencies.remove(0)
-        };
-        let nines: Vec<_> =
-            curve(&latency).iter().map(|(ns, nines)| (*ns, (nines * 1e6).round() / 1e6)).collect();
-        assert_eq!(nines, [(10.0, 0.0), (10.0, 1.0), (20.0, 2.0), (30.0, 3.0)]);
-    }
-
-    #[test]
-    fn percentiles_gain_a_nine_a_step() {
-        assert_eq!([0.0, 1.0, 2.0, 3.0, 4.0].map(percentile), ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
-    }
-
-    #[test]
     fn nothing_to_draw_is_no_error() {
         let empty = Latency { buckets: vec![], ..sample::demonstration().latencies.remove(0) };
-        distributions(&[]).unwrap();
-        distributions(&[empty]).unwrap();
-        ratios(&[]).unwrap();
-        waterfall(&Stages { name: "x".to_owned(), stages: vec![] }).unwrap();
+        let result = RunResult {
+            latencies: vec![empty],
+            stages: vec![Stages { name: "x".to_owned(), stages: vec![] }],
+            curves: vec![Curve { series: vec![], ..sample::load() }],
+            ..RunResult::new("x", None, Machine::default())
+        };
+        assert_eq!(Plots::of(&result).unwrap().files().len(), 3);
+        let none = RunResult::new("x", None, Machine::default());
+        assert!(Plots::of(&none).unwrap().files().is_empty());
+    }
+
+    #[test]
+    fn files_have_names_of_their_own_that_lead_nowhere_else() {
+        let mut result = RunResult::new("x", None, Machine::default());
+        let named = |name: &str| Curve { name: name.to_owned(), ..sample::load() };
+        result.curves = ["../../etc/passwd", "Load", "load", "lo\u{0}d", ""].map(named).to_vec();
+        let names: Vec<_> = Plots::of(&result).unwrap().files().into_iter().map(|(name, _)| name).collect();
+        let expected = [
+            "curve..._.._etc_passwd.svg",
+            "curve.load.svg",
+            "curve.load-2.svg",
+            "curve.lo_d.svg",
+            "curve..svg",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_file_has_no_character_that_xml_has_not() {
+        let curve =
+            Curve { title: "a\u{0}\u{1b}<b>".to_owned(), ..sample::load() }.with("\u{7}", [(1e5, 1e5)]);
+        let result = RunResult { curves: vec![curve], ..RunResult::new("x", None, Machine::default()) };
+        let file = &Plots::of(&result).unwrap().files()[0].1;
+        assert!(!file.contains(|c: char| c.is_control() && c != '\n'));
+        assert!(file.contains("<title>a\u{fffd}\u{fffd}&lt;b&gt;</title>"), "{file}");
+    }
+
+    #[test]
+    fn the_same_result_gives_the_same_plots() {
+        let plots = || Plots::of(&sample::demonstration()).unwrap().files();
+        assert!(plots() == plots());
+    }
+
+    #[test]
+    fn a_sentence_is_broken_between_words() {
+        assert_eq!(wrapped("a bc def g", 4), ["a bc", "def", "g"]);
+        assert_eq!(wrapped("", 4), [""]);
+        assert_eq!(fit("abcdef", 4), "abc\u{2026}");
+        assert_eq!(unbroken("the 5 ms of 7 %."), "the 5\u{a0}ms of 7\u{a0}%.");
     }
 }

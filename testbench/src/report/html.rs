@@ -106,6 +106,8 @@ fn checks(checks: &[Check]) -> Markup {
 }
 
 fn figures(figures: &[Figure], plot: Option<&Plot>) -> Markup {
+    // Without a baseline anywhere its columns would be empty.
+    let compared = figures.iter().any(|figure| figure.baseline.is_some());
     html! {
         @if !figures.is_empty() {
             section {
@@ -113,24 +115,27 @@ fn figures(figures: &[Figure], plot: Option<&Plot>) -> Markup {
                 @if let Some(plot) = plot { (shown(plot)) }
                 table {
                     thead { tr {
-                        th { "figure" } th.number { "value" } th.number { "baseline" } th { "which is" } th.number { "ratio" }
+                        th { "figure" } th.number { "value" }
+                        @if compared { th.number { "baseline" } th { "which is" } th.number { "ratio" } }
                         th.number { "processor" }
                     } }
-                    tbody { @for figure in figures { (figure_row(figure)) } }
+                    tbody { @for figure in figures { (figure_row(figure, compared)) } }
                 }
             }
         }
     }
 }
 
-fn figure_row(figure: &Figure) -> Markup {
+fn figure_row(figure: &Figure, compared: bool) -> Markup {
     html! {
         tr {
             td { code { (figure.name) } }
             td.number { (quantity(figure.value, &figure.unit)) }
-            td.number { @if let Some(value) = figure.baseline_value { (quantity(value, &figure.unit)) } }
-            td { @if let Some(name) = &figure.baseline { (name) } }
-            td.number { @if let Some(ratio) = figure.ratio { (format!("{ratio:.2} \u{d7}")) } }
+            @if compared {
+                td.number { @if let Some(value) = figure.baseline_value { (quantity(value, &figure.unit)) } }
+                td { @if let Some(name) = &figure.baseline { (name) } }
+                td.number { @if let Some(ratio) = figure.ratio { (format!("{ratio:.2} \u{d7}")) } }
+            }
             td.number { @if let Some(share) = figure.cpu_share { (percent(share)) } }
         }
     }
@@ -403,6 +408,15 @@ mod tests {
         let page = page.replace(&page[plot], "(plot)");
         let sections = page.find("<section>").unwrap()..page.find("<h2>How it").unwrap();
         insta::assert_snapshot!(page[sections].replace("><", ">\n<"));
+    }
+
+    #[test]
+    fn there_are_columns_of_a_baseline_where_a_figure_has_one() {
+        let mut result = sample::demonstration();
+        assert!(render(&result).contains(">which is<"));
+        result.figures.truncate(1);
+        let page = render(&result);
+        assert!(page.contains("disk.write") && !page.contains(">which is<"));
     }
 
     #[test]

@@ -73,7 +73,8 @@ pub(super) struct Event {
     pub line: Line,
 }
 
-/// An object that is being written, without its closing brace.
+/// An object that is being written, without its closing brace. What it is and when comes before anybody's text: some readers
+/// look for these two in a first pass that knows little of JSON.
 #[derive(Clone, Debug)]
 pub(super) struct Line(String);
 

@@ -67,6 +67,7 @@ pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document
         .enumerate()
         .map(|(index, fault)| check_fault(&fault, &names, &KeyPath::root("fault").index(index)))
         .collect::<Checked<Vec<_>>>()?;
+    check_kills(&faults)?;
     Ok(Scenario {
         file: file.to_owned(),
         text: text.to_owned(),
@@ -251,6 +252,23 @@ fn check_fault(fault: &document::Fault, names: &[(String, BackEnd)], path: &KeyP
     }
     let restart_after = fault.restart_after_ms.map(Duration::from_millis);
     Ok(Fault { kill: *kill, after: Duration::from_millis(fault.after_ms), restart_after })
+}
+
+/// A fault kills the process that the run began with: once that was started again, another fault would miss it.
+fn check_kills(faults: &[Fault]) -> Checked<()> {
+    for (index, fault) in faults.iter().enumerate() {
+        let would_miss = |earlier: &Fault| {
+            earlier.kill == fault.kill && earlier.restart_after.or(fault.restart_after).is_some()
+        };
+        if let Some(earlier) = faults.iter().take(index).position(would_miss) {
+            return Err(Problem::new(
+                KeyPath::root("fault").index(index).key("kill"),
+                format!("{} kills the same back end", KeyPath::root("fault").index(earlier)),
+                "expected one fault at most for a back end that is started again, by `restart_after_ms` of either",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn within<T: PartialOrd + std::fmt::Display>(

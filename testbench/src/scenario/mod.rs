@@ -58,7 +58,8 @@
 //! [[fault]]                      # optional
 //! kill = "switch"                # a back end: "switch", or "BOARD.N" for the disk or console behind function N of that board
 //! after_ms = 500                 # from the start of the workload
-//! restart_after_ms = 200          # from then on; the boards wait for it. Default: it stays dead, and its functions end
+//! restart_after_ms = 200         # from then on; the boards wait for it. Default: it stays dead, and its functions end. A back
+//!                                # end that is started again is killed by one fault at most
 //! ```
 //!
 //! A file that deviates is refused with file, line, column, key and what was expected. Left out: what the file's devices do;

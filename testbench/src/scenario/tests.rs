@@ -205,6 +205,30 @@ fn typos_are_answered_with_place_key_and_expectation() {
 }
 
 #[test]
+fn what_is_started_again_is_killed_once() {
+    let kill = |name: &str, after: u32, rest: &str| {
+        format!("\n[[fault]]\nkill = \"{name}\"\nafter_ms = {after}\n{rest}")
+    };
+    let restart = "restart_after_ms = 20\n";
+    let [none, plain, other, restarted] =
+        [String::new(), kill("left.0", 30, ""), kill("switch", 30, restart), kill("left.0", 30, restart)];
+    let parse = |first: &str, second: &str| {
+        let text = GOOD.replace("after_ms = 10\n", &format!("after_ms = 10\n{first}")) + second;
+        Scenario::parse("x.toml", &text, Path::new("")).map_err(|error| error.to_string())
+    };
+    for (first, second) in [("", &plain), ("", &other), (restart, &none), (restart, &other)] {
+        parse(first, second).unwrap();
+    }
+    for (line, first, second) in [(34, "", &restarted), (35, restart, &plain), (35, restart, &restarted)] {
+        let expected = format!(
+            "x.toml:{line}:8: fault[1].kill: fault[0] kills the same back end; expected one fault at most for a back end that \
+             is started again, by `restart_after_ms` of either"
+        );
+        assert_eq!(parse(first, second).unwrap_err(), expected);
+    }
+}
+
+#[test]
 fn a_scenario_that_is_not_there_is_named() {
     let error = Scenario::load(Path::new("/no/such/scenario.toml")).unwrap_err();
     assert!(error.to_string().contains("/no/such/scenario.toml"), "{error}");

@@ -75,7 +75,7 @@ impl Faults {
     }
 }
 
-/// What happens, and when. A back end that was started again by one fault is not killed by another.
+/// What happens, and when. A kill is of the process that runs now; the scenario has no other of one that is started again.
 fn steps(scenario: &Scenario, live: &Live) -> Vec<(Duration, Step)> {
     let pid_of = |wanted: BackEnd| {
         let process = live.back_ends().find(|(which, _)| **which == wanted);

@@ -11,7 +11,6 @@
 //! functions' sockets ([`crate::world`]), and when guests are started and stopped ([`crate::instance`]).
 
 mod accelerator;
-pub mod initramfs;
 mod kernel;
 mod manifest;
 mod process;

@@ -12,11 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testbench::guest::{GuestFiles, initramfs};
+use testbench::guest::GuestFiles;
 
 use super::{
     bmhive::PROGRAM,
     home::Home,
+    initramfs,
     linux::{Shell, guest_files},
 };
 

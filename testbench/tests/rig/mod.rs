@@ -10,6 +10,7 @@ pub mod by_hand;
 pub mod fake_qemu;
 pub mod home;
 pub mod hosted;
+pub mod initramfs;
 pub mod kept;
 pub mod linux;
 pub mod linux_board;

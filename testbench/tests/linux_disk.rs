@@ -12,11 +12,10 @@ mod rig;
 use std::{fmt::Write, fs, os::unix::fs::MetadataExt};
 
 use rig::{
-    home::{Home, random_bytes},
+    home::{Home, random_bytes, sha256},
     linux::{Shell, Up},
 };
 use rustix::process::Signal;
-use sha2::{Digest, Sha256};
 use testbench::instance::{FunctionStatus, Power};
 
 const MIB: usize = 1 << 20;
@@ -63,13 +62,6 @@ fn start(cpus: u8, memory_mib: u32, scratch: &[u8], seeded: &[u8]) -> (Up, Shell
 
 fn image(up: &Up, name: &str) -> Vec<u8> {
     fs::read(up.home.path(name)).unwrap()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
 }
 
 /// The same of all that a command of the guest's says.

@@ -9,14 +9,13 @@
 
 mod rig;
 
-use std::{fmt::Write, fs};
+use std::fs;
 
 use rig::{
-    home::Home,
+    home::{Home, sha256},
     linux::{Shell, Up},
 };
 use rustix::process::{Pid, Signal, kill_process};
-use sha2::{Digest, Sha256};
 use testbench::instance::Power;
 
 const MIB: usize = 1 << 20;
@@ -152,13 +151,6 @@ struct Resources {
     descriptors: usize,
     /// Mappings of memory that is shared with other processes.
     shared: usize,
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
 }
 
 /// How a board loses its power, or the software on it.

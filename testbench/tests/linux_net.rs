@@ -12,15 +12,14 @@
 mod capture;
 mod rig;
 
-use std::{fmt::Write, net::Ipv4Addr, thread};
+use std::{net::Ipv4Addr, thread};
 
 use capture::{Segment, segments, stream};
 use rig::{
-    home::Home,
+    home::{Home, sha256},
     linux::{Shell, Up},
 };
 use rustix::process::Signal;
-use sha2::{Digest, Sha256};
 
 const MIB: usize = 1 << 20;
 /// Bytes of the boards' disks, and of a stream.
@@ -67,13 +66,6 @@ fn mac(board: usize) -> String {
 /// What [`Up`] tells a board's init.
 fn address(board: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 11, 0, u8::try_from(board + 1).unwrap())
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
 }
 
 /// The two boards, and what is on their disks.

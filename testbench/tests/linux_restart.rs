@@ -25,6 +25,7 @@ use fastrand::Rng;
 use iobond_model::live::Bond;
 use iobond_spec::offsets::queues;
 use rig::{
+    home::seed,
     kept::{DISK_QUEUES, Kept, PATIENCE, request},
     linux::Shell,
 };
@@ -278,13 +279,11 @@ fn while_typing(killer: &mut Killer, shell: &mut Shell, kill: fn(&mut Killer)) -
 
 #[test]
 fn a_board_goes_on_whoever_dies_behind_it() {
-    let given = std::env::var("IOBOND_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("IOBOND_SEED={seed}");
+    let dice = Rng::with_seed(seed());
     let mut kept = Kept::start();
     let mut shell = kept.boot();
     let pool = kept.pool();
-    let mut killer = Killer { kept, dice: Rng::with_seed(seed), kills: 0, pauses: vec![] };
+    let mut killer = Killer { kept, dice, kills: 0, pauses: vec![] };
     shell.check(LOAD);
     killer.await_completion(killer.tails());
 

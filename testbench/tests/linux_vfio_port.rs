@@ -17,12 +17,10 @@ use std::{path::Path, sync::Arc};
 use iobond_vfio_user::Server;
 use rig::{
     base_machine::BaseMachine,
-    home::{Home, random_bytes},
+    home::{Home, random_bytes, sha256},
     hosted::Hosted,
     stand_in::{COPY, FROM, INTERRUPT, StandIn, TO},
 };
-
-use sha2::{Digest, Sha256};
 use testbench::{scenario::Scenario, world::Emulated};
 
 /// Where bm-hypervisor's pool begins.
@@ -215,10 +213,6 @@ fn a_base_server_serves_a_board_through_vfio() {
     machine.shell.check(&format!("echo 1 > /sys/bus/pci/devices/{address}/remove"));
     let log = machine.shell.check(ENDED);
     assert!(log.contains("the IO-Bond is gone: its registers"), "{log}");
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn registers_and_reset(lab: &mut Lab) {

@@ -18,6 +18,7 @@ use std::{
 use bm_hypervisor::BackEndState;
 use fastrand::Rng;
 use rig::{
+    home::seed,
     seat::{DEADLINE, Disk, World, prove},
     toml::{blk, board, net},
 };
@@ -38,14 +39,6 @@ const KILLS: u64 = 20;
 fn waiting_for(back_end: &str, execution: &str, boards: &[String]) -> World {
     let fault = format!("[[fault]]\nkill = {back_end:?}\nafter_ms = 600000\nrestart_after_ms = 10\n");
     World::start(&format!("[server]\nname = \"live\"\nexecution = {execution:?}\n{}{fault}", boards.concat()))
-}
-
-/// The seed of a test, which can be given to run it again.
-fn seed() -> u64 {
-    let given = std::env::var("IOBOND_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("IOBOND_SEED={seed}");
-    seed
 }
 
 /// What block `number` is written with.

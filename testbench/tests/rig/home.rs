@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// How long a process that was told to end, or lost its parent, may take until it is gone.
@@ -89,6 +90,19 @@ impl Drop for Home {
             }
         }
     }
+}
+
+/// As sha256sum says it.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The seed of a test that draws what it does, which can be given to run it again.
+pub fn seed() -> u64 {
+    let given = std::env::var("IOBOND_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("IOBOND_SEED={seed}");
+    seed
 }
 
 pub fn random_bytes(bytes: usize, seed: u64) -> Vec<u8> {

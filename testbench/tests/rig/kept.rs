@@ -27,12 +27,16 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
 };
 use testbench::{
-    guest::{self, Accelerator, GuestFiles, Machine, Qemu},
+    guest::{Accelerator, Machine, Qemu},
     scenario::Scenario,
     world::Emulated,
 };
 
-use super::{bmhive::PROGRAM, home::Home, linux::Shell};
+use super::{
+    bmhive::PROGRAM,
+    home::Home,
+    linux::{Shell, guest_files},
+};
 
 /// How long whatever a test waits for may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -282,11 +286,4 @@ impl Kept {
 pub fn request(bond: &Bond) -> Option<u32> {
     let word = bond.read32(mailbox::BASE + mailbox::REQUEST);
     (word & KIND != 0).then_some(word)
-}
-
-/// The guest files that `bmhive` itself would find.
-fn guest_files() -> GuestFiles {
-    let built = Path::new(PROGRAM).ancestors().nth(2).unwrap().join("guest");
-    let named = std::env::var_os("BMHIVE_GUEST").map(PathBuf::from);
-    guest::find(Some(&named.unwrap_or(built))).unwrap()
 }

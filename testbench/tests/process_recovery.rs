@@ -26,6 +26,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use testbench::{
     board::{blk::SECTOR, queue::RingOptions},
     scenario::BackEnd,
+    world::LiveError,
 };
 
 /// Bytes of a request: several sectors, so that a request that is torn shows.
@@ -192,6 +193,9 @@ fn a_disk_comes_back_to_a_world_on_one_thread() {
         prove(&mut disk, turn + 10);
         world.await_statistics(0, 0, |function| function.reconnects == turn && function.needs_reset == 0);
     }
+    // There is no switch.
+    let error = world.live.restart(BackEnd::Switch).unwrap_err();
+    assert!(matches!(error, LiveError::NoBackEnd(BackEnd::Switch)), "{error}");
 }
 
 /// Frames that were under way may be gone or come twice; the cards work as before.

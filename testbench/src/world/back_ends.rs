@@ -19,11 +19,18 @@ const SCRATCH: &str = "/var/tmp";
 /// The back ends that run, and what each is for.
 #[derive(Debug, Default)]
 pub(super) struct BackEnds {
-    running: Vec<(BackEnd, BackEndProcess)>,
-    /// How each was started, in the same order.
-    commands: Vec<BackEndCommand>,
+    running: Vec<Running>,
     /// The scratch disks, which last as long as they are open here.
     scratch: Vec<File>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Running {
+    which: BackEnd,
+    process: BackEndProcess,
+    /// How it was started.
+    command: BackEndCommand,
 }
 
 /// How a back end is started.
@@ -68,44 +75,45 @@ impl BackEnds {
                 BackEnd::Console { board, function } => (console_args(places, board, function), 2),
             };
             let command = BackEndCommand { name, program: program.into(), args, sockets };
-            back_ends.running.push((which, command.start(give_up)?));
-            back_ends.commands.push(command);
+            back_ends.running.push(Running { which, process: command.start(give_up)?, command });
         }
         Ok(back_ends)
     }
 
     /// Each with what it is for.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&BackEnd, &BackEndProcess)> {
-        self.running.iter().map(|(which, process)| (which, process))
+        self.running.iter().map(|running| (&running.which, &running.process))
     }
 
     /// The same, to be looked after.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&BackEnd, &mut BackEndProcess)> {
-        self.running.iter_mut().map(|(which, process)| (&*which, process))
+        self.running.iter_mut().map(|running| (&running.which, &mut running.process))
     }
 
     /// Kills one without a warning, if it runs.
     pub(super) fn kill(&mut self, which: BackEnd) {
-        let found = self.running.iter_mut().find(|(candidate, _)| *candidate == which);
-        if let Some((_, process)) = found {
-            process.kill();
+        if let Some(running) = self.find_mut(which) {
+            running.process.kill();
         }
     }
 
     /// How one was started.
     pub(super) fn command(&self, which: BackEnd) -> Option<&BackEndCommand> {
-        let at = self.running.iter().position(|(candidate, _)| *candidate == which)?;
-        self.commands.get(at)
+        self.running.iter().find(|running| running.which == which).map(|running| &running.command)
     }
 
     /// Starts one again that was killed.
+    ///
+    /// # Errors
+    /// [`LiveError`]; it is not there then.
     pub(super) fn restart(&mut self, which: BackEnd) -> Result<(), LiveError> {
-        let Some(command) = self.command(which) else { return Ok(()) };
-        let process = command.start(&|| false)?;
-        if let Some((_, place)) = self.running.iter_mut().find(|(candidate, _)| *candidate == which) {
-            *place = process;
-        }
+        let running = self.find_mut(which).ok_or(LiveError::NoBackEnd(which))?;
+        running.process = running.command.start(&|| false)?;
         Ok(())
+    }
+
+    fn find_mut(&mut self, which: BackEnd) -> Option<&mut Running> {
+        self.running.iter_mut().find(|running| running.which == which)
     }
 
     fn disk_args(

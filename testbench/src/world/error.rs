@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use iobond_model::live::DmaMapError;
 
 use super::BackEndError;
-use crate::board::memory::MemoryError;
+use crate::{board::memory::MemoryError, scenario::BackEnd};
 
 /// A world that did not come up, or that broke.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,11 @@ pub enum LiveError {
     /// A back end did not start.
     #[error(transparent)]
     BackEnd(#[from] BackEndError),
+    /// A back end that is to be started again and that the scenario has none of.
+    #[error(
+        "cannot start {0:?} again: the scenario has no such back end; `Scenario::back_ends` lists those that it has"
+    )]
+    NoBackEnd(BackEnd),
     /// A MAC address that bm-hypervisor does not take.
     #[error("{0}")]
     Address(String),

@@ -20,7 +20,7 @@ use bm_hypervisor::{
     keep::Keeper,
 };
 use double::{
-    Bench, IoBond,
+    Bench, IoBond, PATIENCE,
     back_end::{
         EVENT_IDX, FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board, net, raw, read_message, reply,
     },
@@ -358,6 +358,6 @@ fn a_board_stops_while_it_looks_for_a_back_end() {
         bench.pass_until("half a second", |_, _| start.elapsed() > Duration::from_millis(500));
         let stopping = Instant::now();
         bench.stop().unwrap();
-        assert!(stopping.elapsed() < Duration::from_millis(500), "{:?}", stopping.elapsed());
+        assert!(stopping.elapsed() < PATIENCE, "{:?}", stopping.elapsed());
     }
 }

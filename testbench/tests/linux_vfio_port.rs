@@ -95,6 +95,11 @@ fn answers(said: &str) -> Vec<String> {
     said.lines().map(|line| line.split_once(": ").map_or(line, |(_, answer)| answer).to_owned()).collect()
 }
 
+/// Waits until a line of `file` begins with `text`, for half a minute at most.
+fn await_line(file: &str, text: &str) -> String {
+    format!("for _ in $(seq 300); do grep -qs '^{text}' {file} && break; usleep 100000; done")
+}
+
 /// Steps that have the device copy four bytes and say how that went.
 fn copy(from: u64, to: u64) -> Vec<String> {
     let word = |at: u32, value: u64| format!("write {at:#x} {:#x}", value & 0xffff_ffff);
@@ -305,7 +310,9 @@ fn what_the_kernel_refuses_is_explained(lab: &mut Lab) {
         assert!(refused.contains("beyond what the IOMMU translates"), "{refused}");
     }
     let device = lab.address.clone();
-    let busy = format!("{} & sleep 1; {TRIAL} {device}; wait", Lab::command(&device, &["sleep 4000"]));
+    let holder = Lab::command(&device, &["read 0", "sleep 60000"]);
+    let opened = await_line("/tmp/holder", "read 0: ");
+    let busy = format!("{holder} >/tmp/holder & {opened}; {TRIAL} {device}; kill $!; wait; cat /tmp/holder");
     let said = lab.machine.shell.check(&busy);
     assert!(said.contains("in use: another process has it open; `fuser -v /dev/vfio/"), "{said}");
     // Whoever may lock any amount of memory meets no limit: hence another user.
@@ -352,9 +359,10 @@ fn a_device_that_is_removed_reads_all_ones(lab: &mut Lab) {
     let device = lab.address.clone();
     let trial = Lab::command(&device, &["read 0", "write 0x18 5", "sleep 3000", "read 0", "read 0x18"]);
     let remove = format!("echo 1 > /sys/bus/pci/devices/{device}/remove");
+    let written = await_line("/tmp/said", "write 0x18 5: ");
     // The removal waits for the port, which hears of it and then ends.
     let said =
-        lab.machine.shell.check(&format!("({trial} >/tmp/said & sleep 1; {remove}; wait; cat /tmp/said)"));
+        lab.machine.shell.check(&format!("({trial} >/tmp/said & {written}; {remove}; wait; cat /tmp/said)"));
     assert_eq!(
         said.lines().filter(|line| line.starts_with("read")).collect::<Vec<_>>(),
         ["read 0: 0x494f4244", "read 0: 0xffffffff", "read 0x18: 0xffffffff",]

@@ -89,7 +89,7 @@ impl GrantedMemory {
         client.map(|client| Backing::Remote(Arc::new(ClientMemory(client)) as _)).ok_or(Errno::NODEV)
     }
 
-    pub(super) fn client(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
+    fn client(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

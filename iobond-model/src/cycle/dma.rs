@@ -186,7 +186,7 @@ impl Dma {
             None => {
                 // Whoever polls this has taken it off the list.
                 self.idle.borrow_mut().push(clock.task());
-                clock.waits_for(Reason { what: super::resources::WORK, number: 0 });
+                clock.waits_for(Reason::WORK);
                 Poll::Pending
             }
         })

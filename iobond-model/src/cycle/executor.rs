@@ -29,6 +29,11 @@ pub struct Reason {
     pub number: u32,
 }
 
+impl Reason {
+    /// Work, of whoever has nothing to do.
+    pub const WORK: Self = Self { what: super::resources::WORK, number: 0 };
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} ({})", self.what, self.number)

@@ -52,7 +52,7 @@ impl Signal {
                 return Poll::Ready(());
             }
             self.waiter.set(Some(clock.task()));
-            clock.waits_for(Reason { what: WORK, number: 0 });
+            clock.waits_for(Reason::WORK);
             Poll::Pending
         })
     }

@@ -10,4 +10,4 @@ mod stages;
 pub use cpu::{CpuMeter, Worker};
 pub use latency::{LatencyRecorder, per_second};
 pub use machine::this_machine;
-pub use stages::{STAGE_NAMES, Stage, StageClock, StageRecorder};
+pub use stages::{MOMENTS, STAGE_NAMES, Stage, StageClock, StageRecorder, StageTotals};

@@ -41,7 +41,8 @@ pub enum Stage {
     Done,
 }
 
-const MOMENTS: usize = Stage::Done as usize + 1;
+/// How many moments there are.
+pub const MOMENTS: usize = Stage::Done as usize + 1;
 const STAGES: usize = MOMENTS - 1;
 
 /// What lies between two moments, in order.
@@ -94,11 +95,53 @@ impl Default for StageClock {
     }
 }
 
-/// Folds requests into one histogram per stage; belongs to the driver's thread.
+/// Requests folded into one histogram per stage.
+#[derive(Debug)]
+pub struct StageTotals {
+    stages: [LatencyRecorder; STAGES],
+    incomplete: u64,
+}
+
+impl Default for StageTotals {
+    fn default() -> Self {
+        Self { stages: std::array::from_fn(|_| LatencyRecorder::new()), incomplete: 0 }
+    }
+}
+
+impl StageTotals {
+    /// Takes a request by its stamps in nanoseconds. When none is before its predecessor it is recorded, otherwise counted as
+    /// incomplete.
+    pub fn record(&mut self, stamps: &[u64; MOMENTS]) {
+        if !stamps.is_sorted() {
+            self.incomplete += 1;
+            return;
+        }
+        for (stage, moments) in self.stages.iter_mut().zip(stamps.windows(2)) {
+            if let [from, to] = moments {
+                stage.record_ns(to - from);
+            }
+        }
+    }
+
+    /// Requests that were not recorded because a stamp was out of order.
+    #[must_use]
+    pub const fn incomplete(&self) -> u64 {
+        self.incomplete
+    }
+
+    /// The rows of a result.
+    #[must_use]
+    pub fn stages(&self, name: &str) -> Stages {
+        let rows = STAGE_NAMES.iter().zip(&self.stages);
+        Stages { name: name.to_owned(), stages: rows.map(|(name, stage)| stage.stage(name)).collect() }
+    }
+}
+
+/// Folds the requests of a clock; belongs to the driver's thread.
 #[derive(Debug)]
 pub struct StageRecorder {
     clock: Arc<StageClock>,
-    stages: [LatencyRecorder; STAGES],
+    totals: StageTotals,
     incomplete: u64,
 }
 
@@ -106,7 +149,7 @@ impl StageRecorder {
     /// A recorder over `clock`.
     #[must_use]
     pub fn new(clock: Arc<StageClock>) -> Self {
-        Self { clock, stages: std::array::from_fn(|_| LatencyRecorder::new()), incomplete: 0 }
+        Self { clock, totals: StageTotals::default(), incomplete: 0 }
     }
 
     /// A request begins; whatever was stamped before is forgotten.
@@ -121,28 +164,23 @@ impl StageRecorder {
         self.clock.stamp(Stage::Done);
         let stamps: [u64; MOMENTS] =
             std::array::from_fn(|moment| self.clock.stamps[moment].load(Ordering::Relaxed));
-        if stamps[0] == 0 || !stamps.is_sorted() {
+        if stamps[0] == 0 {
             self.incomplete += 1;
             return;
         }
-        for (stage, moments) in self.stages.iter_mut().zip(stamps.windows(2)) {
-            if let [from, to] = moments {
-                stage.record_ns(to - from);
-            }
-        }
+        self.totals.record(&stamps);
     }
 
     /// Requests that were not recorded because a stamp was missing or out of order.
     #[must_use]
     pub const fn incomplete(&self) -> u64 {
-        self.incomplete
+        self.incomplete + self.totals.incomplete()
     }
 
     /// The rows of a result.
     #[must_use]
     pub fn stages(&self, name: &str) -> Stages {
-        let rows = STAGE_NAMES.iter().zip(&self.stages);
-        Stages { name: name.to_owned(), stages: rows.map(|(name, stage)| stage.stage(name)).collect() }
+        self.totals.stages(name)
     }
 }
 

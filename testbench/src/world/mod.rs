@@ -9,6 +9,7 @@ mod base_core;
 mod base_function;
 mod board_function;
 mod bus;
+pub mod cycle;
 mod emulated;
 mod error;
 mod granted_memory;

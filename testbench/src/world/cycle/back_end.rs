@@ -1,0 +1,80 @@
+//! The back end of one board: takes what is published in its shadow vrings, serves it, and uses it.
+
+use super::{Notice, Plan, Service, random::Chance, station::Station};
+
+/// How far the back end may look.
+fn available(plan: &Plan, station: &Station<'_>, queue: usize) -> u16 {
+    let lane = &station.lanes[queue];
+    match plan.design.notice {
+        Notice::Ring => lane.published.get(),
+        // A read's completion does not pass what was written before it (PCIe 5.0, 2.4.1), so that what it tells of is there.
+        Notice::Registers | Notice::StatusPage => earlier(lane.told.get(), lane.published.get()),
+    }
+}
+
+/// Of two free-running indices that are less than half a round apart, the one that is behind.
+const fn earlier(one: u16, other: u16) -> u16 {
+    if one.wrapping_sub(other) < 1 << 15 { other } else { one }
+}
+
+/// Serves the queues in turn, from memory or by handing requests to a disk, on a processor of its own.
+pub(super) async fn serve(plan: &Plan, station: &Station<'_>) {
+    let (clock, entry) = (station.clock, plan.timing.back_end_entry);
+    let mut taken = vec![0u16; station.lanes.len()];
+    loop {
+        let mut idle = true;
+        for queue in 0..station.lanes.len() {
+            let lane = &station.lanes[queue];
+            // A burst, so that no queue keeps the others waiting.
+            for _ in 0..BURST {
+                if available(plan, station, queue) == taken[queue] {
+                    break;
+                }
+                idle = false;
+                let head = station.shadow_head(queue, taken[queue]);
+                taken[queue] = taken[queue].wrapping_add(1);
+                let request = lane.requests.take(clock.now());
+                clock.sleep(entry).await;
+                match plan.service {
+                    Service::Memory => finish(plan, station, queue, request, head),
+                    Service::Disk { .. } => {
+                        station.jobs.borrow_mut().push_back(Job { queue, request, head });
+                        station.disk.give(clock);
+                    }
+                }
+            }
+        }
+        if idle {
+            station.back_end.wait(clock).await;
+        }
+    }
+}
+
+/// Requests that are taken from one queue before another has its turn: a burst of DPDK's.
+const BURST: usize = 32;
+
+fn finish(plan: &Plan, station: &Station<'_>, queue: usize, request: u16, head: u16) {
+    let requests = &station.lanes[queue].requests;
+    let index = requests.used() as u16;
+    requests.finish(request, station.clock.now());
+    station.use_shadow(queue, index, head, plan.shape.back);
+}
+
+/// One channel of the disk: takes the request that waits longest, and is busy with it for its time.
+pub(super) async fn work_at_disk(plan: &Plan, station: &Station<'_>, mut chance: Chance) {
+    let Service::Disk { fixed, random, .. } = plan.service else { return };
+    loop {
+        station.disk.take(station.clock).await;
+        let Some(Job { queue, request, head }) = station.jobs.borrow_mut().pop_front() else { continue };
+        station.clock.sleep(fixed + chance.exponential(random)).await;
+        finish(plan, station, queue, request, head);
+    }
+}
+
+/// A request that waits for the disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    queue: usize,
+    request: u16,
+    head: u16,
+}

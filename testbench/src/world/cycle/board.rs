@@ -1,0 +1,218 @@
+//! One board of a simulation: both memories with the rings in them, and how its IO-Bond is set up.
+
+use bm_hypervisor::{
+    BareQueue,
+    config::RingSizes,
+    pool::{IOVA, Place, Pool},
+};
+use iobond_model::{
+    cycle::{Access, Bond, Clock, Span},
+    fabric::Fabric,
+    live::{BaseMemory, BoardMemory},
+    shadow::{Context, QueueFeatures, REGISTER_WORDS, Ring},
+};
+use iobond_spec::{
+    address::{BoardAddr, FunctionId},
+    function::{MSIX_CAP, MSIX_ENTRY_SIZE, MSIX_TABLE, NO_VECTOR},
+    offsets::{board, functions, queues, status_page, windows},
+    ring::split::{
+        AVAIL_NO_INTERRUPT, DESC_NEXT, DESC_WRITE, Descriptor, avail_bytes, desc_bytes, used_bytes,
+    },
+};
+use std::os::fd::AsFd;
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
+use zerocopy::IntoBytes;
+
+use super::{CycleError, Pace, Plan};
+
+/// Where board memory begins; what lies below is a hole, so that an address of zero goes nowhere.
+const BOARD: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+/// Command register (PCIe 5.0, 7.5.1.1.3): Memory Space and Bus Master Enable.
+const COMMAND: u16 = 0x04;
+const COMMAND_BITS: u32 = 0x0006;
+/// MSI-X Enable in Message Control (PCIe 5.0, 7.7.2.2).
+const MSIX_ENABLE: u32 = 0x8000;
+/// Where an x86 board takes MSI-X messages.
+const MSIX_ADDRESS: u32 = 0xFEE0_0000;
+/// Until everything that was written has arrived: some flights.
+const SETTLE: Span = Span::from_us(50);
+
+/// Board and base memory of one board, and its queues.
+pub(super) struct Board {
+    pub(super) memory: GuestMemoryMmap,
+    pub(super) pool: Pool,
+    pub(super) contexts: Vec<Context>,
+    pub(super) places: Vec<Place>,
+    /// Requests that fit into a queue.
+    pub(super) room: u16,
+}
+
+impl Board {
+    pub(super) fn new(plan: &Plan) -> Result<Self, CycleError> {
+        let queues = usize::from(plan.queues);
+        let room = match plan.pace {
+            Pace::Closed { depth } => depth,
+            Pace::Open { .. } => plan.rings.guest / plan.descriptors(),
+        };
+        let pool = Pool::new(&vec![plan.rings; queues], false).map_err(CycleError::Memory)?;
+        let mut end = BOARD;
+        let mut area = |bytes: u64| {
+            let at = end;
+            end = (end + bytes).next_multiple_of(PAGE);
+            at
+        };
+        let mut contexts = Vec::with_capacity(queues);
+        let mut buffers = Vec::with_capacity(queues);
+        let places: Vec<Place> = (0..queues).filter_map(|queue| pool.take(queue)).collect();
+        for (index, place) in (0..).zip(&places) {
+            let RingSizes { guest: size, .. } = plan.rings;
+            let guest = Ring {
+                size,
+                desc: BoardAddr(area(desc_bytes(size))),
+                avail: BoardAddr(area(avail_bytes(size))),
+                used: BoardAddr(area(used_bytes(size))),
+            };
+            contexts.push(context(plan, index, guest, place, &pool));
+            buffers.push(area(u64::from(room) * u64::from(plan.shape.out + plan.shape.back)));
+        }
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(BOARD), (end - BOARD) as usize)])
+            .map_err(|error| CycleError::Map(error.to_string()))?;
+        let board = Self { memory, pool, contexts, places, room };
+        for (queue, at) in buffers.into_iter().enumerate() {
+            board.write_descriptors(plan, queue, at)?;
+        }
+        Ok(board)
+    }
+
+    /// Writes the descriptors of every request that a queue has room for; they never change.
+    fn write_descriptors(&self, plan: &Plan, queue: usize, buffers: u64) -> Result<(), CycleError> {
+        let (ring, shape) = (&self.contexts[queue].guest, plan.shape);
+        let stride = plan.descriptors();
+        let put = |index: u16, addr: u64, len: u32, flags: u16| {
+            let (next, at) =
+                (if flags & DESC_NEXT == 0 { 0 } else { index + 1 }, ring.desc.0 + desc_bytes(index));
+            let descriptor =
+                Descriptor { addr: addr.into(), len: len.into(), flags: flags.into(), next: next.into() };
+            self.memory
+                .write_slice(descriptor.as_bytes(), GuestAddress(at))
+                .map_err(|error| CycleError::Map(error.to_string()))
+        };
+        for request in 0..self.room {
+            let at = buffers + u64::from(request) * u64::from(shape.out + shape.back);
+            let head = request * stride;
+            if shape.out > 0 {
+                put(head, at, shape.out, if shape.back > 0 { DESC_NEXT } else { 0 })?;
+            }
+            if shape.back > 0 {
+                put(head + stride - 1, at + u64::from(shape.out), shape.back, DESC_WRITE)?;
+            }
+        }
+        if !plan.design.interrupts {
+            let at = GuestAddress(ring.avail.0);
+            self.memory
+                .write_obj(AVAIL_NO_INTERRUPT, at)
+                .map_err(|error| CycleError::Map(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Both memories, as the IO-Bond reaches them.
+    pub(super) fn reached(&self) -> Result<(BoardMemory, BaseMemory), CycleError> {
+        let (board, base) = (BoardMemory::default(), BaseMemory::default());
+        let file = self.pool.file().as_fd().try_clone_to_owned().map_err(CycleError::Memory)?;
+        let range =
+            (GuestAddress(IOVA.0), self.pool.length() as usize, Some(FileOffset::new(file.into(), 0)));
+        let map = |error: &dyn std::fmt::Display| CycleError::Map(error.to_string());
+        let pool = GuestMemoryMmap::from_ranges_with_files([range]).map_err(|error| map(&error))?;
+        board.map_all(&self.memory).map_err(|error| map(&error))?;
+        base.map_all(&pool).map_err(|error| map(&error))?;
+        Ok((board, base))
+    }
+
+    /// What bm-hypervisor polls.
+    pub(super) fn polled(&self) -> impl Iterator<Item = BareQueue> {
+        (0..).zip(&self.places).map(|(context, place)| BareQueue { context, place: *place })
+    }
+
+    /// Sets the IO-Bond up as bm-hypervisor and the board's driver do between them: power, one function, the window, the status page if
+    /// it is used, MSI-X, and every queue.
+    pub(super) async fn bring_up<M: Fabric>(&self, clock: &Clock, bond: &Bond<'_, M>, page: bool) {
+        let function = FIRST;
+        bond.write_register(board::BASE + board::CONTROL, 1);
+        let file = functions::BASE;
+        let command = u32::from(COMMAND);
+        // Which bits the board may set, its command register's and that of MSI-X; the rest of the image is of no interest here.
+        bond.write_register(file + functions::MASK + command, COMMAND_BITS);
+        bond.write_register(file + functions::MASK + u32::from(MSIX_CAP), MSIX_ENABLE << 16);
+        bond.write_register(file + functions::CONTROL, 1);
+        let length = self.pool.length();
+        for (at, value) in [
+            (windows::ADDRESS_LO, IOVA.0 as u32),
+            (windows::ADDRESS_HI, (IOVA.0 >> 32) as u32),
+            (windows::LENGTH_LO, length as u32),
+            (windows::LENGTH_HI, (length >> 32) as u32),
+            (windows::CONTROL, 1),
+        ] {
+            bond.write_register(windows::BASE + at, value);
+        }
+        if page {
+            for (at, value) in [
+                (status_page::ADDRESS_LO, IOVA.0 as u32),
+                (status_page::ADDRESS_HI, (IOVA.0 >> 32) as u32),
+                (status_page::CONTROL, 1),
+            ] {
+                bond.write_register(status_page::BASE + at, value);
+            }
+        }
+        clock.sleep(SETTLE).await;
+        let config = |offset, value| Access::ConfigWrite { function, offset, width: 2, value };
+        bond.access(config(COMMAND, COMMAND_BITS)).await;
+        bond.access(config(MSIX_CAP + 2, MSIX_ENABLE)).await;
+        for vector in 0..self.contexts.len() as u32 {
+            for (word, value) in (0..).zip([MSIX_ADDRESS, 0, vector, 0]) {
+                let offset = MSIX_TABLE + MSIX_ENTRY_SIZE * vector + 4 * word;
+                bond.access(Access::BarWrite { function, offset, width: 4, value }).await;
+            }
+        }
+        clock.sleep(SETTLE).await;
+        for (number, context) in (0..).zip(&self.contexts) {
+            let words = context.to_registers();
+            let file = queues::BASE + number * queues::STRIDE;
+            for at in (1..REGISTER_WORDS).chain([0]) {
+                bond.write_register(file + 4 * at as u32, words[at]);
+            }
+        }
+        clock.sleep(SETTLE).await;
+    }
+}
+
+/// The one function of a simulated board.
+pub(super) const FIRST: FunctionId = match FunctionId::new(0) {
+    Some(first) => first,
+    None => unreachable!(),
+};
+
+fn context(plan: &Plan, index: u16, guest: Ring<BoardAddr>, place: &Place, pool: &Pool) -> Context {
+    let RingSizes { shadow, slot_size, slots, .. } = plan.rings;
+    Context {
+        function: FIRST,
+        index,
+        vector: if plan.design.interrupts { index } else { NO_VECTOR },
+        guest,
+        shadow: Ring {
+            size: shadow,
+            desc: pool.iova(place.desc),
+            avail: pool.iova(place.avail),
+            used: pool.iova(place.used),
+        },
+        slots: pool.iova(place.slots),
+        slot_size,
+        slot_count: slots,
+        features: QueueFeatures {
+            event_idx: plan.design.event_idx,
+            notification_data: plan.design.notification_data,
+            ..QueueFeatures::default()
+        },
+    }
+}

@@ -1,0 +1,138 @@
+//! The driver of one queue: makes requests when they are due, rings, and takes answers back.
+
+use iobond_model::{
+    cycle::{Access, Bond, Span, Time},
+    fabric::Fabric,
+};
+use iobond_spec::{
+    function::{NOTIFY, NOTIFY_MULTIPLIER},
+    ring::split::need_event,
+};
+
+use super::{Pace, Plan, board::FIRST, moments::Stamps, random::Chance, station::Station};
+
+/// Gets every finished request: its number in its queue, and when it passed whom.
+pub(super) trait Sink {
+    fn finished(&self, request: u64, stamps: &Stamps);
+}
+
+pub(super) struct Driver<'a, 'c, M> {
+    pub(super) plan: &'a Plan,
+    pub(super) station: &'a Station<'a>,
+    pub(super) bond: &'a Bond<'c, M>,
+    pub(super) queue: usize,
+    pub(super) chance: Chance,
+    pub(super) sink: &'a dyn Sink,
+    /// When the next request is due, if that does not depend on answers.
+    pub(super) due: Time,
+}
+
+impl<M: Fabric> Driver<'_, '_, M> {
+    /// Makes all requests of the plan and waits for their answers.
+    pub(super) async fn run(mut self) {
+        let clock = self.station.clock;
+        let requests = &self.station.lanes[self.queue].requests;
+        let total = self.plan.warm_up + self.plan.requests;
+        self.due = clock.now();
+        self.schedule();
+        while requests.done() < total && self.station.failure.borrow().is_none() {
+            let made = self.make(total).await;
+            if made {
+                continue;
+            }
+            if !self.wait(total).await {
+                continue;
+            }
+            if self.station.interrupts {
+                clock.sleep(self.plan.timing.guest.interrupt).await;
+            }
+            self.take_back().await;
+        }
+    }
+
+    /// Waits for an answer, or until a request is due that there is room for; whether there may be an answer.
+    async fn wait(&mut self, total: u64) -> bool {
+        let (clock, lane) = (self.station.clock, &self.station.lanes[self.queue]);
+        match self.plan.pace {
+            Pace::Open { .. } if lane.requests.has_room() && lane.requests.made() < total => {
+                lane.driver.wait_until(clock, self.due).await
+            }
+            _ => {
+                lane.driver.wait(clock).await;
+                true
+            }
+        }
+    }
+
+    /// Makes all requests that are due and fit, and rings for them; whether there were any.
+    async fn make(&mut self, total: u64) -> bool {
+        let (clock, station) = (self.station.clock, self.station);
+        let requests = &station.lanes[self.queue].requests;
+        let before = requests.made();
+        let now = clock.now();
+        let stride = self.plan.descriptors();
+        while requests.made() < total && requests.has_room() {
+            let due = match self.plan.pace {
+                Pace::Closed { .. } => now,
+                Pace::Open { .. } if self.due <= now => {
+                    let due = self.due;
+                    self.schedule();
+                    due
+                }
+                Pace::Open { .. } => break,
+            };
+            let index = requests.made() as u16;
+            let Some(request) = requests.make(due) else { break };
+            station.offer(self.queue, index, request * stride);
+        }
+        let made = requests.made() - before;
+        if made == 0 {
+            return false;
+        }
+        clock.sleep(self.plan.timing.guest.submit * made).await;
+        let index = requests.made() as u16;
+        station.publish(self.queue, index);
+        requests.ring(clock.now());
+        if !station.event_idx || need_event(station.avail_event(self.queue), index, before as u16) {
+            self.ring(index).await;
+        }
+        true
+    }
+
+    async fn ring(&self, index: u16) {
+        let queue = self.queue as u32;
+        let (width, value) = match self.plan.design.notification_data {
+            true => (4, u32::from(index) << 16 | queue),
+            false => (2, queue),
+        };
+        let offset = NOTIFY + NOTIFY_MULTIPLIER * queue;
+        self.bond.access(Access::BarWrite { function: FIRST, offset, width, value }).await;
+    }
+
+    async fn take_back(&mut self) {
+        let (clock, station) = (self.station.clock, self.station);
+        let lane = &station.lanes[self.queue];
+        loop {
+            let mut taken = 0;
+            while let Some((request, stamps)) = lane.requests.take_back(clock.now()) {
+                self.sink.finished(request, &stamps);
+                taken += 1;
+            }
+            if taken > 0 {
+                clock.sleep(self.plan.timing.guest.complete * taken).await;
+                continue;
+            }
+            if station.event_idx {
+                station.want_interrupt(self.queue, lane.requests.done() as u16);
+            }
+            return;
+        }
+    }
+
+    /// When the next request is due.
+    fn schedule(&mut self) {
+        if let Pace::Open { rate } = self.plan.pace {
+            self.due += self.chance.exponential(Span::at_rate(1, rate));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The `cycle` world: boards, their IO-Bonds and their base server in virtual time. A run is a pure function of its [`Plan`].
+//!
+//! ```text
+//!   driver        one a queue, on a processor of the board's own
+//!   IO-Bond       iobond_model::cycle: the device and engines of the live world
+//!   base core     bm-hypervisor's poll pass, over all boards in turn
+//!   back end      one a board, on a processor of its own; a disk behind it, if there is one
+//! ```
+
+mod back_end;
+mod base_core;
+mod board;
+mod driver;
+mod moments;
+mod plan;
+mod random;
+mod recorder;
+mod station;
+
+use iobond_model::{
+    cycle::{Bond, Clock, Ending, Executor, Signal, Span, Stuck, Time},
+    live::{Interrupts, Memory},
+};
+use iobond_spec::address::FunctionId;
+
+pub use plan::{Design, MAX_BOARDS, Notice, Pace, Plan, PlanError, Service, Shape};
+pub use recorder::{Outcome, Recorder, Usage};
+
+use base_core::Hypervisor;
+use board::Board;
+use driver::Driver;
+use random::Chance;
+use station::Station;
+
+/// Why there is no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum CycleError {
+    /// The plan is impossible.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// There is no memory for it.
+    #[error("no memory for the simulated base")]
+    Memory(#[source] std::io::Error),
+    /// Memory cannot be mapped.
+    #[error("no memory for the simulated boards: {0}")]
+    Map(String),
+    /// Something went wrong in the simulated system.
+    #[error("{board} failed at {at}: {what}")]
+    Failed {
+        /// Which board.
+        board: String,
+        /// When.
+        at: Time,
+        /// What.
+        what: String,
+    },
+    /// Everyone waits.
+    #[error("at {at} nothing can happen any more: {}", list(stuck))]
+    Deadlock {
+        /// Since when.
+        at: Time,
+        /// Who waits for what.
+        stuck: Vec<Stuck>,
+    },
+    /// Time stands still.
+    #[error("time stands still at {at}, while these go on: {}", tasks.join(", "))]
+    Livelock {
+        /// When.
+        at: Time,
+        /// Who goes on.
+        tasks: Vec<String>,
+    },
+    /// It takes longer than anybody would wait.
+    #[error(
+        "{done} of {wanted} requests were done in {limit} of virtual time; the load is more than the design carries"
+    )]
+    TooLong {
+        /// Requests that were done.
+        done: u64,
+        /// Requests that were to be.
+        wanted: u64,
+        /// The virtual time that it was given.
+        limit: Span,
+    },
+}
+
+/// Who waits for what, the first few of them.
+fn list(stuck: &[Stuck]) -> String {
+    const MOST: usize = 6;
+    let mut text = stuck.iter().take(MOST).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if stuck.len() > MOST {
+        text += &format!("; and {} more", stuck.len() - MOST);
+    }
+    text
+}
+
+/// Messages go to the board over its link, and not from memory.
+struct Silent;
+
+impl Interrupts for Silent {
+    fn raise(&self, _: FunctionId, _: u16) {}
+}
+
+/// Virtual time that a request may take on average before a run is given up: ten times the longest that a disk or a full ring of
+/// frames takes.
+const PATIENCE: Span = Span::from_us(10_000);
+
+/// Runs `plan` to its end.
+///
+/// # Errors
+/// [`CycleError`].
+pub fn run(plan: &Plan) -> Result<Outcome, CycleError> {
+    plan.check()?;
+    let boards = (0..plan.boards).map(|_| Board::new(plan)).collect::<Result<Vec<_>, _>>()?;
+    let reached = boards.iter().map(Board::reached).collect::<Result<Vec<_>, _>>()?;
+    let leases: Vec<_> = reached.iter().map(|(board, base)| (board.lease(), base.lease())).collect();
+    let memories: Vec<_> = leases.iter().map(|(board, base)| Memory::new(board, base, &Silent)).collect();
+    let hypervisors =
+        boards.iter().map(|board| Hypervisor::new(plan, board)).collect::<Result<Vec<_>, _>>()?;
+    let (clock, base_core, recorder) = (Clock::new(), Signal::default(), Recorder::new(plan.warm_up));
+    let stations: Vec<_> = boards.iter().map(|board| Station::new(&clock, plan, board, &base_core)).collect();
+    let bonds: Vec<_> = memories
+        .iter()
+        .zip(&stations)
+        .map(|(memory, station)| Bond::new(&clock, &plan.timing, memory, station))
+        .collect();
+    let mut executor = Executor::new(&clock);
+    for (number, (station, bond)) in stations.iter().zip(&bonds).enumerate() {
+        let name = format!("board{number}");
+        bond.serve(&mut executor, &name, plan.queues.into());
+        executor.serve(format!("{name}: back end"), back_end::serve(plan, station));
+        if let Service::Disk { channels, .. } = plan.service {
+            for channel in 0..channels {
+                let chance = Chance::new(plan.seed, (number as u64) << 32 | 1 << 24 | u64::from(channel));
+                executor.serve(
+                    format!("{name}: disk channel {channel}"),
+                    back_end::work_at_disk(plan, station, chance),
+                );
+            }
+        }
+        for queue in 0..usize::from(plan.queues) {
+            let chance = Chance::new(plan.seed, (number as u64) << 32 | queue as u64);
+            let driver = Driver { plan, station, bond, queue, chance, sink: &recorder, due: Time::ZERO };
+            executor.spawn(format!("{name}: driver of queue {queue}"), async move {
+                station.clock.until(UP).await;
+                driver.run().await;
+            });
+        }
+        let page = plan.design.notice != Notice::Registers;
+        executor.spawn(format!("{name}: set-up"), station.board.bring_up(&clock, bond, page));
+    }
+    executor.serve("base core", base_core::poll(plan, hypervisors, &stations, &bonds));
+    let wanted = (plan.warm_up + plan.requests) * u64::from(plan.queues) * u64::from(plan.boards);
+    let limit = PATIENCE * (plan.warm_up + plan.requests);
+    let ending = executor.run(UP + limit);
+    let events = executor.events();
+    drop(executor);
+    for (number, station) in stations.iter().enumerate() {
+        if let Some(what) = station.failure.take() {
+            return Err(CycleError::Failed { board: format!("board{number}"), at: clock.now(), what });
+        }
+    }
+    match ending {
+        Ending::Finished => Ok(recorder.outcome(&bonds, clock.now(), events)),
+        Ending::OutOfTime => Err(CycleError::TooLong { done: recorder.count(), wanted, limit }),
+        Ending::Deadlock(stuck) => Err(CycleError::Deadlock { at: clock.now(), stuck }),
+        Ending::Livelock { at, tasks } => Err(CycleError::Livelock { at, tasks }),
+    }
+}
+
+/// When the drivers begin: everything has been set up by then, and the IO-Bonds are quiet.
+const UP: Time = Time::from_ps(1_000_000_000);

@@ -1,0 +1,357 @@
+//! What is simulated: how many boards, how they are built, and what they are asked to do.
+
+use bm_hypervisor::config::RingSizes;
+use iobond_model::{
+    cycle::Span,
+    timing::{Timing, TimingError},
+};
+use iobond_spec::{MAX_QUEUES, MAX_RING};
+use serde::{Deserialize, Serialize};
+
+/// Boards of one base server (BM-Hive, ASPLOS 2020, section 1).
+pub const MAX_BOARDS: u8 = 16;
+/// Largest payload of a request in one direction: a frame of 64 KiB.
+const MAX_PAYLOAD: u32 = 1 << 16;
+
+/// How a back end learns that there are buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// bm-hypervisor reads the HEAD registers, a PCIe read each, and tells it: the paper's design.
+    Registers,
+    /// bm-hypervisor looks at the HEADs in the status page, and tells it.
+    StatusPage,
+    /// It polls the shadow vring itself.
+    #[default]
+    Ring,
+}
+
+/// What is chosen of the design, the timing apart. By default what this project does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Design {
+    /// How back ends learn that there are buffers.
+    pub notice: Notice,
+    /// Doorbells carry the available index (virtio 1.3, 2.9).
+    pub notification_data: bool,
+    /// Both sides suppress notifications by index (virtio 1.3, 2.7.7 and 2.7.10).
+    pub event_idx: bool,
+    /// The driver waits for interrupts; otherwise it polls its used rings and wants none.
+    pub interrupts: bool,
+}
+
+impl Default for Design {
+    fn default() -> Self {
+        Self { notice: Notice::Ring, notification_data: true, event_idx: false, interrupts: true }
+    }
+}
+
+impl Design {
+    /// The paper's: registers are polled, and a doorbell says no more than that it was rung.
+    pub const PAPER: Self =
+        Self { notice: Notice::Registers, notification_data: false, event_idx: false, interrupts: true };
+}
+
+/// What one request carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Bytes from the board to the back end.
+    pub out: u32,
+    /// Bytes from the back end to the board.
+    pub back: u32,
+}
+
+/// When requests are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// So many are always outstanding in each queue.
+    Closed {
+        /// How many.
+        depth: u16,
+    },
+    /// They come by chance, independent of one another, so many a second in each queue on average (a Poisson process).
+    Open {
+        /// How many a second.
+        rate: u64,
+    },
+}
+
+/// How long a back end takes for a request, besides `timing`'s cost of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Service {
+    /// No longer: it has everything in memory.
+    Memory,
+    /// A disk that works at `channels` requests at a time, each for `fixed` and a random time of mean `random`, which is
+    /// exponentially distributed.
+    Disk {
+        /// Requests that it works at together.
+        channels: u16,
+        /// What each takes at least.
+        fixed: Span,
+        /// Mean of what comes on top.
+        random: Span,
+    },
+}
+
+/// A simulation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Boards, 1 to 16.
+    pub boards: u8,
+    /// Queues of each board, 1 to 64.
+    pub queues: u8,
+    /// Rings and slots of each queue.
+    pub rings: RingSizes,
+    /// Latencies and widths.
+    pub timing: Timing,
+    /// What was chosen.
+    pub design: Design,
+    /// The back ends.
+    pub service: Service,
+    /// Requests.
+    pub shape: Shape,
+    /// When they are made.
+    pub pace: Pace,
+    /// Requests of each queue that are measured.
+    pub requests: u64,
+    /// Requests of each queue before those.
+    pub warm_up: u64,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for Plan {
+    /// One board with one queue of a network's size, one 64-byte request after the other, there and back.
+    fn default() -> Self {
+        Self {
+            boards: 1,
+            queues: 1,
+            rings: RingSizes::NET,
+            timing: Timing::default(),
+            design: Design::default(),
+            service: Service::Memory,
+            shape: Shape { out: 64, back: 64 },
+            pace: Pace::Closed { depth: 1 },
+            requests: 1000,
+            warm_up: 100,
+            seed: 1,
+        }
+    }
+}
+
+/// A simulation that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A latency or a width.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
+    /// A number out of its range.
+    #[error("{field} = {value}: {why}; choose {least} to {most}")]
+    Range {
+        /// Which one.
+        field: &'static str,
+        /// What was asked for.
+        value: u64,
+        /// Why not.
+        why: &'static str,
+        /// Least that there can be.
+        least: u64,
+        /// Most that there can be.
+        most: u64,
+    },
+    /// A number that is no power of two.
+    #[error("{field} = {value}: choose a power of two")]
+    NoPower {
+        /// Which one.
+        field: &'static str,
+        /// What was asked for.
+        value: u64,
+    },
+    /// A request that no ring holds.
+    #[error(
+        "a request of {bytes} bytes takes {slots} slots of {slot_size}, and a queue has {there} of them and {shadow} shadow \
+         descriptors; choose larger slots, more of them, or a longer shadow vring"
+    )]
+    TooLarge {
+        /// Bytes of a request.
+        bytes: u32,
+        /// Slots that it takes.
+        slots: u64,
+        /// Bytes of a slot.
+        slot_size: u32,
+        /// Slots of a queue.
+        there: u16,
+        /// Shadow descriptors.
+        shadow: u16,
+    },
+    /// More is asked for than the links carry.
+    #[error(
+        "rate = {rate} requests a second in each of {queues} queues cannot be met: {bytes} bytes each are {wanted} bit/s over \
+         {what}, which carries {carries} bit/s; lower the rate, or raise timing.{field}"
+    )]
+    Rate {
+        /// Requests a second in each queue.
+        rate: u64,
+        /// Queues of a board.
+        queues: u8,
+        /// Payload in the direction that is short.
+        bytes: u32,
+        /// Bits a second that they make.
+        wanted: u64,
+        /// What is too narrow.
+        what: &'static str,
+        /// Bits a second that it carries.
+        carries: u64,
+        /// How to change it.
+        field: &'static str,
+    },
+}
+
+impl Plan {
+    /// Whether there can be such a simulation.
+    ///
+    /// # Errors
+    /// The first thing that is impossible, and what to do.
+    pub fn check(&self) -> Result<(), PlanError> {
+        self.timing.check()?;
+        let range = |field, value: u64, why, least, most| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(PlanError::Range { field, value, why, least, most }),
+        };
+        let RingSizes { guest, shadow, slot_size, slots } = self.rings;
+        let shape = self.shape.out.max(self.shape.back).into();
+        let payload = u64::from(self.shape.out) + u64::from(self.shape.back);
+        range("boards", self.boards.into(), "a base server has so many places", 1, MAX_BOARDS.into())?;
+        range("queues", self.queues.into(), "an IO-Bond has so many queue contexts", 1, MAX_QUEUES as u64)?;
+        range("slot_size", slot_size.into(), "a slot holds four descriptors at least", 64, 1 << 20)?;
+        range("slots", slots.into(), "there is nowhere to put a payload otherwise", 4, u16::MAX.into())?;
+        range("ring", guest.into(), "a request takes two descriptors", 2, MAX_RING.into())?;
+        range(
+            "shadow",
+            shadow.into(),
+            "it is at least as long as the guest's ring",
+            guest.into(),
+            MAX_RING.into(),
+        )?;
+        for (field, value) in
+            [("slot_size", u64::from(slot_size)), ("ring", guest.into()), ("shadow", shadow.into())]
+        {
+            if !value.is_power_of_two() {
+                return Err(PlanError::NoPower { field, value });
+            }
+        }
+        range(
+            "size",
+            shape,
+            "a request carries something, and no more than a frame of 64 KiB",
+            1,
+            MAX_PAYLOAD.into(),
+        )?;
+        range("requests", self.requests, "nothing would be measured", 1, u64::MAX)?;
+        if let Pace::Closed { depth } = self.pace {
+            let most = u64::from(guest / self.descriptors());
+            range("depth", depth.into(), "a ring holds so many requests", 1, most)?;
+        }
+        if let Service::Disk { channels, .. } = self.service {
+            range("channels", channels.into(), "the disk would never work", 1, u16::MAX.into())?;
+        }
+        let taken =
+            [self.shape.out, self.shape.back].map(|bytes| u64::from(bytes.div_ceil(slot_size))).iter().sum();
+        if taken > u64::from(slots) || taken > u64::from(shadow) {
+            let bytes = payload as u32;
+            return Err(PlanError::TooLarge { bytes, slots: taken, slot_size, there: slots, shadow });
+        }
+        self.check_rate()
+    }
+
+    /// Descriptors of a request.
+    pub(super) fn descriptors(&self) -> u16 {
+        u16::from(self.shape.out > 0) + u16::from(self.shape.back > 0)
+    }
+
+    /// An open load above what the links carry would queue without end.
+    fn check_rate(&self) -> Result<(), PlanError> {
+        let Pace::Open { rate } = self.pace else { return Ok(()) };
+        let Self { queues, shape, timing, .. } = self;
+        if rate == 0 {
+            let why = "no request would ever be made";
+            return Err(PlanError::Range { field: "rate", value: 0, why, least: 1, most: u64::MAX });
+        }
+        let wanted = |bytes: u32| u64::from(bytes) * 8 * u64::from(*queues);
+        let largest = shape.out.max(shape.back);
+        let limits = [
+            ("the board's link", timing.board.bandwidth(), "board.lanes", largest),
+            ("the DMA engine", timing.dma.rate, "dma.rate", shape.out + shape.back),
+        ];
+        for (what, carries, field, bytes) in limits {
+            let wanted = wanted(bytes).saturating_mul(rate);
+            if wanted > carries {
+                return Err(PlanError::Rate { rate, queues: *queues, bytes, wanted, what, carries, field });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl Fn(&mut Plan)) -> String {
+        let mut plan = Plan::default();
+        change(&mut plan);
+        plan.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_reason() {
+        let said = [
+            (refused(|plan| plan.timing.board.lanes = 3), "lanes = 3"),
+            (
+                refused(|plan| plan.timing.base.max_payload = 1024),
+                "max_payload = 1024 is more than max_read_request",
+            ),
+            (refused(|plan| plan.rings.slot_size = 0), "slot_size = 0"),
+            (refused(|plan| plan.rings.slot_size = 96), "slot_size = 96: choose a power of two"),
+            (
+                refused(|plan| plan.boards = 17),
+                "boards = 17: a base server has so many places; choose 1 to 16",
+            ),
+            (refused(|plan| plan.boards = 0), "boards = 0"),
+            (refused(|plan| plan.queues = 65), "queues = 65"),
+            (refused(|plan| plan.rings.shadow = 128), "shadow = 128"),
+            (refused(|plan| plan.shape = Shape { out: 0, back: 0 }), "size = 0"),
+            (refused(|plan| plan.pace = Pace::Closed { depth: 129 }), "depth = 129"),
+            (refused(|plan| plan.pace = Pace::Open { rate: 0 }), "rate = 0"),
+            (
+                refused(|plan| {
+                    plan.service = Service::Disk { channels: 0, fixed: Span::ZERO, random: Span::ZERO }
+                }),
+                "channels = 0",
+            ),
+            (
+                refused(|plan| {
+                    plan.shape.out = 65536;
+                    plan.rings.slots = 16;
+                }),
+                "takes 33 slots of 2048",
+            ),
+            (
+                refused(|plan| {
+                    plan.pace = Pace::Open { rate: 1_000_000 };
+                    plan.shape.out = 4096;
+                }),
+                "over the board's link",
+            ),
+            (
+                refused(|plan| plan.timing.dma.rate = 100_000_000_000),
+                "rate = 100000000000 bit/s cannot be met",
+            ),
+        ];
+        for (text, part) in said {
+            assert!(text.contains(part), "{text:?} does not say {part:?}");
+        }
+        Plan::default().check().unwrap();
+    }
+}

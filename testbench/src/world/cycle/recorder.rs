@@ -1,0 +1,153 @@
+//! What came out of a simulation: how long requests took, and where; how busy the links were.
+
+use std::cell::{Cell, RefCell};
+
+use iobond_model::{
+    cycle::{Bond, Span, Time, Traffic},
+    fabric::Fabric,
+};
+
+use super::{driver::Sink, moments::Stamps};
+use crate::{
+    measure::{LatencyRecorder, Stage, StageTotals},
+    result::{Latency, Stages},
+};
+
+/// What is measured between which moments.
+const MEASURED: [(&str, Stage, Stage); 4] = [
+    ("doorbell_to_shadow", Stage::Doorbell, Stage::Shadow),
+    ("shadow_to_back_end", Stage::Shadow, Stage::Kicked),
+    ("back_end_to_guest", Stage::Used, Stage::Guest),
+    ("round_trip", Stage::Begin, Stage::Done),
+];
+
+/// FNV-1a's offset basis and prime, 64 bits (Fowler, Noll, Vo).
+const FNV_BASIS: u64 = 0xCBF2_9CE4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01B3;
+
+/// Collects the requests of all queues.
+#[derive(Debug)]
+pub struct Recorder {
+    warm_up: u64,
+    latencies: RefCell<[LatencyRecorder; MEASURED.len()]>,
+    stages: RefCell<StageTotals>,
+    count: Cell<u64>,
+    begin: Cell<Time>,
+    end: Cell<Time>,
+    digest: Cell<u64>,
+}
+
+/// How busy something was while requests were measured and before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Usage {
+    /// Which board's what.
+    pub name: String,
+    /// The share of the time that it was busy, 0 to 1.
+    pub share: f64,
+    /// Bytes that it moved, framing included; none of what has no bytes.
+    pub bytes: u64,
+}
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Requests that were measured.
+    pub requests: u64,
+    /// From the first that was measured to the end of the last.
+    pub span: Span,
+    /// Latencies: doorbell to shadow, shadow to back end, back end to guest, and the whole round trip.
+    pub latencies: Vec<Latency>,
+    /// Where the time went.
+    pub stages: Stages,
+    /// Links and DMA engines.
+    pub usage: Vec<Usage>,
+    /// Turns that tasks had.
+    pub events: u64,
+    /// Stands for every moment of every request: equal plans have equal ones.
+    pub digest: u64,
+}
+
+impl Outcome {
+    /// Requests a second, of all boards.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.requests as f64 / self.span.as_secs()
+    }
+
+    /// The latency of this name; none if nothing is called so.
+    #[must_use]
+    pub fn latency(&self, name: &str) -> Option<&Latency> {
+        self.latencies.iter().find(|latency| latency.name == name)
+    }
+}
+
+impl Recorder {
+    /// Nothing yet; the first `warm_up` requests of each queue are not measured.
+    #[must_use]
+    pub fn new(warm_up: u64) -> Self {
+        Self {
+            warm_up,
+            latencies: RefCell::new(std::array::from_fn(|_| LatencyRecorder::new())),
+            stages: RefCell::default(),
+            count: Cell::new(0),
+            begin: Cell::new(Time::MAX),
+            end: Cell::new(Time::ZERO),
+            digest: Cell::new(FNV_BASIS),
+        }
+    }
+
+    /// Requests that were measured so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    pub(super) fn outcome<M: Fabric>(&self, bonds: &[Bond<'_, M>], now: Time, events: u64) -> Outcome {
+        let latencies = self.latencies.borrow();
+        let rows = MEASURED.iter().zip(latencies.iter()).map(|((name, ..), recorder)| recorder.latency(name));
+        let all = now.since(super::UP).as_secs();
+        let usage = bonds.iter().enumerate().flat_map(|(board, bond)| {
+            let [to_board, to_base] = bond.sides();
+            let wires = [
+                ("to the board", to_board.out.traffic()),
+                ("from the board", to_board.back.traffic()),
+                ("to the base", to_base.out.traffic()),
+                ("from the base", to_base.back.traffic()),
+                ("DMA engine", Traffic { busy: bond.dma().busy(), ..Traffic::default() }),
+            ];
+            wires.map(|(what, Traffic { bytes, busy, .. })| Usage {
+                name: format!("board{board}: {what}"),
+                share: busy.as_secs() / all,
+                bytes,
+            })
+        });
+        Outcome {
+            requests: self.count.get(),
+            span: self.end.get().since(self.begin.get()),
+            latencies: rows.collect(),
+            stages: self.stages.borrow().stages("request"),
+            usage: usage.collect(),
+            events,
+            digest: self.digest.get(),
+        }
+    }
+}
+
+impl Sink for Recorder {
+    fn finished(&self, request: u64, stamps: &Stamps) {
+        let mix = |digest: u64, time: &Time| (digest ^ time.ps()).wrapping_mul(FNV_PRIME);
+        self.digest.set(stamps.iter().fold(self.digest.get(), mix));
+        if request < self.warm_up {
+            return;
+        }
+        self.count.set(self.count.get() + 1);
+        self.begin.set(self.begin.get().min(stamps[Stage::Begin as usize]));
+        self.end.set(self.end.get().max(stamps[Stage::Done as usize]));
+        let mut latencies = self.latencies.borrow_mut();
+        for (recorder, (_, from, to)) in latencies.iter_mut().zip(MEASURED) {
+            recorder.record_ns(stamps[to as usize].since(stamps[from as usize]).ps() / 1000);
+        }
+        let ns = stamps.map(Time::ns);
+        self.stages.borrow_mut().record(&ns);
+    }
+}

@@ -1,0 +1,182 @@
+//! A board's place in a simulation: whoever is there hears from its IO-Bond what arrives, and wakes the task whose matter it is.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    sync::atomic::Ordering,
+};
+
+use iobond_model::{
+    cycle::{Clock, Event, Neighbours, Permits, Reason, Signal, Time},
+    front_end::Message,
+};
+use iobond_spec::{
+    address::{BaseAddr, BoardAddr},
+    ring::split::{
+        IDX, UsedElement, avail_entry_offset, avail_event_offset, used_element_offset, used_event_offset,
+    },
+};
+use vm_memory::{Bytes, GuestAddress};
+use zerocopy::IntoBytes;
+
+use super::{Plan, back_end::Job, board::Board, moments::Requests};
+
+/// One queue of a board.
+pub(super) struct Lane {
+    pub(super) requests: Requests,
+    /// For its driver: an answer is there, or an interrupt for one.
+    pub(super) driver: Signal,
+    /// HEAD as bm-hypervisor has told the back end.
+    pub(super) told: Cell<u16>,
+    /// The available index in the shadow vring, as it has arrived.
+    pub(super) published: Cell<u16>,
+}
+
+/// A board, and those around it.
+pub(super) struct Station<'a> {
+    pub(super) clock: &'a Clock,
+    pub(super) board: &'a Board,
+    pub(super) interrupts: bool,
+    pub(super) event_idx: bool,
+    pub(super) lanes: Vec<Lane>,
+    /// For the board's back end: a shadow vring has more.
+    pub(super) back_end: Signal,
+    /// Requests that wait for the board's disk, one permit each.
+    pub(super) disk: Permits,
+    pub(super) jobs: RefCell<VecDeque<Job>>,
+    /// For the base core: something that it polls changed.
+    pub(super) base_core: &'a Signal,
+    /// What went wrong inside the IO-Bond.
+    pub(super) failure: RefCell<Option<String>>,
+    /// Who watches the IO-Bond, for a trace.
+    pub(super) watch: Option<&'a dyn Fn(Time, Event)>,
+}
+
+impl<'a> Station<'a> {
+    pub(super) fn new(clock: &'a Clock, plan: &Plan, board: &'a Board, base_core: &'a Signal) -> Self {
+        let lane = |_| Lane {
+            requests: Requests::new(board.room),
+            driver: Signal::default(),
+            told: Cell::new(0),
+            published: Cell::new(0),
+        };
+        Self {
+            clock,
+            board,
+            interrupts: plan.design.interrupts,
+            event_idx: plan.design.event_idx,
+            lanes: (0..plan.queues).map(lane).collect(),
+            back_end: Signal::default(),
+            disk: Permits::new(0, Reason::WORK),
+            jobs: RefCell::default(),
+            base_core,
+            failure: RefCell::default(),
+            watch: None,
+        }
+    }
+
+    fn word16(&self, offset: u64) -> u16 {
+        let words = self.board.pool.mapping().words16();
+        words.get((offset / 2) as usize).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// The shadow available index of a queue.
+    pub(super) fn shadow_available(&self, queue: usize) -> u16 {
+        self.word16(self.board.places[queue].avail + IDX)
+    }
+
+    /// The head of the shadow chain that was made available as number `index`.
+    pub(super) fn shadow_head(&self, queue: usize, index: u16) -> u16 {
+        let place = &self.board.places[queue];
+        self.word16(place.avail + avail_entry_offset(index, place.sizes.shadow))
+    }
+
+    /// The back end uses a shadow chain, as number `index`, and says that it wrote `len` bytes.
+    pub(super) fn use_shadow(&self, queue: usize, index: u16, head: u16, len: u32) {
+        let (place, mapping) = (&self.board.places[queue], self.board.pool.mapping());
+        let element = UsedElement { id: u32::from(head).into(), len: len.into() };
+        mapping.write(place.used + used_element_offset(index, place.sizes.shadow), element.as_bytes());
+        if let Some(word) = mapping.words16().get(((place.used + IDX) / 2) as usize) {
+            word.store(index.wrapping_add(1), Ordering::Release);
+        }
+        self.base_core.raise(self.clock);
+    }
+
+    /// A 16-bit word of board memory; 0 where there is none.
+    fn board_word(&self, at: u64) -> u16 {
+        self.board.memory.load(GuestAddress(at), Ordering::Acquire).unwrap_or(0)
+    }
+
+    fn set_board_word(&self, at: u64, value: u16) {
+        // The rings lie in board memory; they were put there.
+        let _ = self.board.memory.store(value, GuestAddress(at), Ordering::Release);
+    }
+
+    /// The driver makes the chain at `head` available as number `index`.
+    pub(super) fn offer(&self, queue: usize, index: u16, head: u16) {
+        let ring = &self.board.contexts[queue].guest;
+        self.set_board_word(ring.avail.0 + avail_entry_offset(index, ring.size), head);
+    }
+
+    /// The driver moves its available index to `index`.
+    pub(super) fn publish(&self, queue: usize, index: u16) {
+        self.set_board_word(self.board.contexts[queue].guest.avail.0 + IDX, index);
+    }
+
+    /// The index at which IO-Bond asked for a doorbell last.
+    pub(super) fn avail_event(&self, queue: usize) -> u16 {
+        let ring = &self.board.contexts[queue].guest;
+        self.board_word(ring.used.0 + avail_event_offset(ring.size))
+    }
+
+    /// The driver asks for an interrupt at used index `index`.
+    pub(super) fn want_interrupt(&self, queue: usize, index: u16) {
+        let ring = &self.board.contexts[queue].guest;
+        self.set_board_word(ring.avail.0 + used_event_offset(ring.size), index);
+    }
+}
+
+impl Neighbours for Station<'_> {
+    /// Which index it is says where it lies. What is not one, a HEAD or the mailbox, is bm-hypervisor's matter.
+    fn base_written(&self, at: BaseAddr) {
+        let is_avail = |queue: &usize| self.board.contexts[*queue].shadow.avail.wrapping_add(IDX) == at;
+        if let Some(queue) = (0..self.lanes.len()).find(is_avail) {
+            let index = self.shadow_available(queue);
+            self.lanes[queue].requests.shadow(index, self.clock.now());
+            self.lanes[queue].published.set(index);
+            self.back_end.raise(self.clock);
+        }
+        self.base_core.raise(self.clock);
+    }
+
+    fn board_written(&self, at: BoardAddr) {
+        let is_used = |queue: &usize| self.board.contexts[*queue].guest.used.wrapping_add(IDX) == at;
+        if let Some(queue) = (0..self.lanes.len()).find(is_used) {
+            self.lanes[queue].requests.land(self.board_word(at.0), self.clock.now());
+            if !self.interrupts {
+                self.lanes[queue].driver.raise(self.clock);
+            }
+        }
+    }
+
+    fn message(&self, message: Message) {
+        if let Some(lane) = self.lanes.get(message.data as usize) {
+            lane.driver.raise(self.clock);
+        }
+    }
+
+    fn observe(&self, event: Event) {
+        if let Event::Forwarded { .. } = event {
+            // HEAD's register shows it before the index has arrived.
+            self.base_core.raise(self.clock);
+        }
+        if let Event::Failed { queue, error } = event {
+            self.failure.replace(Some(format!("queue {queue}: {error}")));
+            // Whoever waits for an answer finds out that there is none.
+            self.lanes.iter().for_each(|lane| lane.driver.raise(self.clock));
+        }
+        if let Some(watch) = self.watch {
+            watch(self.clock.now(), event);
+        }
+    }
+}

@@ -108,10 +108,10 @@ impl RemoteFunction {
     }
 
     /// Goes on with a connection on which a version was agreed by an earlier life of this process, of which nothing is known but
-    /// the socket: memory, eventfds and the function itself are as that life left them.
+    /// the socket: memory, eventfds and the function itself are as that life left them. `patience` bounds this, too.
     ///
     /// # Errors
-    /// [`RemoteError::Gone`] when the socket cannot be used.
+    /// [`RemoteError::Gone`] when the socket cannot be used, or what comes from it has no end.
     pub fn resume(stream: UnixStream, patience: Duration) -> Result<Self, RemoteError> {
         let exchanges = Exchanges::new(stream, patience)?;
         exchanges.forget()?;

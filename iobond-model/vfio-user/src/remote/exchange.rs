@@ -46,14 +46,19 @@ impl Exchanges {
         })
     }
 
-    /// Throws away what came for an earlier life of this process, which may have read the half of it.
+    /// Throws away what came for an earlier life of this process, which may have read the half of it. A server that never
+    /// comes to an end of it is left.
     pub(super) fn forget(&self) -> Result<(), RemoteError> {
+        let deadline = Instant::now() + self.patience;
         let mut bytes = [0; 4096];
         loop {
             match self.stream.receive(&mut bytes) {
                 Ok(Received::Nothing) => return Ok(()),
-                Ok(Received::Bytes(..) | Received::FdsLost) => {}
-                Ok(Received::End) | Err(_) => return Err(RemoteError::Gone),
+                Ok(Received::Bytes(..) | Received::FdsLost) if !left(deadline).is_zero() => {}
+                _ => {
+                    self.give_up();
+                    return Err(RemoteError::Gone);
+                }
             }
         }
     }
@@ -80,7 +85,12 @@ impl Exchanges {
                 // Of an exchange that an earlier life of this process did not end.
                 true => {}
                 // The server asks for memory, all of which it has files of.
-                false => self.refuse(&message)?,
+                false => self.refuse(&message, command, left(deadline))?,
+            }
+            // A server that goes on about something else does not answer.
+            if left(deadline).is_zero() {
+                self.give_up();
+                return Err(self.silent(command));
             }
         }
     }
@@ -104,47 +114,56 @@ impl Exchanges {
         let size = size_of::<Header>() + payload.iter().map(|part| part.len()).sum::<usize>();
         let header = Header { id, command: command as u16, size: size as u32, flags, error: 0 };
         let parts: Vec<&[u8]> = [header.as_bytes()].into_iter().chain(payload.iter().copied()).collect();
-        self.stream.send_with(&parts, fds, self.patience).map_err(|error| {
-            self.give_up();
-            match error.kind() {
-                io::ErrorKind::TimedOut => RemoteError::Silent { command, within: self.patience },
-                _ => RemoteError::Gone,
-            }
-        })?;
+        let sent = self.stream.send_with(&parts, fds, self.patience);
+        sent.map_err(|error| self.not_sent(command, &error))?;
         Ok(id)
+    }
+
+    /// The server did not take a message while it owed, or was to be asked for, an answer to `command`.
+    fn not_sent(&self, command: Command, error: &io::Error) -> RemoteError {
+        self.give_up();
+        match error.kind() {
+            io::ErrorKind::TimedOut => self.silent(command),
+            _ => RemoteError::Gone,
+        }
+    }
+
+    fn silent(&self, command: Command) -> RemoteError {
+        RemoteError::Silent { command, within: self.patience }
     }
 
     /// The next message, whatever it is.
     fn next(&self, framer: &mut Framer, command: Command, deadline: Instant) -> Result<Message, RemoteError> {
         loop {
-            let received = self.stream.receive(framer.space()).map_err(|_| RemoteError::Gone)?;
-            let (bytes, fds) = match received {
-                Received::Bytes(bytes, fds) => (bytes, fds),
+            // Before the look at the socket: what is there by then counts.
+            let left = left(deadline);
+            let message = match self.stream.receive(framer.space()).map_err(|_| RemoteError::Gone)? {
+                Received::Bytes(bytes, fds) => {
+                    framer.advance(bytes, fds).map_err(|_| RemoteError::Nonsense { command })?
+                }
                 Received::FdsLost => return Err(RemoteError::Nonsense { command }),
                 Received::End => return Err(RemoteError::Gone),
                 Received::Nothing => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(RemoteError::Silent { command, within: self.patience });
-                    }
                     self.stream.wait(None, Some(left)).map_err(|_| RemoteError::Gone)?;
-                    continue;
+                    None
                 }
             };
-            let advanced = framer.advance(bytes, fds).map_err(|_| RemoteError::Nonsense { command })?;
-            if let Some(message) = advanced {
-                return Ok(message);
+            match message {
+                Some(message) => return Ok(message),
+                None if left.is_zero() => return Err(self.silent(command)),
+                None => {}
             }
         }
     }
 
-    fn refuse(&self, request: &Message) -> Result<(), RemoteError> {
+    /// Says no to a request of the server, while the answer to `command` is waited for.
+    fn refuse(&self, request: &Message, command: Command, patience: Duration) -> Result<(), RemoteError> {
         if !request.wants_reply() {
             return Ok(());
         }
         let reply = request.error(Errno::NOTSUP);
-        let sent = self.stream.send_with(&[reply.header.as_bytes()], &[], self.patience);
-        sent.map_err(|_| RemoteError::Gone).inspect_err(|_| self.give_up())
+        let sent = self.stream.send_with(&[reply.header.as_bytes()], &[], patience);
+        sent.map_err(|error| self.not_sent(command, &error))
     }
 
     fn give_up(&self) {
@@ -156,5 +175,68 @@ impl Exchanges {
 impl AsFd for Exchanges {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+}
+
+/// Time until `deadline`.
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::protocol::REPLY;
+
+    /// A connection whose patience is over at once, so that only what is there already counts.
+    fn without_patience() -> (Exchanges, UnixStream) {
+        let (socket, server) = UnixStream::pair().unwrap();
+        (Exchanges::new(socket, Duration::ZERO).unwrap(), server)
+    }
+
+    fn header(id: u16, command: Command, flags: u32) -> Header {
+        Header { id, command: command as u16, size: size_of::<Header>() as u32, flags, error: 0 }
+    }
+
+    /// server: answer, or something else and then the answer
+    #[test]
+    fn a_server_that_talks_of_something_else_does_not_answer() {
+        let command = Command::DeviceReset;
+        let (exchanges, mut server) = without_patience();
+        let id = exchanges.next_id.load(Ordering::Relaxed);
+        let answer = header(id, command, REPLY);
+        server.write_all(answer.as_bytes()).unwrap();
+        assert!(exchanges.ask(command, &[], &[]).unwrap().is_empty());
+
+        let no_reply = REQUEST | HeaderFlags::NO_REPLY.bits();
+        let foreign = [
+            header(id.wrapping_sub(1), command, REPLY),
+            header(id, Command::DmaRead, no_reply),
+            header(id, Command::DmaRead, REQUEST),
+        ];
+        for header in foreign {
+            let (exchanges, mut server) = without_patience();
+            server.write_all(&[header.as_bytes(), answer.as_bytes()].concat()).unwrap();
+            let asked = exchanges.ask(command, &[], &[]);
+            assert!(matches!(asked, Err(RemoteError::Silent { .. })), "{header:?}: {asked:?}");
+            let again = exchanges.ask(command, &[], &[]);
+            assert!(matches!(again, Err(RemoteError::Gone)), "{again:?}");
+        }
+    }
+
+    #[test]
+    fn an_earlier_life_is_forgotten_only_as_far_as_patience_goes() {
+        let (exchanges, mut server) = without_patience();
+        exchanges.forget().unwrap();
+        server.write_all(&[0; 16 << 10]).unwrap();
+        assert!(matches!(exchanges.forget(), Err(RemoteError::Gone)));
+        assert_eq!(server.read(&mut [0]).unwrap(), 0, "it is left");
+
+        let (socket, mut server) = UnixStream::pair().unwrap();
+        server.write_all(&[0; 16 << 10]).unwrap();
+        let patient = Exchanges::new(socket, Duration::from_secs(10)).unwrap();
+        patient.forget().unwrap();
     }
 }

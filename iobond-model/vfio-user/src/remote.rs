@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use self::exchange::Exchanges;
@@ -94,10 +97,11 @@ impl RemoteFunction {
     pub fn connect(path: &Path, patience: Duration) -> Result<Self, RemoteError> {
         let deadline = Instant::now() + patience;
         let stream = loop {
-            match UnixStream::connect(path) {
+            match try_connect(path) {
                 Ok(stream) => break stream,
                 Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
-                Err(source) => {
+                Err(errno) => {
+                    let source = errno.into();
                     return Err(RemoteError::Connect { path: path.to_owned(), within: patience, source });
                 }
             }
@@ -229,4 +233,13 @@ impl RemoteFunction {
     pub fn duplicate(&self) -> std::io::Result<OwnedFd> {
         self.connection().try_clone_to_owned()
     }
+}
+
+/// Connects to the socket at `path`, or not, without waiting: a server that accepts nobody would have it wait for ever.
+fn try_connect(path: &Path) -> Result<UnixStream, Errno> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &address)?;
+    Ok(socket.into())
 }

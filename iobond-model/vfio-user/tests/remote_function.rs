@@ -10,13 +10,17 @@ use std::{
         fd::AsFd,
         unix::net::{UnixListener, UnixStream},
     },
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
 use iobond_vfio_user::{Errno, Irq, Region, RemoteError, RemoteFunction, protocol::Command};
 use rig::{Event, Rig, event, signals};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::{
+    fs::{MemfdFlags, ftruncate, memfd_create},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
+};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(300);
@@ -108,6 +112,20 @@ fn a_server_that_does_not_answer_is_not_waited_for() {
     ));
     assert!(start.elapsed() < PATIENCE);
     assert!(matches!(meet(true, PATIENCE, drop), RemoteError::Gone));
+}
+
+#[test]
+fn a_server_that_accepts_nobody_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    listen(&listener, 0).unwrap();
+    let _first_in_the_queue = UnixStream::connect(&path).unwrap();
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || done.send(RemoteFunction::connect(&path, SHORT)));
+    let met = is_done.recv_timeout(PATIENCE).expect("it gives up");
+    assert!(matches!(met, Err(RemoteError::Connect { .. })), "{met:?}");
 }
 
 #[test]

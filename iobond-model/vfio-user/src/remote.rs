@@ -7,7 +7,7 @@ mod exchange;
 
 use std::{
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -224,14 +224,6 @@ impl RemoteFunction {
     #[must_use]
     pub fn connection(&self) -> BorrowedFd<'_> {
         self.exchanges.as_fd()
-    }
-
-    /// A duplicate of the connection.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn duplicate(&self) -> std::io::Result<OwnedFd> {
-        self.connection().try_clone_to_owned()
     }
 }
 

@@ -63,7 +63,7 @@ fn a_server_of_ours_is_used_in_every_way() {
 fn who_keeps_the_connection_keeps_the_function() {
     let rig = Rig::new();
     let function = RemoteFunction::connect(&rig.socket(), PATIENCE).unwrap();
-    let kept = function.duplicate().unwrap();
+    let kept = function.connection().try_clone_to_owned().unwrap();
     drop(function);
     let function = RemoteFunction::resume(UnixStream::from(kept), PATIENCE).unwrap();
     function.write(Region::Bar0, 0, &[7]).unwrap();

@@ -7,6 +7,7 @@ mod rig;
 
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -19,7 +20,8 @@ use rig::blk::{
 };
 use rustix::process::Signal;
 use vhost::VhostBackend;
-use vhost::vhost_user::Frontend;
+use vhost::vhost_user::message::VhostUserInflight;
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vm_memory::{Bytes, GuestAddress};
 
 #[test]
@@ -221,6 +223,22 @@ fn a_ring_goes_on_where_it_was_stopped() {
         assert_eq!(base, round);
         rig.front_end.start_ring(0, true, base as u16);
     }
+}
+
+#[test]
+fn what_is_in_flight_keeps_its_place_while_a_ring_runs() {
+    let mut rig = Rig::new(&[], &Setup::default());
+    let wanted = VhostUserInflight::new(0, 0, 1, 256);
+    rig.front_end.frontend.get_vring_base(0).unwrap();
+    let (given, file) = rig.front_end.frontend.get_inflight_fd(&wanted).unwrap();
+    rig.front_end.frontend.set_inflight_fd(&given, file.as_raw_fd()).unwrap();
+    rig.front_end.start_ring(0, true, 0);
+    assert_eq!(rig.request(IN, 0, &[], 512).0, OK);
+    assert!(rig.front_end.frontend.set_inflight_fd(&given, file.as_raw_fd()).is_err());
+    rig.reconnect(&Setup::default());
+    assert!(rig.front_end.frontend.get_inflight_fd(&wanted).is_err());
+    rig.reconnect(&Setup::default());
+    assert_eq!(rig.request(IN, 0, &[], 512).0, OK);
 }
 
 #[test]

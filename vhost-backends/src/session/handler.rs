@@ -84,6 +84,12 @@ impl<B: Backend> Handler<B> {
         (0..self.vrings.len()).for_each(|index| self.run(index));
     }
 
+    /// Refuses to give the rings another place for what is in flight while one of them runs: its notes would be torn in two.
+    fn may_track(&self) -> Result<()> {
+        let running = self.vrings.iter().any(|vring| vring.get_ref().get_queue().ready());
+        if running { refuse("a place for what is in flight, while a ring runs") } else { Ok(()) }
+    }
+
     /// The guest address of the front end's `address`.
     fn guest(&self, address: u64) -> Result<u64> {
         let offset = |mapping: &Mapping| {
@@ -291,6 +297,7 @@ impl<B: Backend> VhostUserBackendReqHandlerMut for Handler<B> {
     }
 
     fn get_inflight_fd(&mut self, wanted: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        self.may_track()?;
         if usize::from(wanted.num_queues) > self.vrings.len()
             || usize::from(wanted.queue_size) > self.backend.max_queue_size()
         {
@@ -303,6 +310,7 @@ impl<B: Backend> VhostUserBackendReqHandlerMut for Handler<B> {
     }
 
     fn set_inflight_fd(&mut self, given: &VhostUserInflight, file: File) -> Result<()> {
+        self.may_track()?;
         let region =
             Region::map(file, given.mmap_offset, given.mmap_size, given.num_queues, given.queue_size);
         self.backend.track(&Arc::new(region.map_err(failed)?));

@@ -88,7 +88,9 @@ impl Kicks {
                 *place
             })
             .collect();
-        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        if fds.first().is_some_and(|wake| !wake.revents().is_empty()) {
+            let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        }
         let mut running = self.running();
         // One that stopped in between is not called for.
         due.retain(|place| running.iter().any(|ring| ring.place == *place && !ring.fresh));

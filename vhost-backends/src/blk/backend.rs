@@ -61,10 +61,11 @@ enum Pass {
 
 impl Connection {
     pub(crate) fn new(disk: Arc<Disk>, shape: Shape, poll: Duration, memory: Memory) -> Self {
+        let negotiated = Negotiated::new(shape, disk.look_again());
         Self {
             disk,
             shape,
-            negotiated: Negotiated::new(shape),
+            negotiated,
             memory,
             poll,
             closing: AtomicBool::new(false),

@@ -18,10 +18,9 @@ use crate::VHOST_USER_F_PROTOCOL_FEATURES;
 const CONFIG_SPACE: usize = 256;
 const _: () = assert!(size_of::<virtio_blk_config>() <= CONFIG_SPACE);
 
-/// What does not change while the server runs, but for a capacity that grows with the image.
+/// What does not change while the server runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
-    pub(crate) sectors: u64,
     pub(crate) read_only: bool,
     pub(crate) queues: u16,
     pub(crate) queue_size: u16,
@@ -31,7 +30,7 @@ pub(crate) struct Shape {
 #[derive(Debug)]
 pub(crate) struct Negotiated {
     shape: Shape,
-    /// Capacity in sectors: the shape's, or more when the image has grown since.
+    /// Capacity in sectors.
     sectors: AtomicU64,
     features: AtomicU64,
     /// The `writeback` field: whether completed writes may be lost before a FLUSH.
@@ -39,10 +38,11 @@ pub(crate) struct Negotiated {
 }
 
 impl Negotiated {
-    pub(crate) fn new(shape: Shape) -> Self {
+    /// Nothing is negotiated yet, and the disk has `sectors`.
+    pub(crate) fn new(shape: Shape, sectors: u64) -> Self {
         Self {
             shape,
-            sectors: AtomicU64::new(shape.sectors),
+            sectors: AtomicU64::new(sectors),
             features: AtomicU64::new(0),
             writeback: AtomicBool::new(true),
         }
@@ -154,11 +154,12 @@ fn bit(number: u32) -> u64 {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape { sectors: 0x1234, read_only: false, queues: 4, queue_size: 128 };
+    const SECTORS: u64 = 0x1234;
+    const SHAPE: Shape = Shape { read_only: false, queues: 4, queue_size: 128 };
 
     #[test]
     fn the_driver_reads_what_the_disk_is() {
-        let disk = Negotiated::new(SHAPE);
+        let disk = Negotiated::new(SHAPE, SECTORS);
         // Offsets of 5.2.4, by hand.
         assert_eq!(disk.read(0, 8), 0x1234u64.to_le_bytes());
         assert_eq!(disk.read(12, 4), 126u32.to_le_bytes());
@@ -168,14 +169,14 @@ mod tests {
         assert_eq!(disk.read(52, 4), (MAX_EXTENTS as u32).to_le_bytes());
         assert_eq!(disk.read(56, 1), [1]);
         assert_eq!(disk.read(0, 256).len(), 256);
-        let longest = Negotiated::new(Shape { queue_size: 1024, ..SHAPE });
+        let longest = Negotiated::new(Shape { queue_size: 1024, ..SHAPE }, SECTORS);
         assert_eq!(longest.read(12, 4), 1022u32.to_le_bytes(), "1 MiB in pages is one request");
         assert!(disk.read(0, 257).is_empty() && disk.read(u32::MAX, u32::MAX).is_empty());
     }
 
     #[test]
     fn a_disk_that_grew_is_as_large_as_it_says() {
-        let disk = Negotiated::new(SHAPE);
+        let disk = Negotiated::new(SHAPE, SECTORS);
         disk.resize(0x5678);
         assert_eq!(disk.read(0, 8), 0x5678u64.to_le_bytes());
         assert_eq!(disk.geometry().sectors, 0x5678);
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn writes_are_write_through_unless_the_driver_can_flush() {
-        let disk = Negotiated::new(SHAPE);
+        let disk = Negotiated::new(SHAPE, SECTORS);
         disk.accept(bit(VIRTIO_F_VERSION_1));
         assert!(disk.write_through());
         disk.accept(bit(VIRTIO_BLK_F_FLUSH));
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_read_only_says_so_and_offers_nothing_that_writes() {
-        let disk = Negotiated::new(Shape { read_only: true, ..SHAPE });
+        let disk = Negotiated::new(Shape { read_only: true, ..SHAPE }, SECTORS);
         assert_ne!(disk.offered() & bit(VIRTIO_BLK_F_RO), 0);
         assert_eq!(disk.offered() & (bit(VIRTIO_BLK_F_DISCARD) | bit(VIRTIO_BLK_F_WRITE_ZEROES)), 0);
     }

@@ -44,11 +44,6 @@ impl Disk {
         Self { image, serial: padded, warned: AtomicBool::new(false) }
     }
 
-    /// Capacity in sectors.
-    pub(crate) fn sectors(&self) -> u64 {
-        self.image.sectors()
-    }
-
     /// Capacity in sectors, after a look whether the image has grown.
     pub(crate) fn look_again(&self) -> u64 {
         let before = self.image.sectors();
@@ -149,7 +144,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[0xaa; (SECTORS * SECTOR) as usize]).unwrap();
         let disk = Disk::new(Image::open(file.path(), read_only).unwrap(), "serial");
-        let negotiated = Negotiated::new(Shape { sectors: SECTORS, read_only, queues: 1, queue_size: 16 });
+        let negotiated = Negotiated::new(Shape { read_only, queues: 1, queue_size: 16 }, SECTORS);
         negotiated.accept(negotiated.offered());
         (file, disk, negotiated)
     }

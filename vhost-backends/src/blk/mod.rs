@@ -67,12 +67,7 @@ pub fn serve(options: Options) -> Result<(), Error> {
     let image = Image::open(&options.image, options.read_only)?;
     let disk = Disk::new(image, &options.serial);
     let server = Server {
-        shape: Shape {
-            sectors: disk.sectors(),
-            read_only: options.read_only,
-            queues: options.queues,
-            queue_size: options.queue_size,
-        },
+        shape: Shape { read_only: options.read_only, queues: options.queues, queue_size: options.queue_size },
         disk: Arc::new(disk),
         poll: Duration::from_micros(options.poll_us.into()),
     };
@@ -89,8 +84,7 @@ impl Device for Server {
     type Backend = Connection;
 
     fn open(&self, _port: usize, memory: Memory) -> Connection {
-        let shape = Shape { sectors: self.disk.look_again(), ..self.shape };
-        Connection::new(Arc::clone(&self.disk), shape, self.poll, memory)
+        Connection::new(Arc::clone(&self.disk), self.shape, self.poll, memory)
     }
 
     fn close(&self, _port: usize, connection: &Connection) {

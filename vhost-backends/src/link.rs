@@ -1,10 +1,9 @@
 //! A front end whose rings are looked at by one thread for all of a device, and how that thread hears of it.
 //!
-//! The threads of the vhost-user library hand the rings over once, as a [`Link`], and wake the device's thread
-//! at each kick from then on. They get the rings back when the device's thread says so.
+//! The session's thread of the rings hands them over once, as a [`Link`], and wakes the device's thread at each
+//! kick from then on. The session gets them back when the device's thread says so.
 
 use std::fmt::Display;
-use std::io;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
@@ -12,17 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{debug, warn};
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
-use vhost_user_backend::{VhostUserBackend, VringT};
+use vhost_user_backend::VringT;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
-use vmm_sys_util::epoll::EventSet;
 
 use crate::VHOST_USER_F_PROTOCOL_FEATURES;
 use crate::ring::{self, Memory, Vring};
 use crate::session::Backend;
 
 /// Longest virtqueue. The largest that DPDK's and Linux's drivers use by themselves.
-const MAX_QUEUE_SIZE: usize = 1024;
+const MAX_QUEUE_SIZE: u16 = 1024;
 
 /// Longest configuration space that front ends ask for (VHOST_USER_MAX_CONFIG_SIZE) in bytes.
 pub(crate) const CONFIG_SPACE: usize = 256;
@@ -165,17 +163,12 @@ impl Connection {
     }
 }
 
-impl Backend for Connection {}
-
-impl VhostUserBackend for Connection {
-    type Bitmap = ();
-    type Vring = Vring;
-
-    fn num_queues(&self) -> usize {
+impl Backend for Connection {
+    fn queues(&self) -> usize {
         self.offer.queues
     }
 
-    fn max_queue_size(&self) -> usize {
+    fn max_queue_size(&self) -> u16 {
         MAX_QUEUE_SIZE
     }
 
@@ -183,7 +176,7 @@ impl VhostUserBackend for Connection {
         self.offer.features | VHOST_USER_F_PROTOCOL_FEATURES
     }
 
-    fn acked_features(&self, features: u64) {
+    fn accept(&self, features: u64) {
         self.features.store(features, Ordering::Relaxed);
     }
 
@@ -195,35 +188,23 @@ impl VhostUserBackend for Connection {
         features
     }
 
-    fn set_event_idx(&self, _enabled: bool) {
-        // Each queue knows.
-    }
-
-    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+    fn config(&self, offset: u32, len: u32) -> Vec<u8> {
         let config = self.offer.config.as_deref().unwrap_or_default();
-        let end = u64::from(offset) + u64::from(size);
-        // An empty answer is an error.
+        let end = u64::from(offset) + u64::from(len);
         let range = if end > CONFIG_SPACE as u64 { 0..0 } else { offset as usize..end as usize };
         range.map(|at| config.get(at).copied().unwrap_or(0)).collect()
     }
 
-    fn set_config(&self, offset: u32, bytes: &[u8]) -> io::Result<()> {
-        // An error would end the connection, and what is written here is up to the guest.
+    fn set_config(&self, offset: u32, bytes: &[u8]) {
         debug!("ignored a write of {} bytes at {offset} of the configuration space", bytes.len());
-        Ok(())
-    }
-
-    fn update_memory(&self, _memory: Memory) -> io::Result<()> {
-        // The table that we hold was replaced in place.
-        Ok(())
     }
 
     fn queues_per_thread(&self) -> Vec<u64> {
         vec![u64::MAX]
     }
 
-    /// A ring was kicked or enabled. The first time is also the first time that we see the rings.
-    fn handle_event(&self, _: u16, _: EventSet, vrings: &[Vring], _: usize) -> io::Result<()> {
+    /// The first time is also the first time that we see the rings.
+    fn work(&self, _: usize, vrings: &[Vring]) {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         self.kicked.store(true, Ordering::Relaxed);
         if matches!(*stage, Stage::Fresh) {
@@ -239,6 +220,9 @@ impl VhostUserBackend for Connection {
         } else {
             (self.line.wake)();
         }
-        Ok(())
+    }
+
+    fn stop(&self, _: usize) {
+        // The device's thread holds the vring's lock while it works it, and has looked before whether it runs.
     }
 }

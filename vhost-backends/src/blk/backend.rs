@@ -1,6 +1,5 @@
 //! One front end of the disk: a thread per vring, which polls for a while before it sleeps.
 
-use std::io;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +7,9 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
-use vhost_user_backend::{VhostUserBackend, VringT};
+use vhost_user_backend::VringT;
 use virtio_queue::{DescriptorChain, Queue, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
-use vmm_sys_util::epoll::EventSet;
 
 use super::config::{Negotiated, Shape};
 use super::disk::Disk;
@@ -233,31 +231,19 @@ impl Connection {
 }
 
 impl Backend for Connection {
-    fn track(&self, region: &Arc<Region>) {
-        for busy in &self.busy {
-            let region = Some(Arc::clone(region));
-            *busy.lock().unwrap_or_else(PoisonError::into_inner) = InFlight { region, ..InFlight::default() };
-        }
-    }
-}
-
-impl VhostUserBackend for Connection {
-    type Bitmap = ();
-    type Vring = Vring;
-
-    fn num_queues(&self) -> usize {
+    fn queues(&self) -> usize {
         self.shape.queues.into()
     }
 
-    fn max_queue_size(&self) -> usize {
-        self.shape.queue_size.into()
+    fn max_queue_size(&self) -> u16 {
+        self.shape.queue_size
     }
 
     fn features(&self) -> u64 {
         self.negotiated.offered()
     }
 
-    fn acked_features(&self, features: u64) {
+    fn accept(&self, features: u64) {
         self.negotiated.accept(features);
     }
 
@@ -269,53 +255,44 @@ impl VhostUserBackend for Connection {
             | VhostUserProtocolFeatures::INFLIGHT_SHMFD
     }
 
-    fn set_event_idx(&self, _enabled: bool) {
-        // Each queue knows.
-    }
-
-    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+    fn config(&self, offset: u32, len: u32) -> Vec<u8> {
         // A front end that asks may have been told that the disk was resized.
         self.negotiated.resize(self.disk.look_again());
-        self.negotiated.read(offset, size)
+        self.negotiated.read(offset, len)
     }
 
-    fn set_config(&self, offset: u32, bytes: &[u8]) -> io::Result<()> {
-        // An error would end the connection, and what is written here is up to the guest.
+    fn set_config(&self, offset: u32, bytes: &[u8]) {
         if !self.negotiated.write(offset, bytes) {
             debug!("ignored a write of {} bytes at {offset} of the configuration space", bytes.len());
         }
-        Ok(())
-    }
-
-    fn update_memory(&self, _memory: Memory) -> io::Result<()> {
-        // The table that we hold was replaced in place.
-        Ok(())
     }
 
     fn queues_per_thread(&self) -> Vec<u64> {
         (0..self.shape.queues).map(|queue| 1 << queue).collect()
     }
 
-    /// The ring is marked stopped by now. Returns when its last request is in the used ring.
-    fn stop_vring(&self, queue: u32) -> io::Result<()> {
-        if let Some(busy) = self.busy.get(queue as usize) {
+    fn work(&self, queue: usize, vrings: &[Vring]) {
+        let (Some(vring), Some(busy)) = (vrings.get(queue), self.busy.get(queue)) else { return };
+        let mut in_flight = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.serve(vring, queue, &mut in_flight) {
+            warn!("queue {queue} stops until its front end starts it again: {error}");
+            vring.get_mut().get_queue_mut().set_ready(false);
+        }
+    }
+
+    /// Returns when its last request is in the used ring.
+    fn stop(&self, queue: usize) {
+        if let Some(busy) = self.busy.get(queue) {
             let mut in_flight = busy.lock().unwrap_or_else(PoisonError::into_inner);
             // The next start finds out by itself what is left.
             (in_flight.tracker, in_flight.replay) = (None, None);
         }
-        Ok(())
     }
 
-    /// An error from here would end the thread for good, so that there is none.
-    fn handle_event(&self, event: u16, _: EventSet, vrings: &[Vring], thread: usize) -> io::Result<()> {
-        let (Some(vring), Some(busy)) = (vrings.get(usize::from(event)), self.busy.get(thread)) else {
-            return Ok(());
-        };
-        let mut in_flight = busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = self.serve(vring, thread, &mut in_flight) {
-            warn!("queue {thread} stops until its front end starts it again: {error}");
-            vring.get_mut().get_queue_mut().set_ready(false);
+    fn track(&self, region: &Arc<Region>) {
+        for busy in &self.busy {
+            let region = Some(Arc::clone(region));
+            *busy.lock().unwrap_or_else(PoisonError::into_inner) = InFlight { region, ..InFlight::default() };
         }
-        Ok(())
     }
 }

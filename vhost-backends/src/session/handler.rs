@@ -48,8 +48,8 @@ pub(super) struct Handler<B> {
 
 /// The rings of `backend`.
 pub(super) fn vrings<B: Backend>(backend: &B, memory: &Memory) -> io::Result<Vec<Vring>> {
-    let longest = u16::try_from(backend.max_queue_size()).unwrap_or(u16::MAX);
-    (0..backend.num_queues()).map(|_| Vring::new(memory.clone(), longest).map_err(io::Error::other)).collect()
+    let longest = backend.max_queue_size();
+    (0..backend.queues()).map(|_| Vring::new(memory.clone(), longest).map_err(io::Error::other)).collect()
 }
 
 fn invalid<T>(_: T) -> Error {
@@ -100,9 +100,8 @@ impl<B: Backend> Handler<B> {
     }
 
     /// Shows `memory` to all who have the table.
-    fn replace_memory(&self, memory: GuestMemoryMmap) -> Result<()> {
+    fn replace_memory(&self, memory: GuestMemoryMmap) {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).replace(memory);
-        self.backend.update_memory(self.memory.clone()).map_err(Error::ReqHandlerError)
     }
 }
 
@@ -148,7 +147,7 @@ impl<B: Backend> VhostUserBackendReqHandlerMut for Handler<B> {
                 vring.set_enabled(true);
             }
         }
-        self.backend.acked_features(features);
+        self.backend.accept(features);
         self.run_all();
         Ok(())
     }
@@ -181,7 +180,7 @@ impl<B: Backend> VhostUserBackendReqHandlerMut for Handler<B> {
         }
         let mapped = regions.iter().zip(files).map(|(region, file)| map(region, file));
         let (mapped, mappings): (Vec<_>, Vec<_>) = mapped.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-        self.replace_memory(GuestMemoryMmap::from_regions(mapped).map_err(failed)?)?;
+        self.replace_memory(GuestMemoryMmap::from_regions(mapped).map_err(failed)?);
         self.mappings = mappings;
         Ok(None)
     }
@@ -197,7 +196,7 @@ impl<B: Backend> VhostUserBackendReqHandlerMut for Handler<B> {
         }
         let (mapped, mapping) = map(region, file)?;
         let memory = self.memory.memory().insert_region(Arc::new(mapped)).map_err(failed)?;
-        self.replace_memory(memory)?;
+        self.replace_memory(memory);
         self.mappings.push(mapping);
         Ok(None)
     }
@@ -205,14 +204,14 @@ impl<B: Backend> VhostUserBackendReqHandlerMut for Handler<B> {
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
         let at = GuestAddress(region.guest_phys_addr);
         let (memory, _) = self.memory.memory().remove_region(at, region.memory_size).map_err(failed)?;
-        self.replace_memory(memory)?;
+        self.replace_memory(memory);
         self.mappings.retain(|mapping| mapping.guest != at.0);
         Ok(())
     }
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
         let size = u16::try_from(num).map_err(invalid)?;
-        if size == 0 || usize::from(size) > self.backend.max_queue_size() {
+        if size == 0 || size > self.backend.max_queue_size() {
             return Err(Error::InvalidParam);
         }
         self.vring(index)?.set_queue_size(size);
@@ -250,7 +249,7 @@ impl<B: Backend> VhostUserBackendReqHandlerMut for Handler<B> {
             *kick = None;
         }
         self.run(index as usize);
-        self.backend.stop_vring(index).map_err(Error::ReqHandlerError)?;
+        self.backend.stop(index as usize);
         vring.set_call(None);
         Ok(VhostUserVringState::new(index, vring.queue_next_avail().into()))
     }
@@ -289,17 +288,18 @@ impl<B: Backend> VhostUserBackendReqHandlerMut for Handler<B> {
     }
 
     fn get_config(&mut self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
-        Ok(self.backend.get_config(offset, size))
+        Ok(self.backend.config(offset, size))
     }
 
     fn set_config(&mut self, offset: u32, bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
-        self.backend.set_config(offset, bytes).map_err(Error::ReqHandlerError)
+        self.backend.set_config(offset, bytes);
+        Ok(())
     }
 
     fn get_inflight_fd(&mut self, wanted: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
         self.may_track()?;
         if usize::from(wanted.num_queues) > self.vrings.len()
-            || usize::from(wanted.queue_size) > self.backend.max_queue_size()
+            || wanted.queue_size > self.backend.max_queue_size()
         {
             return Err(Error::InvalidParam);
         }

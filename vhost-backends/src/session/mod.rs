@@ -2,8 +2,8 @@
 //!
 //! Crate `vhost` reads and answers the messages, [`handler`] does what they ask for, and a [`worker`] calls the
 //! device when a ring was kicked. Crate `vhost-user-backend` has all that too, but answers the messages for
-//! in-flight tracking with an error and lets nobody in between, so that only its traits and its vring are
-//! used (docs/decisions/0012).
+//! in-flight tracking with an error and lets nobody in between, so that only its vring is used
+//! (docs/decisions/0012).
 
 mod handler;
 mod worker;
@@ -12,16 +12,47 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
+use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
-use vhost_user_backend::VhostUserBackend;
 
 use self::handler::Handler;
 use self::worker::Worker;
 use crate::inflight;
 use crate::ring::{Memory, Vring};
 
-/// A device as one front end sees it. What it says about exit events is not asked.
-pub(crate) trait Backend: VhostUserBackend<Bitmap = (), Vring = Vring> + 'static {
+/// A device as one front end sees it: asked by the thread that handles messages, and worked by those of the rings.
+pub(crate) trait Backend: Send + Sync + 'static {
+    /// How many rings it has.
+    fn queues(&self) -> usize;
+
+    /// Descriptors of the longest ring that it works.
+    fn max_queue_size(&self) -> u16;
+
+    /// Virtio features that it offers, and VHOST_USER_F_PROTOCOL_FEATURES.
+    fn features(&self) -> u64;
+
+    /// Takes what the front end accepted of them.
+    fn accept(&self, features: u64);
+
+    /// Features of the protocol that it offers.
+    fn protocol_features(&self) -> VhostUserProtocolFeatures;
+
+    /// `len` bytes of the configuration space from `offset` on. Nothing is an error, and ends the connection.
+    fn config(&self, offset: u32, len: u32) -> Vec<u8>;
+
+    /// Takes what was written to the configuration space. That is up to the guest, so that it cannot fail.
+    fn set_config(&self, offset: u32, bytes: &[u8]);
+
+    /// The threads that are to work rings: of each the rings, one bit for each index.
+    fn queues_per_thread(&self) -> Vec<u64>;
+
+    /// Works ring `queue` of `vrings`, which are all that there are. It was kicked, or runs since the last call; called by one
+    /// of the threads of the rings.
+    fn work(&self, queue: usize, vrings: &[Vring]);
+
+    /// Ring `queue` is marked stopped by now. Nobody touches it any more when this returns.
+    fn stop(&self, queue: usize);
+
     /// The front end keeps `region` for what is in flight. Only a device that offers INFLIGHT_SHMFD is told,
     /// and before its rings start.
     fn track(&self, region: &Arc<inflight::Region>) {

@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tracing::warn;
-use vmm_sys_util::epoll::EventSet;
 
 use super::Backend;
 use crate::ring::Vring;
@@ -25,8 +24,8 @@ pub(super) struct Kicks {
 
 /// A ring that is started and enabled.
 struct Running {
-    /// Its place among the rings of the thread.
-    place: usize,
+    /// Its index among the device's.
+    index: usize,
     /// Kept by the thread while it waits, so that its number cannot become another file's meanwhile.
     kick: Arc<File>,
     /// It runs since the last look: what became available before is not kicked for again.
@@ -34,10 +33,9 @@ struct Running {
 }
 
 impl Kicks {
-    /// Whether ring `index` is one of these, and which.
-    fn place(&self, index: usize) -> Option<usize> {
-        let bit = 1u64.checked_shl(index as u32)?;
-        (self.mask & bit != 0).then(|| (self.mask & (bit - 1)).count_ones() as usize)
+    /// Whether ring `index` is one of these.
+    fn holds(&self, index: usize) -> bool {
+        self.mask.checked_shr(index as u32).is_some_and(|mask| mask & 1 != 0)
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Running>> {
@@ -47,13 +45,15 @@ impl Kicks {
     /// Ring `index` runs from now on, and is kicked by `kick`; or it does not any more. It is looked at once
     /// in any case when it begins to.
     pub(super) fn set(&self, index: usize, kick: Option<&Arc<File>>) {
-        let Some(place) = self.place(index) else { return };
+        if !self.holds(index) {
+            return;
+        }
         let mut running = self.running();
-        let before = running.iter().position(|ring| ring.place == place);
+        let before = running.iter().position(|ring| ring.index == index);
         let before = before.map(|at| running.swap_remove(at));
         if let Some(kick) = kick {
             let again = before.is_some_and(|ring| !ring.fresh && Arc::ptr_eq(&ring.kick, kick));
-            running.push(Running { place, kick: Arc::clone(kick), fresh: !again });
+            running.push(Running { index, kick: Arc::clone(kick), fresh: !again });
         }
         drop(running);
         self.ring();
@@ -64,10 +64,10 @@ impl Kicks {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Sleeps until rings were kicked or begin to run; their places, or nothing when it is time to end.
+    /// Sleeps until rings were kicked or begin to run; their indices, or nothing when it is time to end.
     fn wait(&self) -> Option<Vec<usize>> {
         let kicks: Vec<(usize, Arc<File>)> =
-            self.running().iter().map(|ring| (ring.place, Arc::clone(&ring.kick))).collect();
+            self.running().iter().map(|ring| (ring.index, Arc::clone(&ring.kick))).collect();
         let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
         fds.extend(kicks.iter().map(|(_, kick)| PollFd::from_borrowed_fd(kick.as_fd(), PollFlags::IN)));
         match poll(&mut fds, None) {
@@ -82,10 +82,10 @@ impl Kicks {
             .skip(1)
             .zip(&kicks)
             .filter(|(fd, _)| !fd.revents().is_empty())
-            .map(|(_, (place, kick))| {
+            .map(|(_, (index, kick))| {
                 // It does not wait; nothing to read is not an error.
                 let _ = rustix::io::read(&**kick, &mut [0; 8]);
-                *place
+                *index
             })
             .collect();
         if fds.first().is_some_and(|wake| !wake.revents().is_empty()) {
@@ -93,10 +93,10 @@ impl Kicks {
         }
         let mut running = self.running();
         // One that stopped in between is not called for.
-        due.retain(|place| running.iter().any(|ring| ring.place == *place && !ring.fresh));
+        due.retain(|index| running.iter().any(|ring| ring.index == *index && !ring.fresh));
         due.extend(running.iter_mut().filter(|ring| ring.fresh).map(|ring| {
             ring.fresh = false;
-            ring.place
+            ring.index
         }));
         (!self.quit.load(Ordering::Acquire)).then_some(due)
     }
@@ -110,26 +110,19 @@ pub(super) struct Worker {
 
 /// Starts the threads that `backend` wants for `vrings`.
 pub(super) fn start<B: Backend>(backend: &Arc<B>, vrings: &[Vring]) -> io::Result<Vec<Worker>> {
-    let masks = backend.queues_per_thread();
-    let worker = |(number, mask)| Worker::start(Arc::clone(backend), number, mask, vrings);
-    masks.into_iter().enumerate().map(worker).collect()
+    let masks = backend.queues_per_thread().into_iter();
+    masks.map(|mask| Worker::start(Arc::clone(backend), mask, vrings)).collect()
 }
 
 impl Worker {
-    fn start<B: Backend>(backend: Arc<B>, number: usize, mask: u64, vrings: &[Vring]) -> io::Result<Self> {
+    fn start<B: Backend>(backend: Arc<B>, mask: u64, vrings: &[Vring]) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         let kicks = Arc::new(Kicks { mask, running: Mutex::default(), wake, quit: AtomicBool::new(false) });
-        let own = |index: &usize| kicks.place(*index).is_some();
-        let own: Vec<Vring> = (0..vrings.len()).filter(own).map(|index| vrings[index].clone()).collect();
         let thread = thread::Builder::new().name("vring_worker".into()).spawn({
-            let kicks = Arc::clone(&kicks);
+            let (kicks, vrings) = (Arc::clone(&kicks), vrings.to_vec());
             move || {
                 while let Some(due) = kicks.wait() {
-                    for place in due {
-                        if let Err(error) = backend.handle_event(place as u16, EventSet::IN, &own, number) {
-                            warn!("a ring was not worked: {error}");
-                        }
-                    }
+                    due.into_iter().for_each(|index| backend.work(index, &vrings));
                 }
             }
         })?;

@@ -131,12 +131,12 @@ impl Connection {
         if self.on_queue(vring, |_, _| Ok(()))?.is_none() {
             return Ok(false);
         }
-        let Some((chain, memory)) = replay.pop()? else {
+        let Some(chain) = replay.pop()? else {
             in_flight.replay = None;
             return Ok(false);
         };
-        let (head, written) = (chain.head_index(), self.answer(&mut Buffers::default(), chain, memory));
         let memory = self.memory.memory();
+        let (head, written) = (chain.head_index(), self.answer(&mut Buffers::default(), chain, &memory));
         self.complete(vring, &memory, tracker.as_ref(), (head, written))?;
         Ok(true)
     }
@@ -294,5 +294,78 @@ impl Backend for Connection {
             let region = Some(Arc::clone(region));
             *busy.lock().unwrap_or_else(PoisonError::into_inner) = InFlight { region, ..InFlight::default() };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use virtio_bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+    use virtio_queue::desc::{RawDescriptor, split::Descriptor};
+    use virtio_queue::mock::MockSplitQueue;
+    use vm_memory::{GuestAddress, GuestMemoryRegion, GuestRegionMmap};
+
+    use super::*;
+    use crate::blk::image::Image;
+
+    const SIZE: u16 = 16;
+    const HEADER: u64 = 0x8000;
+    const DATA: u64 = 0x1_0000;
+
+    /// A ring at 0 with one request at [`HEADER`], which reads a sector to [`DATA`].
+    fn ring(memory: &Memory) -> Vring {
+        let guest = memory.memory();
+        let mock = MockSplitQueue::new(guest.deref(), SIZE);
+        let table = [
+            Descriptor::new(HEADER, 16, VRING_DESC_F_NEXT as u16, 1),
+            Descriptor::new(DATA, 513, VRING_DESC_F_WRITE as u16, 0),
+        ];
+        for (index, descriptor) in (0..).zip(table) {
+            mock.desc_table().store(index, RawDescriptor::from(descriptor)).unwrap();
+        }
+        mock.avail().idx().store(1u16.to_le());
+        let vring = Vring::new(memory.clone(), SIZE).unwrap();
+        let [desc, avail, used] =
+            [mock.desc_table_addr(), mock.avail_addr(), mock.used_addr()].map(|at| at.0);
+        vring.set_queue_size(SIZE);
+        vring.set_queue_info(desc, avail, used).unwrap();
+        vring.set_queue_ready(true);
+        vring.set_enabled(true);
+        vring
+    }
+
+    /// earlier server: takes the request | this one: takes the ring up, the memory changes, does the request again
+    #[test]
+    fn what_is_done_again_is_written_to_the_memory_of_now() {
+        let region = |at, size| Arc::new(GuestRegionMmap::from_range(GuestAddress(at), size, None).unwrap());
+        let (rings, [gone, there]) = (region(0, DATA as usize), [region(DATA, 0x1000), region(DATA, 0x1000)]);
+        let with = |data: &Arc<GuestRegionMmap>| {
+            GuestMemoryMmap::from_arc_regions(vec![Arc::clone(&rings), Arc::clone(data)]).unwrap()
+        };
+        let memory = Memory::new(with(&gone));
+        let vring = ring(&memory);
+        let notes = Arc::new(Region::create(1, SIZE).unwrap().0);
+        Tracker::recover(notes.part(0, SIZE).unwrap(), SIZE, 0).unwrap().0.taken(0);
+
+        let mut image = tempfile::NamedTempFile::new().unwrap();
+        image.write_all(&[0xaa; 512]).unwrap();
+        let disk = Arc::new(Disk::new(Image::open(image.path(), false).unwrap(), ""));
+        let shape = Shape { read_only: false, queues: 1, queue_size: SIZE };
+        let connection = Connection::new(disk, shape, Duration::ZERO, memory.clone());
+        connection.track(&notes);
+        let mut in_flight = connection.busy[0].lock().unwrap();
+        connection.take_up(&vring, 0, &mut in_flight).unwrap();
+        memory.lock().unwrap().replace(with(&there));
+        assert!(connection.do_again(&vring, &mut in_flight).unwrap());
+        assert!(!connection.do_again(&vring, &mut in_flight).unwrap());
+
+        let bytes = |region: &GuestRegionMmap| {
+            let mut bytes = [0u8; 513];
+            region.as_volatile_slice().unwrap().copy_to(&mut bytes);
+            bytes
+        };
+        assert!(bytes(&there).starts_with(&[0xaa; 512]), "it is read to where it was asked to");
+        assert!(bytes(&gone) == [0; 513], "what the front end took away is left alone");
     }
 }

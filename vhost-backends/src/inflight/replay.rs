@@ -15,7 +15,8 @@ const HEADER: u64 = 4;
 /// not the device's to write.
 pub(crate) struct Replay {
     queue: Queue,
-    /// The front end's memory, and behind it a page or more with the available ring.
+    /// The front end's memory when the ring was taken up, and behind it a page or more with the available ring. Only
+    /// descriptors are read from it: they stay where they are for as long as a ring runs, which other memory need not.
     memory: GuestMemoryMmap,
 }
 
@@ -41,10 +42,8 @@ impl Replay {
         Ok(Self { queue: offered, memory })
     }
 
-    /// The next one, and the memory that it lies in.
-    pub(crate) fn pop(
-        &mut self,
-    ) -> Result<Option<(DescriptorChain<&GuestMemoryMmap>, &GuestMemoryMmap)>, RingError> {
-        Ok(ring::pop(&mut self.queue, &self.memory)?.map(|chain| (chain, &self.memory)))
+    /// The next one.
+    pub(crate) fn pop(&mut self) -> Result<Option<DescriptorChain<&GuestMemoryMmap>>, RingError> {
+        ring::pop(&mut self.queue, &self.memory)
     }
 }

@@ -150,6 +150,17 @@ fn a_base_that_asks_is_interrupted_once_when_something_changes() {
 }
 
 #[test]
+fn a_reset_of_the_base_function_forgets_the_tail_of_a_queue_that_is_off() {
+    let live = Live::new();
+    let tail = || live.over().registers().queues()[5].tail().read().index();
+    live.over().registers().queues()[5].tail().write(|r| r.set_index(9));
+    assert_eq!(tail(), 9);
+    live.bond.reset_base();
+    assert_eq!(tail(), 0);
+    assert!(!live.bond.pass(), "nothing is left to do for it");
+}
+
+#[test]
 fn what_was_made_available_before_the_queue_was_enabled_is_found() {
     let live = Live::new();
     let context = live.start();

@@ -45,7 +45,7 @@ pub enum Effect {
         /// What it was enabled with, checked.
         context: Context,
     },
-    /// Stop a queue and forget it. Nothing of it may touch memory afterwards.
+    /// Stop a queue, if it runs, and forget all of it. Nothing of it may touch memory afterwards.
     Disable {
         /// Number of the queue context.
         queue: usize,
@@ -218,14 +218,15 @@ impl Device {
 
     /// Takes everything back to what it was at power-on, as a function-level reset of the base function does. The board finds no
     /// device any more, and reads that it waits for end with all ones.
-    pub fn reset(&mut self, now: u64, effects: &mut Vec<Effect>) {
-        FunctionId::all().for_each(|function| self.reset_function(now, function, effects));
+    pub fn reset(&mut self, effects: &mut Vec<Effect>) {
         // Tickets and sequence numbers go on: the board still collects by the old ones.
         let mut mailbox = std::mem::replace(&mut self.mailbox, Mailbox::new(DEFAULT_PATIENCE));
         mailbox.abandon();
         mailbox.set_patience(DEFAULT_PATIENCE);
         *self = Self { mailbox, ..Self::default() };
         effects.extend([Effect::StatusPage, Effect::Windows]);
+        // Every queue: the world may keep a TAIL also for one that does not run.
+        effects.extend((0..MAX_QUEUES).map(|queue| Effect::Disable { queue }));
     }
 
     /// Resets `function` as an FLR or a conventional reset does, and tells the base.

@@ -187,7 +187,7 @@ impl Bond {
     /// mapped stays mapped.
     pub fn reset_base(&self) {
         self.armed.store(false, Ordering::Relaxed);
-        self.with_device(|device, now, effects| device.reset(now, effects));
+        self.with_device(|device, _, effects| device.reset(effects));
     }
 
     /// Bytes that this IO-Bond takes, the memories apart.

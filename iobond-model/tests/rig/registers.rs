@@ -92,7 +92,7 @@ impl Door {
 
     /// Resets the base function.
     pub fn reset(&self) {
-        self.act(|device, now, effects| device.reset(now, effects));
+        self.act(|device, _, effects| device.reset(effects));
     }
 
     /// Lets `nanoseconds` pass.

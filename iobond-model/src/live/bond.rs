@@ -206,11 +206,9 @@ impl Bond {
 
     /// Something changed that the base polls, and was written before: the base arms, and then looks.
     fn tell_base(&self) {
+        let Some(interrupt) = &self.base_interrupt else { return };
         fence(Ordering::SeqCst);
-        if self.armed.load(Ordering::Relaxed)
-            && self.armed.swap(false, Ordering::Relaxed)
-            && let Some(interrupt) = &self.base_interrupt
-        {
+        if self.armed.load(Ordering::Relaxed) && self.armed.swap(false, Ordering::Relaxed) {
             interrupt.raise();
         }
     }

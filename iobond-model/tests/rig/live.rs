@@ -158,5 +158,3 @@ impl Live {
         assert!(calm.is_some(), "there is always more to do");
     }
 }
-
-// Mapping.

@@ -16,8 +16,8 @@ use std::{
 };
 
 use super::{
-    base_memory::{Grants, MapError, Mapping, map_file},
-    dma_memory::{Backing, BaseMemory, BoardMemory, DmaMapError, Permission},
+    dma_memory::{Backing, BaseMemory, BoardMemory, DmaMapError, MapError, Mapping, Permission},
+    grants::Grants,
     memory::{Interrupts, Memory, ready},
 };
 use crate::{
@@ -162,7 +162,7 @@ impl Bond {
     /// [`MapError`]; nothing is mapped then.
     pub fn map(&self, mapping: &Mapping<'_>) -> Result<(), MapError> {
         let &Mapping { iova, length, .. } = mapping;
-        let backing = Backing::Mapped(Arc::new(map_file(mapping)?), 0);
+        let backing = Backing::Mapped(Arc::new(mapping.region()?), 0);
         let mapped = self.base.map(iova, length as u64, Permission::ALL, backing);
         mapped.map_err(|_| MapError::Overlap { iova, length })
     }

@@ -1,11 +1,15 @@
-//! Files that hold a machine's memory.
+//! Files that hold memory: those that a machine's host shares, and that of a base in the same process.
 
 use std::{
     fs::File,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use iobond_spec::address::BaseAddr;
 use rustix::{
     fs::{SealFlags, fcntl_get_seals},
     mm::{MapFlags, ProtFlags},
@@ -82,14 +86,14 @@ impl SharedFiles {
         if let Some(region) = known.filter(|region| offset + length <= region.len()) {
             return Ok(Backing::Mapped(region, offset));
         }
-        let region = Arc::new(map_file(file, size, write)?);
+        let region = Arc::new(map_whole(file, size, write)?);
         let (device, inode) = (found.dev(), found.ino());
         files.push(SharedFile { device, inode, writable: write, region: Arc::downgrade(&region) });
         Ok(Backing::Mapped(region, offset))
     }
 }
 
-fn map_file(file: File, size: u64, write: bool) -> Result<GuestRegionMmap, ShareError> {
+fn map_whole(file: File, size: u64, write: bool) -> Result<GuestRegionMmap, ShareError> {
     let refused = |error: String| ShareError::System(std::io::Error::other(error));
     let length = usize::try_from(size).map_err(|error| refused(error.to_string()))?;
     let protection = ProtFlags::READ | if write { ProtFlags::WRITE } else { ProtFlags::empty() };
@@ -99,4 +103,62 @@ fn map_file(file: File, size: u64, write: bool) -> Result<GuestRegionMmap, Share
         .with_mmap_flags(MapFlags::SHARED.union(MapFlags::NORESERVE).bits().cast_signed());
     let region: MmapRegion = builder.build().map_err(|error| refused(error.to_string()))?;
     GuestRegionMmap::new(region, GuestAddress(0)).ok_or_else(|| refused("it is too large".into()))
+}
+
+/// Memory that is to become base memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapping<'a> {
+    /// A file that can be mapped shared.
+    pub file: BorrowedFd<'a>,
+    /// Where in the file, a multiple of the page size.
+    pub file_offset: u64,
+    /// How many bytes.
+    pub length: usize,
+    /// Where the IO-Bond is to see it.
+    pub iova: BaseAddr,
+}
+
+/// Why memory could not be mapped or unmapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// The system refused.
+    #[error("cannot map base memory for {iova}: {source}")]
+    System {
+        /// Where it was to be seen.
+        iova: BaseAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something is mapped there already, or the range wraps.
+    #[error("{length:#x} bytes at {iova} overlap base memory that is mapped already")]
+    Overlap {
+        /// Where it was to be seen.
+        iova: BaseAddr,
+        /// How many bytes.
+        length: usize,
+    },
+    /// Nothing is mapped there.
+    #[error("no base memory is mapped at {iova}")]
+    NotMapped {
+        /// The address that was named.
+        iova: BaseAddr,
+    },
+}
+
+impl Mapping<'_> {
+    /// Maps all of it, for a [`Backing`].
+    pub(in crate::live) fn region(&self) -> Result<GuestRegionMmap, MapError> {
+        let &Self { file, file_offset, length, iova } = self;
+        let system = |source| MapError::System { iova, source };
+        let file = File::from(file.try_clone_to_owned().map_err(system)?);
+        let held = file.metadata().map_err(system)?.len();
+        // Touching a page that the file does not have would end the whole process (SIGBUS, mmap(2)).
+        if file_offset.checked_add(length as u64).is_none_or(|end| end > held) {
+            let short = std::io::Error::other(format!("its file has {held:#x} bytes, which is too few"));
+            return Err(system(short));
+        }
+        let region = MmapRegion::from_file(FileOffset::new(file, file_offset), length)
+            .map_err(|error| system(std::io::Error::other(error)))?;
+        GuestRegionMmap::new(region, GuestAddress(iova.0)).ok_or(MapError::Overlap { iova, length })
+    }
 }

@@ -22,7 +22,7 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestReg
 
 pub(super) use self::lease::View;
 pub use self::{
-    files::{ShareError, SharedFiles},
+    files::{MapError, Mapping, ShareError, SharedFiles},
     lease::Lease,
 };
 use crate::fabric::Fault;

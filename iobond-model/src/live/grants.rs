@@ -1,55 +1,15 @@
-//! Base memory as an IO-Bond sees it: how it is mapped in the same process, what was granted, and the status page in it.
+//! What the base granted of its memory, and the status page in it.
 
-use std::{fs::File, os::fd::BorrowedFd, sync::atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use iobond_spec::{
     address::{Address, BaseAddr},
     status_page::{HEADS, MAILBOX, MailboxRequest, QUEUE_ERRORS},
 };
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestRegionMmap, MmapRegion};
+use vm_memory::Bytes;
 
 use super::dma_memory::{BaseMemory, View};
 use crate::{fabric::Fault, windows::Windows};
-
-/// Memory that is to become base memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Mapping<'a> {
-    /// A file that can be mapped shared.
-    pub file: BorrowedFd<'a>,
-    /// Where in the file, a multiple of the page size.
-    pub file_offset: u64,
-    /// How many bytes.
-    pub length: usize,
-    /// Where the IO-Bond is to see it.
-    pub iova: BaseAddr,
-}
-
-/// Why memory could not be mapped or unmapped.
-#[derive(Debug, thiserror::Error)]
-pub enum MapError {
-    /// The system refused.
-    #[error("cannot map base memory for {iova}: {source}")]
-    System {
-        /// Where it was to be seen.
-        iova: BaseAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Something is mapped there already, or the range wraps.
-    #[error("{length:#x} bytes at {iova} overlap base memory that is mapped already")]
-    Overlap {
-        /// Where it was to be seen.
-        iova: BaseAddr,
-        /// How many bytes.
-        length: usize,
-    },
-    /// Nothing is mapped there.
-    #[error("no base memory is mapped at {iova}")]
-    NotMapped {
-        /// The address that was named.
-        iova: BaseAddr,
-    },
-}
 
 /// What the base granted of its memory, and where its status page is.
 #[derive(Debug)]
@@ -127,20 +87,4 @@ impl Grants {
             };
         }
     }
-}
-
-/// Maps `mapping` whole, for [`BaseMemory::map`].
-pub(super) fn map_file(mapping: &Mapping<'_>) -> Result<GuestRegionMmap, MapError> {
-    let &Mapping { file, file_offset, length, iova } = mapping;
-    let system = |source| MapError::System { iova, source };
-    let file = File::from(file.try_clone_to_owned().map_err(system)?);
-    let held = file.metadata().map_err(system)?.len();
-    // Touching a page that the file does not have would end the whole process (SIGBUS, mmap(2)).
-    if file_offset.checked_add(length as u64).is_none_or(|end| end > held) {
-        let short = std::io::Error::other(format!("its file has {held:#x} bytes, which is too few"));
-        return Err(system(short));
-    }
-    let region = MmapRegion::from_file(FileOffset::new(file, file_offset), length)
-        .map_err(|error| system(std::io::Error::other(error)))?;
-    GuestRegionMmap::new(region, GuestAddress(iova.0)).ok_or(MapError::Overlap { iova, length })
 }

@@ -10,11 +10,13 @@
 
 use std::{
     ffi::OsString,
+    fs::{self, Permissions},
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
+            fs::PermissionsExt,
             net::{UnixDatagram, UnixStream},
             process::ExitStatusExt,
         },
@@ -29,7 +31,7 @@ use clap::Parser;
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred},
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -41,12 +43,17 @@ const FIRST_FD: i32 = 3;
 const MOST_FDS: usize = 64;
 /// Bytes of a notification.
 const MESSAGE: usize = 4096;
+/// Notifications that are taken at a time, more than a socket holds: whoever sends without end holds nothing else up.
+const BURST: usize = 1024;
 /// A life shorter than this is a failure to start: the next one is put off, longer and longer.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// How long it is put off at first, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// How long the command may take to end when told to.
 const GRACE: Duration = Duration::from_secs(20);
+/// Who may write to the notify socket: everybody, as to systemd's. The command may be another user by then (`--user`); what others
+/// write is not taken.
+const MODE: u32 = 0o666;
 
 /// Run a command, keep the descriptors that it stores, and start it anew with them when it crashed
 #[derive(Parser)]
@@ -70,7 +77,8 @@ fn main() -> ExitCode {
 
 /// Runs the command until it ends by itself, or a signal ends both.
 fn keep(command: &[OsString]) -> io::Result<ExitStatus> {
-    let notify = NotifySocket::bind()?;
+    let name = format!("bm-keeper-{}.sock", std::process::id());
+    let notify = NotifySocket::bind(std::env::temp_dir().join(name))?;
     let (ours, theirs) = UnixStream::pair()?;
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
@@ -80,7 +88,7 @@ fn keep(command: &[OsString]) -> io::Result<ExitStatus> {
         let born = Instant::now();
         let mut child = spawn(command, &notify, &store)?;
         let status = match watch(&mut child, &notify, &ours, &mut store)? {
-            End::Told => return end(&mut child),
+            End::Told => return end(&mut child, &notify, &mut store),
             End::Itself(status) if status.success() => return Ok(status),
             End::Itself(status) => status,
         };
@@ -106,39 +114,47 @@ struct NotifySocket {
 }
 
 impl NotifySocket {
-    fn bind() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("bm-keeper-{}.sock", std::process::id()));
+    fn bind(path: PathBuf) -> io::Result<Self> {
         // An earlier process of this number cannot be there any more.
-        let _ = std::fs::remove_file(&path);
-        let socket = UnixDatagram::bind(&path)?;
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket, path })
+        let _ = fs::remove_file(&path);
+        let notify = Self { socket: UnixDatagram::bind(&path)?, path };
+        set_socket_passcred(&notify.socket, true)?;
+        fs::set_permissions(&notify.path, Permissions::from_mode(MODE))?;
+        notify.socket.set_nonblocking(true)?;
+        Ok(notify)
     }
 
-    /// Takes up what has come.
-    fn take(&self, store: &mut Store) {
-        loop {
+    /// Takes up what has come from process `from`, and lets go of what has come from others.
+    fn take(&self, from: Pid, store: &mut Store) {
+        for _ in 0..BURST {
             let mut bytes = [0; MESSAGE];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS), ScmCredentials(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut into = [IoSliceMut::new(&mut bytes)];
             let Ok(received) = recvmsg(&self.socket, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC) else {
                 return;
             };
-            let fds = control.drain().flat_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(rights) => rights.collect::<Vec<_>>(),
-                _ => Vec::new(),
-            });
-            let fds = fds.collect();
-            let text = bytes.get(..received.bytes).unwrap_or_default();
-            store.note(&String::from_utf8_lossy(text), fds);
+            let (mut fds, mut sender) = (Vec::new(), None);
+            for message in control.drain() {
+                match message {
+                    RecvAncillaryMessage::ScmRights(rights) => fds.extend(rights),
+                    // The kernel's word, not the sender's: only root may name another process (unix(7)).
+                    RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials.pid),
+                    _ => {}
+                }
+            }
+            if sender == Some(from) {
+                let text = bytes.get(..received.bytes).unwrap_or_default();
+                store.note(&String::from_utf8_lossy(text), fds);
+            }
         }
     }
 }
 
 impl Drop for NotifySocket {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -204,7 +220,7 @@ fn watch(
         let [said, gone, told] = ready.map(|fd| !fd.revents().is_empty());
         // What it said before its end counts.
         if said || gone {
-            notify.take(store);
+            notify.take(Pid::from_child(child), store);
         }
         if told {
             return Ok(End::Told);
@@ -215,12 +231,14 @@ fn watch(
     }
 }
 
-/// Ends the command in order, or after a while without.
-fn end(child: &mut Child) -> io::Result<ExitStatus> {
+/// Ends the command in order, or after a while without. It takes back what it had kept, and waits where few messages fit the socket
+/// (`net.unix.max_dgram_qlen`): so they are taken.
+fn end(child: &mut Child, notify: &NotifySocket, store: &mut Store) -> io::Result<ExitStatus> {
     // Fails only when it has ended already.
     let _ = kill_process(Pid::from_child(child), Signal::TERM);
     let deadline = Instant::now() + GRACE;
     loop {
+        notify.take(Pid::from_child(child), store);
         match child.try_wait()? {
             Some(status) => return Ok(status),
             None if Instant::now() >= deadline => {
@@ -235,10 +253,43 @@ fn end(child: &mut Child) -> io::Result<ExitStatus> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // of tests
 mod tests {
+    use std::io::IoSlice;
+
+    use rustix::{
+        net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr},
+        process::{getpid, getppid},
+    };
+
     use super::*;
 
     fn fd() -> OwnedFd {
         UnixStream::pair().unwrap().0.into()
+    }
+
+    #[test]
+    fn everybody_may_write_and_one_is_listened_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let notify = NotifySocket::bind(folder.path().join("notify")).unwrap();
+        assert_eq!(fs::metadata(&notify.path).unwrap().permissions().mode() & 0o777, MODE);
+        let send = |name: &str| {
+            let (text, fd) = (format!("FDSTORE=1\nFDNAME={name}"), fd());
+            let (fds, mut space) = ([fd.as_fd()], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))]);
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+            let to = SocketAddrUnix::new(&notify.path).unwrap();
+            let from = UnixDatagram::unbound().unwrap();
+            let text = [IoSlice::new(text.as_bytes())];
+            sendmsg_addr(&from, &to, &text, &mut control, SendFlags::empty()).unwrap();
+        };
+        let (this, another) = (getpid(), getppid().unwrap());
+        let mut store = Store::default();
+        send("foreign");
+        notify.take(another, &mut store);
+        assert!(store.0.is_empty());
+        send("own");
+        notify.take(this, &mut store);
+        assert_eq!(store.0.len(), 1);
+        assert_eq!(store.0[0].0, "own");
     }
 
     #[test]

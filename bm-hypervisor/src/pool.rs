@@ -31,7 +31,7 @@ pub const IOVA: BaseAddr = BaseAddr(1 << 40);
 /// Smallest page, and alignment of every slot pool.
 const PAGE: u64 = 4096;
 /// A huge page of x86-64 and of arm64 with 4 KiB granules.
-const HUGE_PAGE: u64 = 2 << 20;
+pub(crate) const HUGE_PAGE: u64 = 2 << 20;
 /// Alignment of a ring's areas: a cache line, which no two of them share.
 const LINE: u64 = 64;
 

@@ -5,12 +5,9 @@ use crate::{
     config::{BoardConfig, CoresConfig, PortConfig},
     machine::{Cores, CpuList},
     placement::Placement,
-    pool::Pool,
+    pool::{HUGE_PAGE, Pool},
     port::vfio::{VfioError, discovery::Discovered},
 };
-
-/// A huge page.
-const HUGE_PAGE: u64 = 2 << 20;
 
 fn finding(level: Level, subject: &'static str, text: impl Into<String>) -> Finding {
     Finding { level, subject, text: text.into() }
@@ -19,11 +16,7 @@ fn finding(level: Level, subject: &'static str, text: impl Into<String>) -> Find
 /// Judges everything that matters to the board.
 pub fn judge(config: &BoardConfig, survey: &Survey) -> Vec<Finding> {
     let mut findings = port(config, survey);
-    let queues = config.functions.iter();
-    let queues =
-        queues.flat_map(|function| std::iter::repeat_n(function.ring_sizes(), function.queues().into()));
-    let sizes: Vec<_> = queues.collect();
-    let pool = Pool::length_for(&sizes, config.hugepages);
+    let pool = Pool::length_for(&config.queue_sizes(), config.hugepages);
     findings.push(huge_pages(config, survey, pool));
     if survey.device.is_some() {
         findings.push(locked_memory(survey, pool));

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::{
-    config::{BackEndConfig, BlkConfig, CoresConfig, FunctionConfig},
+    config::{BackEndConfig, BlkConfig, CoresConfig, FunctionConfig, NetConfig, RingSizes, SpareConfig},
     machine::fake::{DEVICE, Tree},
+    pool::{HUGE_PAGE, Pool},
 };
 
 /// A board with a disk and a card in the machine, which polls on `poll`.
@@ -84,4 +85,27 @@ fn a_socket_is_there_or_not() {
     assert!(told(&board, &tree).contains("iobond.sock is not there; start the process"));
     tree.write("iobond.sock", "");
     assert!(told(&board, &tree).contains("iobond.sock is there"));
+}
+
+#[test]
+fn memory_is_that_of_the_pool_which_the_board_makes() {
+    let tree = Tree::new();
+    tree.write(
+        "proc/self/limits",
+        "Max locked memory         unlimited            unlimited            bytes\n",
+    );
+    let mut board = board(&tree, 2);
+    let back_end = BackEndConfig::new("/run/switch.sock");
+    let net = NetConfig { queue_pairs: 2, ..NetConfig::new("52:54:00:00:00:01".parse().unwrap(), back_end) };
+    board.functions.push(FunctionConfig::Net(net));
+    board.spares.push(SpareConfig::default());
+    // The disk, two pairs, their control queue, and the spare place.
+    let sizes =
+        [&[RingSizes::BLK][..], &[RingSizes::NET; 4], &[RingSizes::CONTROL], &[RingSizes::SPARE; 2]].concat();
+    let bytes = Pool::new(&sizes, false).unwrap().length();
+    let pages = bytes.div_ceil(HUGE_PAGE);
+    let said = told(&board, &tree);
+    let (size, locked) = (2 * pages, format!("{} MiB can be locked for the device", 2 * pages));
+    assert!(said.contains(&format!("{pages} of 2 MiB for {size} MiB of rings and slots")), "{pages}\n{said}");
+    assert!(said.contains(&locked), "{said}");
 }

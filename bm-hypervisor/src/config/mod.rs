@@ -40,6 +40,8 @@ mod port;
 mod ring;
 mod spare;
 
+use std::iter;
+
 use iobond_spec::{MAX_FUNCTIONS, MAX_QUEUES};
 use serde::{Deserialize, Serialize};
 
@@ -152,10 +154,19 @@ impl BoardConfig {
         self.control.as_ref().map_or(Ok(()), |control| control.check("control"))
     }
 
+    /// The sizes of every queue context that the board takes, in order of their numbers: those of functions, then of spare ones.
+    pub(crate) fn queue_sizes(&self) -> Vec<RingSizes> {
+        let functions = self.functions.iter();
+        let functions =
+            functions.flat_map(|function| (0..function.queues()).map(|index| function.queue_sizes(index)));
+        let spares = self.spares.iter();
+        let spares = spares.flat_map(|spare| iter::repeat_n(spare.ring_sizes(), spare.queues.into()));
+        functions.chain(spares).collect()
+    }
+
     /// Queue contexts that the board takes, those of spare functions counted.
     pub(crate) fn queues(&self) -> usize {
-        let functions = self.functions.iter().map(FunctionConfig::queues);
-        functions.chain(self.spares.iter().map(|spare| spare.queues)).map(usize::from).sum()
+        self.queue_sizes().len()
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error,
-    config::{BoardConfig, RingSizes},
+    config::{BoardConfig, FunctionConfig, RingSizes},
     journal::Journal,
     keep::Keeper,
     lifecycle::{BoardState, Happening},
@@ -429,19 +429,15 @@ impl<P: Port> Drop for Board<P> {
 
 /// Deals queue contexts out: to functions in order, then to spare ones. What each number has, and the sizes of each context's rings.
 pub(super) fn deal_out(config: &BoardConfig) -> (Vec<Room>, Vec<RingSizes>) {
-    let mut rooms = Vec::new();
-    let mut sizes = Vec::new();
-    let mut deal = |wanted: Vec<RingSizes>| {
-        rooms.push(Room { first_context: sizes.len() as u8, contexts: wanted.len() as u16 });
-        sizes.extend(wanted);
+    let functions = config.functions.iter().map(FunctionConfig::queues);
+    let wanted = functions.chain(config.spares.iter().map(|spare| spare.queues));
+    let mut first_context = 0;
+    let deal = |contexts| {
+        let room = Room { first_context, contexts };
+        first_context += contexts as u8;
+        room
     };
-    for function in &config.functions {
-        deal((0..function.queues()).map(|index| function.queue_sizes(index)).collect());
-    }
-    for spare in &config.spares {
-        deal(vec![spare.ring_sizes(); spare.queues.into()]);
-    }
-    (rooms, sizes)
+    (wanted.map(deal).collect(), config.queue_sizes())
 }
 
 /// The low `width` bytes of a word.

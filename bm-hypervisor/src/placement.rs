@@ -128,10 +128,22 @@ impl Placement {
         &self.siblings
     }
 
-    /// Who has the physical core, if anybody has; nothing is taken or made.
-    pub fn owner(&self) -> Option<String> {
-        let file = File::open(&self.lock).ok()?;
-        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| owner(&self.lock))
+    /// Whether nobody has the physical core; nothing is taken or made.
+    ///
+    /// # Errors
+    /// [`PlacementError::Taken`].
+    pub fn check_free(&self) -> Result<(), PlacementError> {
+        // Who cannot open it does not know; taking it says more.
+        let Ok(file) = File::open(&self.lock) else { return Ok(()) };
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(self.taken()),
+            _ => Ok(()),
+        }
+    }
+
+    fn taken(&self) -> PlacementError {
+        let owner = owner(&self.lock);
+        PlacementError::Taken { poll: self.poll, siblings: self.siblings.clone(), owner }
     }
 
     /// Takes the physical core for `board`.
@@ -148,10 +160,7 @@ impl Placement {
         let mut lock = options.map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let owner = owner(&self.lock);
-                return Err(PlacementError::Taken { poll: self.poll, siblings: self.siblings, owner });
-            }
+            Err(TryLockError::WouldBlock) => return Err(self.taken()),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         let written = lock.set_len(0).and_then(|()| write!(lock, "{board} (process {})", std::process::id()));
@@ -221,19 +230,19 @@ mod tests {
     fn a_poller_takes_a_whole_core_until_it_is_gone() {
         let tree = Tree::new();
         let first = plan(2, &[], &tree).unwrap();
-        assert_eq!((first.siblings().to_string(), first.owner()), ("2,6".into(), None));
+        assert!(first.siblings().to_string() == "2,6" && first.check_free().is_ok());
         let first = first.take("board0").unwrap();
         let sibling = plan(6, &[], &tree).unwrap();
         let owner = format!("board0 (process {})", std::process::id());
-        assert_eq!(sibling.owner(), Some(owner.clone()));
         let refused = sibling.clone().take("board1").unwrap_err().to_string();
         assert!(refused.contains("(CPUs 2,6)") && refused.contains(&owner), "{refused}");
+        assert_eq!(sibling.check_free().unwrap_err().to_string(), refused);
         let elsewhere = plan(3, &[], &tree).unwrap().take("board1").unwrap();
         drop(first);
         // A process that another test starts has every descriptor, and with it the lock, until it is that program.
         let free = (0..1000).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(1));
-            sibling.owner().is_none()
+            sibling.check_free().is_ok()
         });
         assert!(free);
         sibling.take("board2").unwrap();

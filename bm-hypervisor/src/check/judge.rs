@@ -134,15 +134,7 @@ fn cores(config: &BoardConfig, survey: &Survey) -> Vec<Finding> {
         return vec![finding(Level::Warning, SUBJECT, text)];
     };
     let placement = match placement {
-        Ok((placement, None)) => placement,
-        Ok((placement, Some(owner))) => {
-            let text = format!(
-                "CPU {} shares a physical core (CPUs {}) with the poller of {owner}; choose another core",
-                wanted.poll,
-                placement.siblings()
-            );
-            return vec![finding(Level::Error, SUBJECT, text)];
-        }
+        Ok(placement) => placement,
         Err(error) => return vec![finding(Level::Error, SUBJECT, error.to_string())],
     };
     let cores = &survey.machine.cores;

@@ -59,8 +59,8 @@ pub struct Survey {
     pub device: Option<Result<Discovered, VfioError>>,
     /// Whether the socket of its port is there, if it has one.
     pub socket: Option<bool>,
-    /// Its cores, if it names any, and who else has them.
-    pub placement: Option<Result<(Placement, Option<String>), PlacementError>>,
+    /// Its cores, if it names any and nobody else has them.
+    pub placement: Option<Result<Placement, PlacementError>>,
 }
 
 /// Looks at the machine below `root`, which is `/` but in tests. Nothing is taken or changed.
@@ -68,8 +68,8 @@ pub fn survey(config: &BoardConfig, root: &Path) -> Survey {
     let machine = Machine::read(root);
     let placement = config.cores.as_ref().map(|cores| {
         let placement = Placement::plan(cores, &machine.cores)?;
-        let owner = placement.owner();
-        Ok((placement, owner))
+        placement.check_free()?;
+        Ok(placement)
     });
     let (device, socket) = match &config.port {
         Some(PortConfig::Vfio(address)) => (Some(discover(root, *address)), None),

@@ -4,11 +4,12 @@ mod double;
 
 use std::{
     io::{ErrorKind, Write},
+    os::unix::net::UnixListener,
     thread,
     time::Instant,
 };
 
-use bm_hypervisor::{api, config::Role};
+use bm_hypervisor::{BoardState, api, config::Role};
 use double::{
     Bench,
     api::{Rig, ends, eventually, line, mirror},
@@ -124,4 +125,32 @@ fn one_client_too_many_is_turned_away_until_another_goes() {
     clients.pop();
     eventually("there is a place again", || rig.bmctl(&["board"]).0);
     assert!(clients.iter_mut().all(|client| client.call_raw("board_get", None).is_ok()));
+}
+
+#[test]
+fn what_is_left_of_a_batch_when_the_server_ends_comes_to_nothing() {
+    let sockets = Sockets::new();
+    let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
+    let mut rig = Rig::new(&sockets, Bench::start(board(vec![blk(sockets.good_back_end("disk"))])));
+    // The first command waits for a back end that takes its time.
+    let slow = UnixListener::bind(sockets.path("slow")).unwrap();
+    slow.set_nonblocking(true).unwrap();
+    let back_end = json!({ "socket": sockets.path("slow"), "timeout_ms": 60_000 });
+    let batch = json!([
+        { "jsonrpc": "2.0", "method": "function_add", "params": [{ "blk": { "backend": back_end } }], "id": 1 },
+        { "jsonrpc": "2.0", "method": "board_power", "params": [false], "id": 2 },
+    ]);
+    let mut stream = rig.raw();
+    stream.write_all(batch.to_string().as_bytes()).unwrap();
+    let mut waiting = None;
+    eventually("the back end is connected to", || {
+        waiting = slow.accept().ok();
+        waiting.is_some()
+    });
+    let api = rig.api.take();
+    let ending = thread::spawn(move || drop(api));
+    assert!(ends(&mut stream));
+    drop(waiting);
+    ending.join().unwrap();
+    assert_eq!(rig.control().statistics().state, BoardState::Booting);
 }

@@ -3,8 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::TcpListener,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    os::fd::{AsFd, BorrowedFd},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -12,7 +11,7 @@ use std::{
 use super::{
     error::ApiError,
     metrics,
-    server::wait,
+    server::{StopRequest, wait},
     socket::Listener,
     until::{Bounded, Until},
 };
@@ -40,7 +39,7 @@ impl MetricsServer {
         address: &MetricsAddress,
         mode: u32,
         handle: Handle,
-        end: Arc<OwnedFd>,
+        end: StopRequest,
     ) -> Result<Self, ApiError> {
         let failed = |source| ApiError::Metrics { address: address.clone(), source };
         let (door, address) = match address {

@@ -20,7 +20,10 @@ use crate::{
 pub(super) struct Service {
     pub(super) handle: Handle,
     pub(super) log: LogLevel,
+    /// A client's wish that the program ends.
     pub(super) stop: StopRequest,
+    /// Nothing is to be begun any more.
+    pub(super) end: StopRequest,
 }
 
 type Answer = Result<Value, RpcError>;
@@ -138,6 +141,7 @@ const METHODS: [Method; 16] = [
         description: "Asks the program that serves the board to stop it and to end. The answer comes before it does.",
         call: |service, params| {
             none(params, || {
+                tracing::info!("a client asked for a stop");
                 service.stop.ask();
                 Ok(true)
             })
@@ -168,8 +172,11 @@ impl Method {
 }
 
 impl Service {
-    /// Calls a method by its name.
+    /// Calls a method by its name. Once the server ends, what is left of a batch comes to nothing.
     pub(super) fn call(&self, name: &str, params: Params) -> Answer {
+        if self.end.is_asked() {
+            return Err(CommandError::Ended.into());
+        }
         let method = METHODS.iter().find(|method| method.name == name).ok_or_else(|| {
             let shown: String = name.chars().take(64).collect();
             let message = format!("there is no method `{shown}`; `rpc_get_methods` lists those there are");

@@ -1,8 +1,7 @@
 //! The server: a thread that accepts, and one for each client.
 
 use std::{
-    fmt, io,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::Shutdown,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -40,9 +39,10 @@ const REFUSED: Duration = Duration::from_millis(100);
 /// Serves the API of one board. Dropped, it ends all connections and removes its sockets.
 #[derive(Debug)]
 pub struct Server {
+    /// Asked for by a client: the program is to end.
     stop: StopRequest,
-    /// Readable as soon as threads are to end.
-    end: Arc<OwnedFd>,
+    /// Asked for by whoever drops this: its threads are to end.
+    end: StopRequest,
     accepting: Option<JoinHandle<()>>,
     metrics: Option<MetricsServer>,
 }
@@ -53,30 +53,29 @@ impl Server {
     /// # Errors
     /// [`ApiError`] when it cannot listen there.
     pub fn start(config: &ControlConfig, handle: Handle, log: LogLevel) -> Result<Self, ApiError> {
-        let end = Arc::new(event()?);
+        let (stop, end) = (StopRequest::new()?, StopRequest::new()?);
         let listener = Listener::bind(&config.socket, config.mode)?;
         let metrics = config.metrics.as_ref();
         let metrics = metrics
-            .map(|address| MetricsServer::start(address, config.mode, handle.clone(), Arc::clone(&end)))
+            .map(|address| MetricsServer::start(address, config.mode, handle.clone(), end.clone()))
             .transpose()?;
-        let stop = StopRequest::new()?;
         // Made first, so that it undoes whatever comes after.
-        let mut server = Self { stop: stop.clone(), end: Arc::clone(&end), accepting: None, metrics };
-        let service = Arc::new(Service { handle, log, stop });
+        let mut server = Self { stop: stop.clone(), end: end.clone(), accepting: None, metrics };
+        let service = Arc::new(Service { handle, log, stop, end });
         let thread = thread::Builder::new().name("api".into());
-        server.accepting = Some(thread.spawn(move || accept(&listener, &end, &service))?);
+        server.accepting = Some(thread.spawn(move || accept(&listener, &service))?);
         tracing::info!(socket = %config.socket.display(), "API served");
         Ok(server)
     }
 
     /// Whether a client asked the program to stop the board and to end.
     pub fn stop_asked(&self) -> bool {
-        self.stop.asked.load(Ordering::Acquire)
+        self.stop.is_asked()
     }
 
     /// Polls readable once [`Server::stop_asked`] is true. It is not to be read from.
     pub fn stop_event(&self) -> BorrowedFd<'_> {
-        self.stop.event.as_fd()
+        self.stop.as_fd()
     }
 
     /// Where metrics are served over HTTP; with the port that was taken, if any was to be.
@@ -86,9 +85,9 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Waits for commands that are being carried out, as long as those may take.
+    /// Waits for commands that are being carried out, one for each client at most, as long as those may take.
     fn drop(&mut self) {
-        ring(&self.end);
+        self.end.ask();
         for thread in self.accepting.take().into_iter().chain(self.metrics.take().map(MetricsServer::thread))
         {
             // Already reported, by the panic itself.
@@ -97,8 +96,8 @@ impl Drop for Server {
     }
 }
 
-/// A client's wish that the board is stopped.
-#[derive(Clone)]
+/// A wish that something stops: a flag for those who look, an event for those who wait. It is never taken back.
+#[derive(Clone, Debug)]
 pub(super) struct StopRequest {
     asked: Arc<AtomicBool>,
     event: Arc<OwnedFd>,
@@ -106,34 +105,29 @@ pub(super) struct StopRequest {
 
 impl StopRequest {
     fn new() -> io::Result<Self> {
-        Ok(Self { asked: Arc::default(), event: Arc::new(event()?) })
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { asked: Arc::default(), event: Arc::new(event) })
     }
 
     pub(super) fn ask(&self) {
-        tracing::info!("a client asked for a stop");
         self.asked.store(true, Ordering::Release);
-        ring(&self.event);
+        // Fails only when it was asked for 2^64 - 2 times, and then it is readable anyway.
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
     }
 }
 
-impl fmt::Debug for StopRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("StopRequest").field(&self.asked).finish()
+impl AsFd for StopRequest {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
     }
-}
-
-fn event() -> io::Result<OwnedFd> {
-    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
-}
-
-/// Makes an event readable.
-fn ring(event: &OwnedFd) {
-    // Fails only when 2^64 - 2 rings were never read, and then it is readable anyway.
-    let _ = rustix::io::write(event, &1u64.to_ne_bytes());
 }
 
 /// Waits until somebody comes to `listener`; false at the end.
-pub(super) fn wait(listener: BorrowedFd<'_>, end: &OwnedFd) -> bool {
+pub(super) fn wait(listener: BorrowedFd<'_>, end: &StopRequest) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(listener, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
     loop {
         match poll(&mut fds, None) {
@@ -153,9 +147,9 @@ struct Connected {
     thread: JoinHandle<()>,
 }
 
-fn accept(listener: &Listener, end: &OwnedFd, service: &Arc<Service>) {
+fn accept(listener: &Listener, service: &Arc<Service>) {
     let mut clients: Vec<Connected> = Vec::new();
-    while wait(listener.as_fd(), end) {
+    while wait(listener.as_fd(), &service.end) {
         let accepted = listener.accept();
         clients.retain(|client| !client.thread.is_finished());
         let served = match accepted {

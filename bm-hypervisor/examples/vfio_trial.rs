@@ -118,8 +118,7 @@ impl Trial {
     fn map(&mut self, iova: u64, length: u64, kind: MemfdFlags) -> Outcome<String> {
         let file = memfd_create("vfio-trial", MemfdFlags::CLOEXEC | kind)?;
         ftruncate(&file, length)?;
-        let region =
-            Region { file: file.as_fd(), file_offset: 0, length, host_address: 0, iova: BaseAddr(iova) };
+        let region = Region { file: file.as_fd(), file_offset: 0, length, iova: BaseAddr(iova) };
         if let Err(error) = self.port.map_dma(&region) {
             // Refusals are what some trials are about.
             return Ok(format!("refused: {error}"));

@@ -151,7 +151,6 @@ impl<P: Port> Board<P> {
             file: self.pool.file(),
             file_offset: 0,
             length: self.pool.length(),
-            host_address: self.pool.user_address(0),
             iova: IOVA,
         })?;
         self.registers.grant(IOVA, self.pool.length());

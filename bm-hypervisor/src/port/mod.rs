@@ -12,8 +12,8 @@ use std::os::fd::BorrowedFd;
 
 use iobond_spec::{address::BaseAddr, register_access::RegisterIo};
 
-/// A piece of this process's memory that an IO-Bond is to reach by DMA. It is a file so that a device in another process can
-/// map it, and it is mapped here so that an IOMMU can be told.
+/// A piece of memory that an IO-Bond is to reach by DMA. It is a file, so that a port can map it for the kernel to pin, or hand it
+/// to the process that serves the IO-Bond.
 #[derive(Clone, Copy, Debug)]
 pub struct Region<'a> {
     /// The memfd.
@@ -22,8 +22,6 @@ pub struct Region<'a> {
     pub file_offset: u64,
     /// Length in bytes, a multiple of the page size.
     pub length: u64,
-    /// Where it is mapped in this process.
-    pub host_address: u64,
     /// The I/O virtual address under which the IO-Bond is to see it.
     pub iova: BaseAddr,
 }
@@ -68,7 +66,7 @@ pub enum PortError {
 /// Implementations are cheap to call and may be used from the poll thread and the control thread at once.
 pub trait Port: RegisterIo + Send + Sync {
     /// Makes `region` reachable for the device at `region.iova`. The device still refuses it until a DMA window grants it.
-    /// The caller keeps file and mapping alive until [`Port::unmap_dma`].
+    /// The caller keeps the file as long as it is until [`Port::unmap_dma`].
     ///
     /// # Errors
     /// [`PortError::Overlap`] or [`PortError::System`]; nothing is mapped then.

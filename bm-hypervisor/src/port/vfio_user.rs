@@ -138,7 +138,7 @@ impl RegisterIo for VfioUserPort {
 
 impl Port for VfioUserPort {
     fn map_dma(&self, region: &Region<'_>) -> Result<(), PortError> {
-        let &Region { file, file_offset, length, iova, .. } = region;
+        let &Region { file, file_offset, length, iova } = region;
         self.function.map(iova.0, length, file, file_offset).map_err(|error| match error {
             RemoteError::Refused { errno: Errno::EXIST, .. } => PortError::Overlap { iova, length },
             other => PortError::System { iova, length, source: io::Error::other(other) },

@@ -31,7 +31,7 @@ impl RegisterIo for ModelPort {
 
 impl Port for ModelPort {
     fn map_dma(&self, region: &Region<'_>) -> Result<(), PortError> {
-        let &Region { file, file_offset, length, iova, .. } = region;
+        let &Region { file, file_offset, length, iova } = region;
         // A length that this machine cannot address overlaps something for certain.
         let mapped = usize::try_from(length).map_err(|_| PortError::Overlap { iova, length })?;
         let mapping = Mapping { file, file_offset, length: mapped, iova };

@@ -55,7 +55,7 @@ impl Memory {
     /// All of it as a region at `iova`.
     pub(super) fn region(&self, iova: BaseAddr) -> Region<'_> {
         let file = self.file.as_fd();
-        Region { file, file_offset: 0, length: LENGTH, host_address: self.mapping.host_address(), iova }
+        Region { file, file_offset: 0, length: LENGTH, iova }
     }
 
     /// The 32-bit word at `offset`.

@@ -213,9 +213,9 @@ impl RegisterIo for VfioPort {
 }
 
 impl Port for VfioPort {
-    /// Maps the file anew and has the kernel pin that: what DMA can reach is the file, whatever `host_address` says.
+    /// Maps the file and has the kernel pin that: it takes addresses of this process.
     fn map_dma(&self, region: &Region<'_>) -> Result<(), PortError> {
-        let Region { file, file_offset, length, iova, .. } = *region;
+        let Region { file, file_offset, length, iova } = *region;
         let mut mappings = self.mappings();
         if !mappings.is_free(iova.0, length) {
             return Err(PortError::Overlap { iova, length });

@@ -4,6 +4,7 @@
 //! in-process emulator is behind one in testbench, one in another process behind [`vfio_user`].
 
 pub mod conformance;
+mod mappings;
 pub mod open;
 pub mod vfio;
 pub mod vfio_user;

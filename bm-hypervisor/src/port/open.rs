@@ -68,7 +68,7 @@ impl OpenPort {
             PortConfig::VfioUser(_) => match take(CONNECTION) {
                 Some(connection) => {
                     let connection = UnixStream::from(connection);
-                    Some(Self::VfioUser(VfioUserPort::resume(connection, mapped.to_vec())?))
+                    Some(Self::VfioUser(VfioUserPort::resume(connection, mapped)?))
                 }
                 None => None,
             },

@@ -10,7 +10,10 @@ use std::{
         unix::net::UnixStream,
     },
     path::Path,
-    sync::{Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,10 +23,10 @@ use iobond_spec::{
     base_function::{BAR_SIZE, WAKE_VECTOR},
     register_access::RegisterIo,
 };
-use iobond_vfio_user::{Errno, Irq, Region as PciRegion, RemoteError, RemoteFunction};
+use iobond_vfio_user::{Irq, Region as PciRegion, RemoteError, RemoteFunction};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Port, PortError, Region};
+use super::{Port, PortError, Region, mappings::Mappings};
 
 /// How long the server may take to answer. The emulator does in microseconds; a machine that is overloaded gets some time.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,6 +49,14 @@ pub enum VfioUserError {
         /// Bytes of BAR 0.
         size: u64,
     },
+    /// It cannot have been mapped.
+    #[error("{length:#x} bytes at {iova} are none, or overlap another range that is said to be mapped")]
+    Mapped {
+        /// Where it is said to be.
+        iova: BaseAddr,
+        /// How long it is said to be.
+        length: u64,
+    },
     /// The system refused an event.
     #[error("cannot make an event for the wake-up interrupt: {0}")]
     System(#[from] io::Error),
@@ -56,8 +67,7 @@ pub enum VfioUserError {
 pub struct VfioUserPort {
     function: RemoteFunction,
     wake_up: OwnedFd,
-    /// What is mapped: address and length.
-    mapped: Mutex<Vec<(BaseAddr, u64)>>,
+    mappings: Mutex<Mappings<()>>,
     /// That the device is gone was said.
     told: AtomicBool,
 }
@@ -81,17 +91,21 @@ impl VfioUserPort {
     ///
     /// # Errors
     /// [`VfioUserError`].
-    pub fn resume(connection: UnixStream, mapped: Vec<(BaseAddr, u64)>) -> Result<Self, VfioUserError> {
+    pub fn resume(connection: UnixStream, mapped: &[(BaseAddr, u64)]) -> Result<Self, VfioUserError> {
         let port = Self::over(RemoteFunction::resume(connection, PATIENCE)?)?;
-        *port.mapped() = mapped;
+        for &(iova, length) in mapped {
+            if !port.mappings().insert(iova.0, length, ()) {
+                return Err(VfioUserError::Mapped { iova, length });
+            }
+        }
         port.function.signal(Irq::Msix, WAKE_VECTOR.into(), &[port.wake_up.as_fd()])?;
         Ok(port)
     }
 
     fn over(function: RemoteFunction) -> Result<Self, VfioUserError> {
-        let (mapped, told) = (Mutex::default(), AtomicBool::new(false));
+        let (mappings, told) = (Mutex::new(Mappings::new()), AtomicBool::new(false));
         let wake_up = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
-        Ok(Self { function, wake_up, mapped, told })
+        Ok(Self { function, wake_up, mappings, told })
     }
 
     fn switch_on(&self) -> Result<(), RemoteError> {
@@ -105,8 +119,8 @@ impl VfioUserPort {
         self.function.connection()
     }
 
-    fn mapped(&self) -> std::sync::MutexGuard<'_, Vec<(BaseAddr, u64)>> {
-        self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
+    fn mappings(&self) -> MutexGuard<'_, Mappings<()>> {
+        self.mappings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A device that is gone reads all ones, as in hardware. Why is said once.
@@ -139,26 +153,29 @@ impl RegisterIo for VfioUserPort {
 impl Port for VfioUserPort {
     fn map_dma(&self, region: &Region<'_>) -> Result<(), PortError> {
         let &Region { file, file_offset, length, iova } = region;
-        self.function.map(iova.0, length, file, file_offset).map_err(|error| match error {
-            RemoteError::Refused { errno: Errno::EXIST, .. } => PortError::Overlap { iova, length },
-            other => PortError::System { iova, length, source: io::Error::other(other) },
+        let mut mappings = self.mappings();
+        if !mappings.is_free(iova.0, length) {
+            return Err(PortError::Overlap { iova, length });
+        }
+        self.function.map(iova.0, length, file, file_offset).map_err(|error| PortError::System {
+            iova,
+            length,
+            source: io::Error::other(error),
         })?;
-        self.mapped().push((iova, length));
+        mappings.insert(iova.0, length, ());
         Ok(())
     }
 
     fn unmap_dma(&self, iova: BaseAddr) -> Result<(), PortError> {
-        let mut mapped = self.mapped();
-        let at = mapped.iter().position(|(start, _)| *start == iova);
-        let (_, length) = mapped.swap_remove(at.ok_or(PortError::NotMapped { iova })?);
+        let mut mappings = self.mappings();
+        let length = mappings.length(iova.0).ok_or(PortError::NotMapped { iova })?;
         match self.function.unmap(iova.0, length) {
             // Who is gone reaches nothing.
-            Ok(()) | Err(RemoteError::Gone) => Ok(()),
-            Err(error) => {
-                self.lose(&error);
-                Err(PortError::NotMapped { iova })
-            }
+            Ok(()) | Err(RemoteError::Gone) => {}
+            Err(error) => return Err(PortError::System { iova, length, source: io::Error::other(error) }),
         }
+        mappings.remove(iova.0);
+        Ok(())
     }
 
     fn reset(&self) -> Result<(), PortError> {
@@ -169,5 +186,68 @@ impl Port for VfioUserPort {
 
     fn wake_up(&self) -> Option<BorrowedFd<'_>> {
         Some(self.wake_up.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{Read, Write},
+        thread::{self, JoinHandle},
+    };
+
+    use super::*;
+
+    const IOVA: BaseAddr = BaseAddr(1 << 40);
+
+    /// A server that does all it is asked but to let go of memory, as often as it says; then it goes. How often it was asked for memory.
+    fn server(mut stream: UnixStream, refusals: usize) -> JoinHandle<usize> {
+        thread::spawn(move || {
+            let (mut maps, mut refused) = (0, 0);
+            let mut header = [0; 16];
+            while refused < refusals && stream.read_exact(&mut header).is_ok() {
+                let [_, _, command, _, size, ..] = header;
+                stream.read_exact(&mut vec![0; usize::from(size) - header.len()]).unwrap();
+                // DMA_MAP and DMA_UNMAP; a reply has flag 1, an error flag 32 and an errno.
+                maps += usize::from(command == 2);
+                refused += usize::from(command == 3);
+                let (flags, errno) = if command == 3 { (1 | 1 << 5, 16) } else { (1, 0) };
+                header[4..].copy_from_slice(&[16, 0, 0, 0, flags, 0, 0, 0, errno, 0, 0, 0]);
+                stream.write_all(&header).unwrap();
+            }
+            maps
+        })
+    }
+
+    #[test]
+    fn what_the_server_does_not_let_go_of_stays_mapped_until_it_is_gone() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let server = server(theirs, 2);
+        let port = VfioUserPort::resume(ours, &[(IOVA, 8192)]).unwrap();
+        let file = File::open("/proc/self/exe").unwrap();
+        let map = |iova, length| port.map_dma(&Region { file: file.as_fd(), file_offset: 0, length, iova });
+        assert!(matches!(map(IOVA.wrapping_add(4096), 4096), Err(PortError::Overlap { .. })));
+        map(IOVA.wrapping_add(8192), 4096).unwrap();
+        for _ in 0..2 {
+            let refused = port.unmap_dma(IOVA).unwrap_err().to_string();
+            assert!(
+                refused.contains("cannot map or unmap 0x2000 bytes") && refused.contains("refused"),
+                "{refused}"
+            );
+        }
+        assert_eq!(server.join().unwrap(), 1);
+        port.unmap_dma(IOVA).unwrap();
+        assert!(matches!(port.unmap_dma(IOVA), Err(PortError::NotMapped { .. })));
+    }
+
+    #[test]
+    fn what_cannot_have_been_mapped_is_no_port() {
+        for mapped in [&[(IOVA, 0)][..], &[(IOVA, 8192), (IOVA.wrapping_add(4096), 4096)]] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let error = VfioUserPort::resume(ours, mapped).unwrap_err();
+            assert!(matches!(error, VfioUserError::Mapped { .. }), "{error}");
+            drop(theirs);
+        }
     }
 }

@@ -16,7 +16,6 @@ pub mod discovery;
 mod error;
 mod kernel;
 mod mapped;
-mod mappings;
 mod open;
 
 use std::{
@@ -42,8 +41,8 @@ use vfio_bindings::bindings::vfio::{
 };
 
 pub use self::error::VfioError;
-use self::{mapped::Mapped, mappings::Mappings};
-use super::{Port, PortError, Region};
+use self::mapped::Mapped;
+use super::{Port, PortError, Region, mappings::Mappings};
 use crate::config::PciAddress;
 
 /// Offset of the command register, and Memory Space Enable and Bus Master Enable in it (PCIe 5.0, 7.5.1.1.3).

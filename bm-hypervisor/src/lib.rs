@@ -61,6 +61,7 @@ pub mod config;
 mod control;
 pub mod device;
 mod error;
+mod event;
 pub mod journal;
 pub mod keep;
 mod lifecycle;
@@ -71,6 +72,7 @@ mod poll;
 pub mod pool;
 pub mod port;
 pub mod probe;
+mod unix_socket;
 pub mod vhost_user;
 pub mod virtio_pci;
 

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{rpc::RpcError, splitter::Splitter, until::Until};
-use crate::vhost_user::connect_once;
+use crate::unix_socket::connect_once;
 
 /// Longest answer: that of every queue of every function takes some 20 KiB.
 const LONGEST: usize = 4 << 20;

@@ -1,6 +1,9 @@
 //! What keeps the API from being served.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::config::MetricsAddress;
 
@@ -32,4 +35,33 @@ pub enum ApiError {
     /// The system refused a thread or an event.
     #[error("cannot start the API: {0}")]
     System(#[from] io::Error),
+}
+
+impl ApiError {
+    /// What keeps it from listening at `path`, as [`Listener::bind`](crate::unix_socket::Listener::bind) says.
+    pub(super) fn listen(path: &Path, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse(path),
+            io::ErrorKind::AlreadyExists => Self::NoSocket(path),
+            _ => Self::Listen { path, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_obstacle_is_told_apart() {
+        for (kind, part) in [
+            (io::ErrorKind::AddrInUse, "somebody listens at /run/board0.sock already"),
+            (io::ErrorKind::AlreadyExists, "/run/board0.sock is no socket"),
+            (io::ErrorKind::NotFound, "cannot listen at /run/board0.sock: entity not found"),
+        ] {
+            let text = ApiError::listen(Path::new("/run/board0.sock"), kind.into()).to_string();
+            assert!(text.contains(part), "{text}");
+        }
+    }
 }

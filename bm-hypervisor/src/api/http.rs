@@ -12,10 +12,9 @@ use super::{
     error::ApiError,
     metrics,
     server::{StopRequest, wait},
-    socket::Listener,
     until::{Bounded, Until},
 };
-use crate::{Handle, config::MetricsAddress};
+use crate::{Handle, config::MetricsAddress, unix_socket::Listener};
 
 /// How long a client may take for its request, and for reading the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,7 +42,11 @@ impl MetricsServer {
     ) -> Result<Self, ApiError> {
         let failed = |source| ApiError::Metrics { address: address.clone(), source };
         let (door, address) = match address {
-            MetricsAddress::Unix(path) => (Door::Unix(Listener::bind(path, mode)?), address.clone()),
+            MetricsAddress::Unix(path) => {
+                let listener = Listener::bind(path, Some(mode));
+                let listener = listener.map_err(|source| ApiError::listen(path, source))?;
+                (Door::Unix(listener), address.clone())
+            }
             MetricsAddress::Loopback(wanted) => {
                 let listener = TcpListener::bind(wanted).map_err(failed)?;
                 listener.set_nonblocking(true).map_err(failed)?;

@@ -27,7 +27,6 @@ mod methods;
 mod metrics;
 mod rpc;
 mod server;
-mod socket;
 mod splitter;
 mod until;
 

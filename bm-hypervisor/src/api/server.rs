@@ -23,7 +23,6 @@ use super::{
     http::MetricsServer,
     methods::Service,
     rpc::{self, RpcError, code},
-    socket::Listener,
     splitter::{Splitter, Unsplit},
     until::Until,
 };
@@ -31,6 +30,7 @@ use crate::{
     Handle,
     config::{ControlConfig, MetricsAddress},
     logging::LogLevel,
+    unix_socket::Listener,
 };
 
 /// How long to wait after the system refused a connection, for instance for want of descriptors.
@@ -54,7 +54,8 @@ impl Server {
     /// [`ApiError`] when it cannot listen there.
     pub fn start(config: &ControlConfig, handle: Handle, log: LogLevel) -> Result<Self, ApiError> {
         let (stop, end) = (StopRequest::new()?, StopRequest::new()?);
-        let listener = Listener::bind(&config.socket, config.mode)?;
+        let listener = Listener::bind(&config.socket, Some(config.mode))
+            .map_err(|source| ApiError::listen(&config.socket, source))?;
         let metrics = config.metrics.as_ref();
         let metrics = metrics
             .map(|address| MetricsServer::start(address, config.mode, handle.clone(), end.clone()))

@@ -11,7 +11,7 @@ use vmm_sys_util::{
     eventfd::EventFd,
 };
 
-use crate::vhost_user::event_fd;
+use crate::event::event_fd;
 
 /// Rings when a back end or the IO-Bond interrupts, or the control thread ordered something: its descriptor polls readable from then on until
 /// [`Poller::arm`](super::Poller::arm) quiets it. Nobody else has to read from it.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Bell, PolledQueue, Progress};
-use crate::vhost_user::event_fd;
+use crate::event::event_fd;
 
 /// A mailbox request as it stood in status page or registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

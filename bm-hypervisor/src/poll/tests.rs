@@ -11,9 +11,9 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{channel::ControlEnd, *};
 use crate::{
     config::RingSizes,
+    event::event_fd,
     pool::Pool,
     port::{PortError, Region},
-    vhost_user::event_fd,
 };
 
 /// Registers that can be set, and that remember what was written.

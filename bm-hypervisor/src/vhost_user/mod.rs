@@ -34,15 +34,16 @@ use virtio_bindings::{
     virtio_config::VIRTIO_F_VERSION_1,
     virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC},
 };
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 pub use self::error::{BackEndError, Problem};
 pub(crate) use self::in_flight::InFlightPlace;
-pub(crate) use self::socket::{Socket, connect_once, remove_stale};
+pub(crate) use self::socket::Socket;
 use self::{in_flight::InFlight, watchdog::Watchdog};
 use crate::{
     config::{BackEndConfig, Notify},
     device::features::{VHOST_USER_F_PROTOCOL_FEATURES, has, mask},
+    event::event_fd,
     pool::{IOVA, Place, Pool},
 };
 
@@ -318,9 +319,4 @@ impl BackEnd {
             self.error(problem)
         })
     }
-}
-
-/// An event that nobody ever waits on in writing to it: a full one is not written.
-pub(crate) fn event_fd() -> io::Result<EventFd> {
-    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
 }

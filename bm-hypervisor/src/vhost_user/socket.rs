@@ -1,26 +1,18 @@
 //! How a connection with a back end comes about, in either role, within a bound.
 
 use std::{
-    fs, io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{
-            fs::FileTypeExt,
-            net::{UnixListener, UnixStream},
-        },
-    },
-    path::{Path, PathBuf},
+    io,
+    os::unix::net::UnixStream,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
-};
-
 use super::error::{BackEndError, Problem};
-use crate::config::{BackEndConfig, Role};
+use crate::{
+    config::{BackEndConfig, Role},
+    unix_socket::{Listener, connect_once},
+};
 
 /// How long to wait before trying to connect again.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -38,7 +30,7 @@ impl<'a> Socket<'a> {
     pub(crate) fn new(config: &'a BackEndConfig) -> Result<Self, BackEndError> {
         let listener = match config.role {
             Role::Connect => None,
-            Role::Listen => Some(Listener::bind(&config.socket).map_err(|error| BackEndError {
+            Role::Listen => Some(Listener::bind(&config.socket, None).map_err(|error| BackEndError {
                 socket: config.socket.clone(),
                 problem: Problem::Listen(error),
             })?),
@@ -90,72 +82,5 @@ fn connect_until(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
             return Err(error);
         }
         thread::sleep(AGAIN.min(deadline.saturating_duration_since(Instant::now())));
-    }
-}
-
-/// Connects without waiting: a blocking connect has no bound.
-pub(crate) fn connect_once(path: &Path) -> io::Result<UnixStream> {
-    let address = SocketAddrUnix::new(path)?;
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    connect(&socket, &address)?;
-    into_blocking(socket.into())
-}
-
-fn into_blocking(stream: UnixStream) -> io::Result<UnixStream> {
-    stream.set_nonblocking(false)?;
-    Ok(stream)
-}
-
-/// A listener whose socket file goes when it does.
-#[derive(Debug)]
-struct Listener {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Listener {
-    fn bind(path: &Path) -> io::Result<Self> {
-        remove_stale(path)?;
-        let listener = UnixListener::bind(path)?;
-        let listener = Self { listener, path: path.into() };
-        listener.listener.set_nonblocking(true)?;
-        Ok(listener)
-    }
-
-    fn accept_until(&self, deadline: Instant) -> io::Result<UnixStream> {
-        loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => return into_blocking(OwnedFd::from(stream).into()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            let left = Timespec::try_from(left).map_err(io::Error::other)?;
-            poll(&mut [PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN)], Some(&left))?;
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // Somebody may have removed it already.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Removes a socket that nobody listens at any more; a process that died left it behind.
-pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(metadata) if !metadata.file_type().is_socket() => Err(io::ErrorKind::AlreadyExists.into()),
-        Ok(_) => match connect_once(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            _ => Err(io::ErrorKind::AddrInUse.into()),
-        },
     }
 }

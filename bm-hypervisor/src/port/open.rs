@@ -14,10 +14,10 @@ use super::{
 };
 use crate::config::PortConfig;
 
-/// Names of the descriptors that keep a device as it is.
-const CONNECTION: &str = "port-connection";
-const CONTAINER: &str = "port-container";
-const DEVICE: &str = "port-device";
+/// Descriptors that keep a device as it is.
+const CONNECTION: &str = "connection";
+const CONTAINER: &str = "container";
+const DEVICE: &str = "device";
 
 /// A port that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +40,8 @@ pub enum OpenPort {
 }
 
 impl OpenPort {
-    /// Every name that [`OpenPort::descriptors`] may use.
-    pub const NAMES: [&str; 3] = [CONNECTION, CONTAINER, DEVICE];
+    /// How every name begins that [`OpenPort::descriptors`] uses.
+    pub const PREFIX: &str = "port-";
 
     /// Opens the port that `config` names.
     ///
@@ -55,7 +55,7 @@ impl OpenPort {
     }
 
     /// Goes on with a port that an earlier life of this process opened, without a reset: `take` finds its descriptors by name, and
-    /// `mapped` says what was mapped for DMA. None if not all of them were kept.
+    /// `mapped` says what was mapped for DMA. None if not all of them were kept, or it was another port.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -64,6 +64,7 @@ impl OpenPort {
         mut take: impl FnMut(&str) -> Option<OwnedFd>,
         mapped: &[(BaseAddr, u64)],
     ) -> Result<Option<Self>, OpenError> {
+        let mut take = |what| take(&kept_name(what, config));
         Ok(match config {
             PortConfig::VfioUser(_) => match take(CONNECTION) {
                 Some(connection) => {
@@ -81,15 +82,17 @@ impl OpenPort {
         })
     }
 
-    /// What has to be kept for the next life of this process to go on with the device as it is, by name.
-    pub fn descriptors(&self) -> Vec<(&'static str, BorrowedFd<'_>)> {
-        match self {
+    /// What has to be kept for the next life of this process to go on with the device as it is, by name. `config` is what it was
+    /// opened as: a name says which port it is of.
+    pub fn descriptors(&self, config: &PortConfig) -> Vec<(String, BorrowedFd<'_>)> {
+        let kept = match self {
             Self::VfioUser(port) => vec![(CONNECTION, port.connection())],
             Self::Vfio(port) => {
                 let Descriptors { container, device } = port.descriptors();
                 vec![(CONTAINER, container.as_fd()), (DEVICE, device.as_fd())]
             }
-        }
+        };
+        kept.into_iter().map(|(what, fd)| (kept_name(what, config), fd)).collect()
     }
 
     fn port(&self) -> &dyn Port {
@@ -98,6 +101,16 @@ impl OpenPort {
             Self::Vfio(port) => port,
         }
     }
+}
+
+/// What a descriptor of this port is kept as. Keepers take neither colons nor control characters (sd_pid_notify_with_fds(3), FDNAME).
+fn kept_name(what: &str, config: &PortConfig) -> String {
+    let port = match config {
+        PortConfig::Vfio(address) => address.to_string(),
+        PortConfig::VfioUser(socket) => socket.display().to_string(),
+    };
+    let plain = |c: char| if c.is_ascii_graphic() && c != ':' { c } else { '_' };
+    format!("{}{what}-{}", OpenPort::PREFIX, port.chars().map(plain).collect::<String>())
 }
 
 impl RegisterIo for OpenPort {
@@ -127,5 +140,32 @@ impl Port for OpenPort {
 
     fn wake_up(&self) -> Option<BorrowedFd<'_>> {
         self.port().wake_up()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptors_of_another_port_are_not_gone_on_with() {
+        let [one, other] = ["/run/one.sock", "/run/other.sock"].map(|path| PortConfig::VfioUser(path.into()));
+        let kept = kept_name(CONNECTION, &one);
+        let adopt = |config: &PortConfig| {
+            // A server that is gone: whoever takes its connection hears of that.
+            let take = |name: &str| (name == kept).then(|| OwnedFd::from(UnixStream::pair().unwrap().0));
+            OpenPort::adopt(config, take, &[])
+        };
+        assert!(matches!(adopt(&one), Err(OpenError::VfioUser(_))));
+        assert!(matches!(adopt(&other), Ok(None)));
+        assert!(matches!(adopt(&PortConfig::Vfio("0000:01:00.0".parse().unwrap())), Ok(None)));
+    }
+
+    #[test]
+    fn names_are_such_as_keepers_take() {
+        let vfio = PortConfig::Vfio("0000:01:00.0".parse().unwrap());
+        assert_eq!(kept_name(DEVICE, &vfio), "port-device-0000_01_00.0");
+        let odd = PortConfig::VfioUser("/run/a b:c\n".into());
+        assert_eq!(kept_name(CONNECTION, &odd), "port-connection-/run/a_b_c_");
     }
 }

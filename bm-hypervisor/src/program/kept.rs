@@ -3,9 +3,10 @@
 
 #![allow(unsafe_code)] // takes possession of descriptors that were inherited
 
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use bm_hypervisor::{
+    config::PortConfig,
     keep::{self, Keeper, Legacy},
     port::open::OpenPort,
 };
@@ -29,6 +30,12 @@ impl Inherited {
     pub fn take(&mut self, name: &str) -> Option<OwnedFd> {
         let at = self.0.iter().position(|(kept, _)| kept == name)?;
         Some(self.0.swap_remove(at).1)
+    }
+
+    /// The names of what keeps a device as it is, whichever that is.
+    pub fn port_names(&self) -> Vec<String> {
+        let names = self.0.iter().map(|(name, _)| name);
+        names.filter(|name| name.starts_with(OpenPort::PREFIX)).cloned().collect()
     }
 
     /// What an earlier life left of the board, if all of it is there.
@@ -57,13 +64,13 @@ impl Keeper for ServiceManager {
 
 impl ServiceManager {
     /// Has the device kept as it is.
-    pub fn keep_port(self, port: &OpenPort) {
-        port.descriptors().into_iter().for_each(|(name, fd)| self.keep(name, fd.as_fd()));
+    pub fn keep_port(self, port: &OpenPort, config: &PortConfig) {
+        port.descriptors(config).into_iter().for_each(|(name, fd)| self.keep(&name, fd));
     }
 
-    /// Has the device not kept any longer, so that it can be opened.
-    pub fn release_port(self) {
-        OpenPort::NAMES.into_iter().for_each(|name| self.release(name));
+    /// Has the device not kept any longer.
+    pub fn release_port(self, port: &OpenPort, config: &PortConfig) {
+        port.descriptors(config).into_iter().for_each(|(name, _)| self.release(&name));
     }
 
     /// The board is served.

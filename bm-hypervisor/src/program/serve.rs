@@ -63,7 +63,8 @@ pub fn serve(
     log: LogLevel,
     inherited: Inherited,
 ) -> miette::Result<()> {
-    let (port, legacy) = open_port(&config, inherited)?;
+    let named = port_of(&config)?.clone();
+    let (port, legacy) = open_port(&named, inherited)?;
     let end = Signals::listen().into_diagnostic().wrap_err("cannot listen for signals")?;
     let (name, api) = (config.name.clone(), config.control.clone());
     let cores = take_cores(&config).into_diagnostic().wrap_err("cannot place the board's threads")?;
@@ -88,7 +89,7 @@ pub fn serve(
     // Nobody is answered any more.
     drop(api);
     let stopped = control.stop();
-    ServiceManager.release_port();
+    ServiceManager.release_port(&port, &named);
     let statistics = stopped.into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
     tracing::info!(board = name, ?statistics, "stopped");
     println!("board {name} is stopped");
@@ -97,25 +98,25 @@ pub fn serve(
 
 /// The port as an earlier life of this process left it, with what else that left; or opened anew.
 fn open_port(
-    config: &BoardConfig,
+    named: &PortConfig,
     mut inherited: Inherited,
 ) -> miette::Result<(Arc<OpenPort>, Option<Legacy>)> {
-    let named = port_of(config)?;
+    let kept = inherited.port_names();
     if let Some(legacy) = inherited.legacy() {
         let length = fstat(&legacy.pool).map_or(0, |stat| stat.st_size.cast_unsigned());
         let adopted = OpenPort::adopt(named, |name| inherited.take(name), &[(IOVA, length)]);
         match adopted {
             Ok(Some(port)) => return Ok((Arc::new(port), Some(legacy))),
-            Ok(None) => tracing::warn!("the device was not kept; the board begins anew"),
+            Ok(None) => tracing::warn!(?kept, "this device was not kept; the board begins anew"),
             Err(error) => tracing::warn!(%error, "cannot go on with the device; the board begins anew"),
         }
     }
     // Whatever was kept of another life keeps no device from being opened.
     drop(inherited);
-    ServiceManager.release_port();
+    kept.iter().for_each(|name| ServiceManager.release(name));
     let port = OpenPort::open(named).into_diagnostic().wrap_err("cannot open the port")?;
     // One that was adopted stays kept: stored again it would, for a moment, not be.
-    ServiceManager.keep_port(&port);
+    ServiceManager.keep_port(&port, named);
     Ok((Arc::new(port), None))
 }
 

@@ -85,11 +85,6 @@ impl Requests {
         self.done.get()
     }
 
-    /// How many the back end has taken.
-    pub(super) fn taken(&self) -> u64 {
-        self.taken.get()
-    }
-
     /// How many it has used.
     pub(super) fn used(&self) -> u64 {
         self.used.get()

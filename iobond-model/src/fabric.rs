@@ -70,6 +70,15 @@ impl Copy {
     }
 }
 
+/// A range that is to be read.
+#[derive(Debug)]
+pub struct Read<'a> {
+    /// Its start.
+    pub at: Address,
+    /// Where its bytes go, as many as there are.
+    pub into: &'a mut [u8],
+}
+
 /// Memory accesses and interrupts of one function's engine.
 ///
 /// Order: writes and stores become visible in the order they were issued, whichever memory they go to, and before a later
@@ -81,6 +90,23 @@ pub trait Fabric {
     /// # Errors
     /// A [`Fault`] when any byte of the range may not be read.
     fn read(&self, at: Address, into: &mut [u8]) -> impl Future<Output = Result<(), Fault>>;
+
+    /// Makes several reads, which may be under way at the same time: nothing is older than what an earlier one of them reads. Two
+    /// aligned bytes are read at once, as by [`Fabric::load`].
+    ///
+    /// # Errors
+    /// A [`Fault`] when any byte of a range may not be read.
+    fn read_all(&self, reads: &mut [Read<'_>]) -> impl Future<Output = Result<(), Fault>> {
+        async {
+            for Read { at, into } in reads {
+                match <&mut [u8; 2]>::try_from(&mut **into) {
+                    Ok(index) => *index = self.load(*at).await?.to_le_bytes(),
+                    Err(_) => self.read(*at, into).await?,
+                }
+            }
+            Ok(())
+        }
+    }
 
     /// Writes `from`. Posted. No single-copy atomicity.
     ///
@@ -141,6 +167,14 @@ impl<F: Fabric> Fabric for Gated<'_, F> {
     async fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
         self.pass(at, into.len() as u64)?;
         self.fabric.read(at, into).await
+    }
+
+    #[inline]
+    async fn read_all(&self, reads: &mut [Read<'_>]) -> Result<(), Fault> {
+        for Read { at, into } in &*reads {
+            self.pass(*at, into.len() as u64)?;
+        }
+        self.fabric.read_all(reads).await
     }
 
     #[inline]

@@ -29,11 +29,21 @@ pub(super) struct Prefetch {
 }
 
 impl Prefetch {
-    /// Nothing read yet of the table of `size` descriptors at `table`, of which about `wanted` will be asked for.
+    /// Nothing read yet of the table of `size` descriptors at `table`, of which about `wanted` will be asked for, and at
+    /// most `most` are read at a time.
     #[inline]
-    pub(super) fn new(table: Address, size: u32, wanted: u32) -> Self {
-        let depth = wanted.clamp(LEAST_DEPTH, DEPTH as u32);
+    pub(super) fn new(table: Address, size: u32, wanted: u32, most: u8) -> Self {
+        let most = u32::from(most).clamp(1, DEPTH as u32);
+        let depth = wanted.max(LEAST_DEPTH).min(most);
         Self { table, size, depth, first: 0, len: 0, entries: [Descriptor::default(); DEPTH] }
+    }
+
+    /// The same with descriptors that were seen already, from number `first` on.
+    pub(super) fn having_seen(mut self, (first, seen): (u16, &[Descriptor])) -> Self {
+        let len = seen.len().min(DEPTH);
+        self.entries[..len].copy_from_slice(&seen[..len]);
+        (self.first, self.len) = (first.into(), len as u32);
+        self
     }
 
     /// Descriptor `index`, which is below the table's size.

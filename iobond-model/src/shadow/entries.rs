@@ -46,6 +46,11 @@ impl Entries {
         Ok(())
     }
 
+    /// Where the first of them stands.
+    pub(super) fn first_address(self) -> Address {
+        self.ring.wrapping_add(RING + u64::from(self.position(self.first)) * 2)
+    }
+
     fn before_wrap(self, count: usize) -> usize {
         usize::from(self.size - self.position(self.first)).min(count)
     }

@@ -12,12 +12,21 @@ use super::{
     descriptors::{Prefetch, descriptor_address},
     entries::Entries,
     gather::Segment,
+    look::Sight,
     slots::{NONE, Piece},
 };
 use crate::fabric::{Copy, Direction, Fabric};
 
 /// Chains that one call forwards at most, so that no queue keeps the others waiting.
 const BOUND: u16 = 4 * BURST as u16;
+
+/// What is known of the guest's available ring beforehand.
+enum Seen<'s> {
+    Nothing,
+    /// The available index.
+    Index(u16),
+    Sight(&'s Sight),
+}
 
 /// How a chain finds its place in the shadow vring.
 enum Place {
@@ -48,7 +57,27 @@ impl Queue {
         if self.failed {
             return Ok(Progress::default());
         }
-        let result = self.fetch(fabric, doorbell, head_at, most).await;
+        let seen = doorbell.map_or(Seen::Nothing, Seen::Index);
+        let result = self.fetch(fabric, seen, head_at, most).await;
+        self.failed = result.is_err();
+        result
+    }
+
+    /// As [`Queue::forward`], after a look ahead.
+    ///
+    /// # Errors
+    /// A [`QueueError`]; the queue does nothing any more afterwards.
+    pub async fn forward_seen<F: Fabric>(
+        &mut self,
+        fabric: &F,
+        sight: &Sight,
+        head_at: Option<BaseAddr>,
+        most: u16,
+    ) -> Result<Progress, QueueError> {
+        if self.failed {
+            return Ok(Progress::default());
+        }
+        let result = self.fetch(fabric, Seen::Sight(sight), head_at, most).await;
         self.failed = result.is_err();
         result
     }
@@ -57,16 +86,17 @@ impl Queue {
     async fn fetch<F: Fabric>(
         &mut self,
         fabric: &F,
-        doorbell: Option<u16>,
+        seen: Seen<'_>,
         head_at: Option<BaseAddr>,
         most: u16,
     ) -> Result<Progress, QueueError> {
         self.stalled = false;
         let bound = BOUND.min(most);
         let mut progress = Progress::default();
-        let mut avail = match doorbell {
-            Some(index) => self.believe_doorbell(index)?,
-            None => fabric.load(self.context.guest.avail_idx()).await?,
+        let (mut avail, mut sight) = match seen {
+            Seen::Index(index) => (self.believe_doorbell(index)?, None),
+            Seen::Sight(sight) => (self.believe_doorbell(sight.avail())?, Some(sight)),
+            Seen::Nothing => (fabric.load(self.context.guest.avail_idx()).await?, None),
         };
         loop {
             let mut pending = self.pending(avail)?;
@@ -82,7 +112,7 @@ impl Queue {
                 return Ok(progress);
             }
             pending = pending.min(bound - progress.chains);
-            let (chains, bytes) = self.burst(fabric, pending, head_at).await?;
+            let (chains, bytes) = self.burst(fabric, pending, sight.take(), head_at).await?;
             progress.chains += chains;
             progress.bytes += bytes;
         }
@@ -127,15 +157,22 @@ impl Queue {
         &mut self,
         fabric: &F,
         pending: u16,
+        sight: Option<&Sight>,
         head_at: Option<BaseAddr>,
     ) -> Result<(u16, u64), QueueError> {
         let mut heads = [U16::ZERO; BURST];
         let heads = &mut heads[..usize::from(pending).min(BURST)];
         let guest = &self.context.guest;
         let available = Entries { ring: guest.avail.into(), size: guest.size, first: self.next_avail };
-        available.read(fabric, heads).await?;
+        if !sight.is_some_and(|sight| sight.entries(self.next_avail, heads)) {
+            available.read(fabric, heads).await?;
+        }
 
-        let mut guest_table = Prefetch::new(guest.desc.into(), guest.size.into(), heads.len() as u32);
+        let (wanted, most) = (heads.len() as u32, self.gather.prefetch);
+        let mut guest_table = Prefetch::new(guest.desc.into(), guest.size.into(), wanted, most);
+        if let Some(sight) = sight {
+            guest_table = guest_table.having_seen(sight.descriptors());
+        }
         let mut done = 0;
         for entry in heads.iter_mut() {
             let head = entry.get();

@@ -32,6 +32,10 @@ pub(super) struct Gather {
     /// Log2 of the slot size.
     slot_shift: u32,
     limit: u32,
+    /// Descriptors that are read at a time at most.
+    pub(super) prefetch: u8,
+    /// The descriptor of the guest's table that was walked last.
+    pub(super) last: u16,
 }
 
 impl Gather {
@@ -45,6 +49,8 @@ impl Gather {
             room: 0,
             slot_shift: context.slot_size.trailing_zeros(),
             limit,
+            prefetch: u8::MAX,
+            last: 0,
         }
     }
 
@@ -69,6 +75,7 @@ impl Gather {
                 Some(descriptor) => descriptor,
                 None => table.get(fabric, u32::from(index)).await?,
             };
+            self.last = index;
             let flags = descriptor.flags.get();
             if flags & DESC_INDIRECT != 0 {
                 return self.indirect(fabric, context, head, descriptor).await;
@@ -102,7 +109,7 @@ impl Gather {
         if !context.features.indirect || flags & DESC_NEXT != 0 || !whole {
             return Err(QueueError::BadIndirect { head, len, flags });
         }
-        let mut table = Prefetch::new(BoardAddr(outer.addr.get()).into(), size, size);
+        let mut table = Prefetch::new(BoardAddr(outer.addr.get()).into(), size, size, self.prefetch);
         let mut index = 0;
         for _ in 0..size {
             let descriptor = table.get(fabric, index).await?;

@@ -21,11 +21,13 @@ mod error;
 mod forward;
 mod free_list;
 mod gather;
+mod look;
 mod retire;
 mod slots;
 
 pub use context::{Context, QueueFeatures, REGISTER_WORDS, Ring};
 pub use error::QueueError;
+pub use look::{MOST_AHEAD, Sight, Vantage};
 
 use chains::Chains;
 use descriptors::Twins;
@@ -114,6 +116,20 @@ impl Queue {
             armed: None,
             counters: Counters::default(),
         }
+    }
+
+    /// The same with an engine that reads `most` descriptors at a time at most, where it would read more.
+    #[must_use]
+    pub fn prefetching(mut self, most: u8) -> Self {
+        self.gather.prefetch = most;
+        self
+    }
+
+    /// Where it would look next.
+    pub fn vantage(&self) -> Vantage {
+        let ring = self.context.guest;
+        let expected = self.gather.last.wrapping_add(1) & (ring.size - 1);
+        Vantage { ring, next: self.next_avail, expected: if self.next_avail == 0 { 0 } else { expected } }
     }
 
     /// What the queue was enabled with.

@@ -281,8 +281,14 @@ fn nothing_but_errors_comes_of_chaos() {
     let chaos = (any::<[bool; 4]>(), prop::collection::vec(steps(), 500..1500));
     let result = TestRunner::new(config).run(&chaos, |(features, steps)| {
         let [indirect, event_idx, shadow_indirect, copy_all] = features;
-        let features =
-            QueueFeatures { indirect, event_idx, shadow_indirect, copy_all, notification_data: true };
+        let features = QueueFeatures {
+            indirect,
+            event_idx,
+            shadow_indirect,
+            copy_all,
+            notification_data: true,
+            ..QueueFeatures::default()
+        };
         let mut chaos = Chaos::new(features);
         steps.into_iter().for_each(|step| chaos.step(step));
         chaos.assert_far_untouched();

@@ -11,7 +11,7 @@ use iobond_model::{
 use iobond_spec::{
     ALL_ONES, MAGIC, MAX_QUEUES,
     address::BaseAddr,
-    offsets::{self, board, functions, ident, mailbox, queues, status_page, windows},
+    offsets::{self, board, functions, ident, mailbox, qos, queues, status_page, windows},
     register_access::{Over, RegisterIo},
     registers::components::{queue_error_e::QueueErrorE as Error, queue_state_e::QueueStateE as State},
 };
@@ -59,12 +59,13 @@ fn a_device_says_what_it_is() {
     let over = booted(0);
     let ident = over.registers().ident();
     assert_eq!(ident.magic().read().value(), MAGIC);
-    assert_eq!((ident.version().read().major(), ident.version().read().minor()), (1, 1));
+    assert_eq!((ident.version().read().major(), ident.version().read().minor()), (1, 2));
     let sizes = ident.sizes().read();
     assert_eq!((sizes.functions(), sizes.queues(), sizes.windows(), sizes.ring_log2()), (8, 64, 8, 15));
     let features = ident.features().read();
     assert!(features.split() && !features.packed() && features.indirect() && features.event_idx());
     assert!(features.notification_data() && features.ring_reset() && features.status_page());
+    assert!(features.limits());
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn what_is_misaligned_or_undefined_reads_all_ones_and_swallows_writes() {
         windows::BASE + windows::COUNT * windows::STRIDE,
         functions::BASE + 0x10,
         functions::BASE + functions::MASK + 0x100,
-        functions::BASE + functions::COUNT * functions::STRIDE,
+        qos::BASE + qos::COUNT * qos::STRIDE,
         queues::BASE + queues::INTERRUPTS + 4,
         queues::BASE + queues::COUNT * queues::STRIDE,
         offsets::BAR0_SIZE,
@@ -128,6 +129,7 @@ fn read_only_registers_refuse_writes() {
     let function = functions::BASE;
     let queue = queues::BASE;
     let read_only = [
+        qos::BASE + qos::DELAYS,
         ident::MAGIC,
         ident::VERSION,
         ident::SIZES,
@@ -476,6 +478,7 @@ proptest! {
     #[test]
     fn what_is_written_reads_back(value in any::<u32>(), queue in 0u32..64, window in 0u32..8, word in 0u32..64) {
         let over = booted(0);
+        let limits = qos::BASE + window * qos::STRIDE;
         let (queue, window) = (queues::BASE + queue * queues::STRIDE, windows::BASE + window * windows::STRIDE);
         let word = functions::BASE + 3 * functions::STRIDE + 4 * word;
         let whole = [
@@ -491,7 +494,9 @@ proptest! {
             (word + functions::CONFIG, u32::MAX),
             (word + functions::MASK, u32::MAX),
             (queue + queues::SIZES, u32::MAX),
-            (queue + queues::FEATURES, 0x1F),
+            (queue + queues::FEATURES, 0x3F),
+            (limits + qos::OPERATIONS_HI, u32::MAX),
+            (limits + qos::BYTES_BURST, u32::MAX),
             (queue + queues::GUEST_DESC_LO, u32::MAX),
             (queue + queues::SHADOW_USED_HI, u32::MAX),
             (queue + queues::SLOTS_HI, u32::MAX),
@@ -516,12 +521,14 @@ fn a_reset_of_the_base_function_is_a_power_on() {
     enable(&over.registers(), 3, &context());
     over.registers().mailbox().deadline().write(|r| r.set_microseconds(7));
     over.registers().ident().scratch().write(|r| r.set_value(7));
+    over.registers().qos()[1].control().write(|r| r.set_enable(true));
     let read = over.0.forwarded_read(1, 0, 4);
     over.0.take_effects();
     over.0.reset();
     let effects = over.0.take_effects();
     assert_eq!(disabled(&effects), (0..MAX_QUEUES).collect::<Vec<_>>(), "whether they run or not");
     assert!(effects.contains(&Effect::Windows) && effects.contains(&Effect::StatusPage));
+    assert!(effects.contains(&Effect::Limits { function: function(1), limits: None }));
     assert_eq!(over.0.collect(read), Some(ALL_ONES), "the board is not left waiting");
     let fresh = booted(0);
     power(&over.registers());

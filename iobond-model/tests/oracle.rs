@@ -367,7 +367,14 @@ fn cut(len: u32, slot_size: u32) -> impl Iterator<Item = u32> {
 fn shapes() -> impl Strategy<Value = Shape> {
     let features =
         any::<[bool; 5]>().prop_map(|[indirect, event_idx, notification_data, shadow_indirect, all]| {
-            QueueFeatures { indirect, event_idx, notification_data, shadow_indirect, copy_all: all }
+            QueueFeatures {
+                indirect,
+                event_idx,
+                notification_data,
+                shadow_indirect,
+                copy_all: all,
+                count_on_return: false,
+            }
         });
     let count = prop_oneof![1 => 1u16..4, 2 => 4u16..65];
     let any_shape = (0u32..6, 0u32..3, 6u32..13, count, features.clone());

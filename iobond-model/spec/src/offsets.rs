@@ -13,11 +13,11 @@ pub mod ident {
     pub const STRIDE: u32 = 0x1c;
     /// Magic, software access `r`, reset value 0x494f4244.
     pub const MAGIC: u32 = 0x000;
-    /// Version, software access `r`, reset value 0x10001.
+    /// Version, software access `r`, reset value 0x10002.
     pub const VERSION: u32 = 0x004;
     /// Sizes, software access `r`, reset value 0xf084008.
     pub const SIZES: u32 = 0x008;
-    /// Features, software access `r`, reset value 0x7d.
+    /// Features, software access `r`, reset value 0xfd.
     pub const FEATURES: u32 = 0x00c;
     /// Time, low, software access `r`, reset value 0x0.
     pub const TIME_LO: u32 = 0x010;
@@ -139,6 +139,32 @@ pub mod functions {
     pub const MASK: u32 = 0x200;
     /// How many of [`MASK`] there are, 4 bytes apart.
     pub const MASK_COUNT: u32 = 64;
+}
+
+/// Quality of service: offsets inside one such register file.
+pub mod qos {
+    /// Offset of the (first) register file in BAR0.
+    pub const BASE: u32 = 0x3000;
+    /// How many there are.
+    pub const COUNT: u32 = 8;
+    /// Bytes from one to the next; of a single one, its size.
+    pub const STRIDE: u32 = 0x20;
+    /// Control, software access `rw`, reset value 0x0.
+    pub const CONTROL: u32 = 0x000;
+    /// Delays, software access `r`, reset value 0x0.
+    pub const DELAYS: u32 = 0x004;
+    /// Operations, low, software access `rw`, reset value 0x0.
+    pub const OPERATIONS_LO: u32 = 0x008;
+    /// Operations, high, software access `rw`, reset value 0x0.
+    pub const OPERATIONS_HI: u32 = 0x00c;
+    /// Bytes, low, software access `rw`, reset value 0x0.
+    pub const BYTES_LO: u32 = 0x010;
+    /// Bytes, high, software access `rw`, reset value 0x0.
+    pub const BYTES_HI: u32 = 0x014;
+    /// Burst of operations, software access `rw`, reset value 0x0.
+    pub const OPERATIONS_BURST: u32 = 0x018;
+    /// Burst of bytes, software access `rw`, reset value 0x0.
+    pub const BYTES_BURST: u32 = 0x01c;
 }
 
 /// Queue context: offsets inside one such register file.

@@ -6,6 +6,7 @@
 
 mod base_config;
 mod board_side;
+mod qos_file;
 mod queue_file;
 mod register_file;
 
@@ -25,9 +26,11 @@ use iobond_spec::{
 use crate::{
     front_end::{Function, Message, Raised},
     mailbox::{Mailbox, Request},
+    qos::Limits,
     shadow::{Context, QueueError},
     windows::Windows,
 };
+use qos_file::QosFile;
 use queue_file::QueueFile;
 
 /// The reset value of `mailbox.deadline`, in microseconds: the top of the PCIe default completion time-out range.
@@ -65,6 +68,13 @@ pub enum Effect {
     StatusPage,
     /// DMA windows changed.
     Windows,
+    /// Hold a function to other limits from now on, with full buckets, or to none.
+    Limits {
+        /// The function.
+        function: FunctionId,
+        /// What it may do.
+        limits: Option<Limits>,
+    },
     /// Send an MSI-X message to the board.
     Message(Message),
     /// INTx of a function became asserted.
@@ -115,6 +125,7 @@ pub struct Device {
     status_page: RangeFile,
     window_files: [RangeFile; MAX_WINDOWS],
     windows: Windows,
+    qos: [QosFile; MAX_FUNCTIONS],
     queues: [QueueFile; MAX_QUEUES],
     /// Queue context of a function's virtqueue index.
     doorbells: [[Option<u8>; MAX_QUEUES]; MAX_FUNCTIONS],
@@ -134,6 +145,7 @@ impl Default for Device {
             status_page: RangeFile::default(),
             window_files: Default::default(),
             windows: Windows::default(),
+            qos: Default::default(),
             queues: std::array::from_fn(|_| QueueFile::default()),
             doorbells: [[None; MAX_QUEUES]; MAX_FUNCTIONS],
             mishaps: Mishaps::default(),
@@ -192,6 +204,11 @@ impl Device {
         }
     }
 
+    /// A queue of `function` had to wait for the function's limits.
+    pub fn delay(&mut self, function: FunctionId) {
+        self.qos[function.index()].delay();
+    }
+
     /// Raises an interrupt of `function`; what to send for it.
     pub fn raise(&mut self, function: FunctionId, vector: u16, configuration: bool) -> Option<Effect> {
         match self.function_mut(function)?.raise(vector, configuration) {
@@ -223,6 +240,8 @@ impl Device {
         let mut mailbox = std::mem::replace(&mut self.mailbox, Mailbox::new(DEFAULT_PATIENCE));
         mailbox.abandon();
         mailbox.set_patience(DEFAULT_PATIENCE);
+        let limited = FunctionId::all().filter(|function| self.qos[function.index()].limits().is_some());
+        effects.extend(limited.map(|function| Effect::Limits { function, limits: None }));
         *self = Self { mailbox, ..Self::default() };
         effects.extend([Effect::StatusPage, Effect::Windows]);
         // Every queue: the world may keep a TAIL also for one that does not run.

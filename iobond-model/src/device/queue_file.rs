@@ -169,6 +169,7 @@ const fn defined_bits(at: u32) -> u32 {
                 | Features::NOTIFICATION_DATA_MASK << Features::NOTIFICATION_DATA_OFFSET
                 | Features::SHADOW_INDIRECT_MASK << Features::SHADOW_INDIRECT_OFFSET
                 | Features::COPY_ALL_MASK << Features::COPY_ALL_OFFSET
+                | Features::COUNT_ON_RETURN_MASK << Features::COUNT_ON_RETURN_OFFSET
         }
         offset::SLOT_COUNT => SlotCount::COUNT_MASK,
         _ => u32::MAX,

@@ -3,7 +3,7 @@
 use iobond_spec::{
     ALL_ONES, MAGIC, MAX_FUNCTIONS, MAX_QUEUES, MAX_WINDOWS,
     address::{BaseAddr, FunctionId},
-    offsets::{board, functions, ident, mailbox, queues, status_page, windows},
+    offsets::{board, functions, ident, mailbox, qos, queues, status_page, windows},
     register_access::{decode, encode, extract, place},
     registers::components::{
         board_t::{control::Control as BoardControl, state::State as BoardState, wake::Wake},
@@ -39,6 +39,7 @@ enum Register {
     StatusPage(u32),
     Window(usize, u32),
     Function(usize, u32),
+    Qos(usize, u32),
     Queue(usize, u32),
 }
 
@@ -62,6 +63,7 @@ fn locate(offset: u32) -> Option<Register> {
             element(functions::BASE, functions::STRIDE, functions::COUNT)
                 .map(|(n, at)| Register::Function(n, at))
         })
+        .or_else(|| element(qos::BASE, qos::STRIDE, qos::COUNT).map(|(n, at)| Register::Qos(n, at)))
         .or_else(|| {
             element(queues::BASE, queues::STRIDE, queues::COUNT).map(|(n, at)| Register::Queue(n, at))
         })
@@ -86,6 +88,7 @@ impl Device {
             Some(Register::StatusPage(at)) => read_range(&self.status_page, at, status_page::CONTROL),
             Some(Register::Window(n, at)) => read_range(&self.window_files[n], at, windows::CONTROL),
             Some(Register::Function(n, at)) => self.read_function(n, at),
+            Some(Register::Qos(n, at)) => Some(self.qos[n].read(at)),
             Some(Register::Queue(n, at)) => self.read_queue(n, at, report),
             None => None,
         };
@@ -110,6 +113,7 @@ impl Device {
             Some(Register::StatusPage(at)) => self.write_status_page(at, value, effects),
             Some(Register::Window(n, at)) => self.write_window(n, at, value, effects),
             Some(Register::Function(n, at)) => self.write_function(n, at, value, effects),
+            Some(Register::Qos(n, at)) => self.write_qos(n, at, value, effects),
             Some(Register::Queue(n, at)) => self.write_queue(n, at, value, effects),
             _ => false,
         };
@@ -294,6 +298,18 @@ impl Device {
             }
             _ => {}
         }
+    }
+
+    fn write_qos(&mut self, n: usize, at: u32, value: u32, effects: &mut Vec<Effect>) -> bool {
+        debug_assert!(n < MAX_FUNCTIONS);
+        let Some(function) = FunctionId::new(n as u8) else { return false };
+        let before = self.qos[n].limits();
+        let accepted = self.qos[n].write(at, value);
+        let limits = self.qos[n].limits();
+        if limits != before {
+            effects.push(Effect::Limits { function, limits });
+        }
+        accepted
     }
 
     fn read_queue(&self, n: usize, at: u32, report: impl Fn(usize) -> QueueReport) -> Option<u32> {

@@ -3,8 +3,8 @@
 //! Whoever has time calls [`Bond::pass`]: a worker thread, or a board that waits for an answer. Board and base may call in
 //! from any thread at the same time. A doorbell or a TAIL only sets a bit; everything else takes the device's lock.
 //!
-//! Locks are taken in one order: device, then base memory, then a queue. A pass holds base memory and one queue while it
-//! copies, and takes the device's lock only with those released.
+//! Locks are taken in one order: device, then base memory, then a queue, then a function's limits. A pass holds base memory
+//! and one queue while it copies, and takes the device's lock only with those released.
 
 use std::{
     cell::Cell,
@@ -12,17 +12,18 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
     dma_memory::{Backing, BaseMemory, BoardMemory, DmaMapError, MapError, Mapping, Permission},
     grants::Grants,
+    limits::{Admission, Throttle, Work},
     memory::{Interrupts, Memory, ready},
 };
 use crate::{
     device::{Device, Effect, QueueReport, tail_of},
-    fabric::Gated,
+    fabric::{Fabric, Gated},
     front_end::Message,
     shadow::{Progress, Queue, QueueError},
 };
@@ -91,6 +92,7 @@ pub struct Bond {
     /// One bit for every function that may master the bus.
     bus_masters: AtomicU8,
     deadline: AtomicU64,
+    throttle: Throttle,
 }
 
 impl Bond {
@@ -114,6 +116,7 @@ impl Bond {
             tail_index: std::array::from_fn(|_| AtomicU32::new(0)),
             bus_masters: AtomicU8::new(0),
             deadline: AtomicU64::new(NEVER),
+            throttle: Throttle::default(),
         }
     }
 
@@ -223,45 +226,79 @@ impl Bond {
     pub fn pass(&self) -> bool {
         let tails = take(&self.tails);
         let doorbells = take(&self.doorbells);
-        bits(tails).for_each(|queue| self.retire(queue));
-        bits(doorbells).for_each(|queue| self.forward(queue));
+        let resumed = self.throttle.is_due(|| self.now()) && self.resume();
+        bits(tails).for_each(|queue| self.run(Work::Retire(queue), false));
+        bits(doorbells).for_each(|queue| self.run(Work::Forward(queue), false));
         let deadline = self.deadline.load(Ordering::Relaxed);
         if deadline != NEVER && deadline <= self.now() {
             self.with_device(|device, now, effects| device.tick(now, effects));
         }
-        tails | doorbells != 0
+        resumed || tails | doorbells != 0
     }
 
-    fn forward(&self, number: usize) {
-        self.run(number, &self.doorbells, |queue, fabric, grants| {
-            // Looked at with the queue locked, so that it is this queue's and no predecessor's.
-            let data = self.doorbell_data[number].swap(0, Ordering::Relaxed);
-            let doorbell = (data & HAS_DATA != 0).then_some(data as u16);
-            let progress = ready(queue.forward(fabric, doorbell, grants.head_address(number), u16::MAX))?;
-            if progress.more {
-                self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
-            }
-            if progress.chains > 0 {
-                self.tell_base();
-            }
-            self.observe(progress, |observer| observer.published(number));
-            Ok(progress)
-        });
+    /// How long it is until a [`Bond::pass`] has something to do that nobody rings for: queues that limits held up may go on,
+    /// or an access ends at its deadline. Whoever passes and sleeps should not sleep longer.
+    pub fn until_due(&self) -> Option<Duration> {
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        let next = deadline.min(self.throttle.resume().unwrap_or(NEVER));
+        (next != NEVER).then(|| Duration::from_nanos(next.saturating_sub(self.now())))
     }
 
-    fn retire(&self, number: usize) {
-        self.run(number, &self.tails, |queue, fabric, _| {
-            let tail = self.tail_index[number].load(Ordering::Acquire) as u16;
-            let progress = ready(queue.retire(fabric, tail, u16::MAX))?;
-            if progress.more {
-                self.tails.fetch_or(1 << number, Ordering::Relaxed);
+    /// Gives everybody a turn who was held up by limits and has waited long enough. Whether there was anybody.
+    #[cold]
+    fn resume(&self) -> bool {
+        let now = self.now();
+        let mut any = false;
+        for function in FunctionId::all() {
+            for _ in 0..self.throttle.waiting(function) {
+                let Some(work) = self.throttle.take_turn(function, now) else { break };
+                self.run(work, true);
+                any = true;
             }
-            if queue.is_stalled() {
-                self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
-            }
-            self.observe(progress, |observer| observer.returned(number));
-            Ok(progress)
-        });
+            self.throttle.note_waiting(function);
+        }
+        any
+    }
+
+    fn forward(
+        &self,
+        number: usize,
+        queue: &mut Queue,
+        fabric: &impl Fabric,
+        head_at: Option<BaseAddr>,
+        most: u16,
+    ) -> Result<Progress, QueueError> {
+        // Looked at with the queue locked, so that it is this queue's and no predecessor's.
+        let data = self.doorbell_data[number].swap(0, Ordering::Relaxed);
+        let doorbell = (data & HAS_DATA != 0).then_some(data as u16);
+        let progress = ready(queue.forward(fabric, doorbell, head_at, most))?;
+        if progress.more {
+            self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
+        }
+        if progress.chains > 0 {
+            self.tell_base();
+        }
+        self.observe(progress, |observer| observer.published(number));
+        Ok(progress)
+    }
+
+    fn retire(
+        &self,
+        number: usize,
+        queue: &mut Queue,
+        fabric: &impl Fabric,
+        most: u16,
+    ) -> Result<Progress, QueueError> {
+        let tail = self.tail_index[number].load(Ordering::Acquire) as u16;
+        let progress = ready(queue.retire(fabric, tail, most))?;
+        if progress.more {
+            self.tails.fetch_or(1 << number, Ordering::Relaxed);
+        }
+        if queue.is_stalled() {
+            self.doorbells.fetch_or(1 << number, Ordering::Relaxed);
+        }
+        self.observe(progress, |observer| observer.returned(number));
+        Ok(progress)
     }
 
     fn observe(&self, progress: Progress, tell: impl FnOnce(&dyn Observer)) {
@@ -270,24 +307,16 @@ impl Bond {
         }
     }
 
-    /// Lets `work` at a queue, if it is enabled, and sees to what came of it once the queue is released. Work that has to wait for
-    /// the board's host is noted in `pending` again.
-    fn run(
-        &self,
-        number: usize,
-        pending: &AtomicU64,
-        work: impl FnOnce(
-            &mut Queue,
-            &Gated<'_, Memory<'_, '_, LastInterrupt>>,
-            &Grants,
-        ) -> Result<Progress, QueueError>,
-    ) {
+    /// Does `work`, if its queue is enabled, and sees to what came of it once the queue is released. Work that has to wait for the
+    /// board's host is noted as pending again, and work that has to wait for limits waits there, in front if it is its turn.
+    fn run(&self, work: Work, in_turn: bool) {
+        let (number, pending) = self.place_of(work);
         let interrupt = LastInterrupt::default();
         let result = {
             let grants = read(&self.grants);
             let mut queue = lock(&self.queues[number]);
             let Some(running) = queue.as_mut() else { return };
-            let function = running.context().function;
+            let (function, cost) = (running.context().function, work.cost(running.context()));
             let reached = self.board_memory(function);
             let board = reached.lease();
             if reached.is_being_remapped() && !board.holds_index(running.context().guest.avail) {
@@ -295,11 +324,28 @@ impl Bond {
                 pending.fetch_or(1 << number, Ordering::Relaxed);
                 return;
             }
+            let most = match self.throttle.admit(function, work, cost, in_turn, || self.now()) {
+                Admission::Admitted(most) => most,
+                Admission::Delayed => {
+                    drop(board);
+                    drop(queue);
+                    drop(grants);
+                    return self.delayed(function);
+                }
+                Admission::Waiting => return,
+            };
             let base = self.base.lease();
             let memory = Memory::new(&board, &base, &interrupt);
             let bus_master = self.bus_masters.load(Ordering::Relaxed) & 1 << function.index() != 0;
             let fabric = Gated { fabric: &memory, windows: grants.windows(), bus_master };
-            work(running, &fabric, &grants)
+            let result = match work {
+                Work::Forward(_) => self.forward(number, running, &fabric, grants.head_address(number), most),
+                Work::Retire(_) => self.retire(number, running, &fabric, most),
+            };
+            if let Ok(progress) = result {
+                self.throttle.charge(function, cost, progress, || self.now());
+            }
+            result
         };
         if let Err(error) = result {
             self.with_device(|device, _, effects| {
@@ -312,6 +358,21 @@ impl Bond {
         if let Some((function, vector)) = interrupt.0.take() {
             self.with_device(|device, _, effects| effects.extend(device.raise(function, vector, false)));
         }
+    }
+
+    /// The queue of a piece of work, and where it is noted that there is such work.
+    fn place_of(&self, work: Work) -> (usize, &AtomicU64) {
+        match work {
+            Work::Forward(number) => (number, &self.doorbells),
+            Work::Retire(number) => (number, &self.tails),
+        }
+    }
+
+    /// A queue of `function` waits for its limits from now on; who sleeps may have meant to sleep longer.
+    #[cold]
+    fn delayed(&self, function: FunctionId) {
+        lock(&self.device).delay(function);
+        self.wake();
     }
 
     /// Does something to the device and then what the device wants done.
@@ -340,6 +401,13 @@ impl Bond {
                 let mut grants = write(&self.grants);
                 grants.set_windows(device.windows().clone());
                 grants.set_status_page(device.status_page());
+            }
+            Effect::Limits { function, limits } => {
+                for work in self.throttle.set(function, limits, self.now()) {
+                    let (number, pending) = self.place_of(work);
+                    pending.fetch_or(1 << number, Ordering::Release);
+                }
+                self.wake();
             }
             Effect::StatusPage => {
                 let mut grants = write(&self.grants);

@@ -4,6 +4,7 @@ mod board_access;
 mod bond;
 mod dma_memory;
 mod grants;
+mod limits;
 mod memory;
 
 pub use bond::{BaseInterrupt, Bell, BoardInterrupts, Bond, Observer};

@@ -84,6 +84,8 @@ pub struct QueueFeatures {
     pub shadow_indirect: bool,
     /// Quirk: copy every writable byte back, whatever the back end says it wrote.
     pub copy_all: bool,
+    /// Its chains are operations when they are returned, not when they are forwarded.
+    pub count_on_return: bool,
 }
 
 /// A checked queue context.
@@ -147,6 +149,7 @@ impl Context {
                 notification_data: features.notification_data(),
                 shadow_indirect: features.shadow_indirect(),
                 copy_all: features.copy_all(),
+                count_on_return: features.count_on_return(),
             },
         };
         context.check()

@@ -160,6 +160,7 @@ pub fn describe<T: RegisterIo>(registers: &Iobond<'_, Over<T>>, n: usize, contex
         r.set_notification_data(context.features.notification_data);
         r.set_shadow_indirect(context.features.shadow_indirect);
         r.set_copy_all(context.features.copy_all);
+        r.set_count_on_return(context.features.count_on_return);
     });
     macro_rules! address {
         ($at:expr, $lo:ident, $hi:ident) => {

@@ -61,7 +61,7 @@ impl Base {
         // Each is armed, whatever the others say.
         let waiting = pollers.iter_mut().fold(up, |waiting, poller| waiting | poller.arm());
         if !waiting {
-            wake_up.wait();
+            wake_up.wait(self.posts.iter().filter_map(|post| post.bond.until_due()).min());
         }
         wake_up.awake();
         pollers.iter_mut().for_each(|poller| poller.disarm());

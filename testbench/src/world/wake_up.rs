@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsRawFd, RawFd},
     sync::atomic::{AtomicBool, Ordering, fence},
+    time::Duration,
 };
 
 use iobond_model::live::Bell;
@@ -36,10 +37,13 @@ impl WakeUp {
         self.sources.ctl(ControlOperation::Add, source, EpollEvent::new(EventSet::IN, 0))
     }
 
-    /// Sleeps until something happens that was announced, for [`LONGEST_SLEEP_MS`] at most.
-    pub(super) fn wait(&self) {
+    /// Sleeps until something happens that was announced, for `longest` at most, in whole milliseconds, and no longer than
+    /// [`LONGEST_SLEEP_MS`].
+    pub(super) fn wait(&self, longest: Option<Duration>) {
+        let longest = longest.map_or(u128::MAX, |longest| longest.as_micros().div_ceil(1000));
+        let longest = i32::try_from(longest).unwrap_or(i32::MAX).min(LONGEST_SLEEP_MS);
         // An interrupted sleep is a short one.
-        let _ = self.sources.wait(LONGEST_SLEEP_MS, &mut [EpollEvent::default()]);
+        let _ = self.sources.wait(longest, &mut [EpollEvent::default()]);
     }
 
     /// From now on whatever happens writes to the event.
@@ -101,7 +105,7 @@ mod tests {
         while done < ROUNDS {
             wake_up.going_to_sleep();
             if work.load(Ordering::Relaxed) == 0 {
-                wake_up.wait();
+                wake_up.wait(None);
             }
             wake_up.awake();
             done += u64::from(work.swap(0, Ordering::Relaxed) != 0);

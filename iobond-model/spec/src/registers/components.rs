@@ -9,6 +9,7 @@ pub mod ident_t;
 pub mod iobond;
 pub mod mailbox_kind_e;
 pub mod mailbox_t;
+pub mod qos_t;
 pub mod queue_error_e;
 pub mod queue_state_e;
 pub mod queue_t;

@@ -8,6 +8,7 @@ pub use _root::components::board_t as board;
 pub use _root::components::function_t as functions;
 pub use _root::components::ident_t as ident;
 pub use _root::components::mailbox_t as mailbox;
+pub use _root::components::qos_t as qos;
 pub use _root::components::queue_t as queues;
 pub use _root::components::status_page_t as status_page;
 pub use _root::components::window_t as windows;
@@ -146,6 +147,27 @@ impl<'io, IO: peakrdl_rust::io::RegisterIO> Iobond<'io, IO> {
                     self.ptr.wrapping_byte_add(0x1000 + i0 * 0x400).cast(),
                     self.io,
                 )
+            });
+            i0 += 1;
+        }
+
+        // SAFETY: All elements have been initialized above
+        unsafe { core::mem::transmute(array) }
+    }
+
+    /// Quality of service
+    ///
+    /// What one function may do: operations, which are chains, and payload bytes, both directions together. Rates and bursts are taken on the 0 to 1 edge of enable; writes to them while enabled are refused. A queue whose function has used up either waits; what is admitted is charged in full when it is done. A reset of the function leaves the limits as they are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn qos(&self) -> [qos::QosT<'io, IO>; 8] {
+        // SAFETY: We will initialize every element before using the array
+        let mut array = [core::mem::MaybeUninit::uninit(); 8];
+
+        let mut i0 = 0;
+        while i0 < 8 {
+            array[i0].write(unsafe {
+                qos::QosT::<IO>::from_ptr_with(self.ptr.wrapping_byte_add(0x3000 + i0 * 0x20).cast(), self.io)
             });
             i0 += 1;
         }

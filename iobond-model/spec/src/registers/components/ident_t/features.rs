@@ -15,7 +15,7 @@ unsafe impl Sync for Features {}
 
 impl core::default::Default for Features {
     fn default() -> Self {
-        Self(0x7D)
+        Self(0xFD)
     }
 }
 
@@ -140,6 +140,21 @@ impl Features {
         let val = (self.0 >> Self::STATUS_PAGE_OFFSET) & Self::STATUS_PAGE_MASK;
         val != 0
     }
+
+    pub const LIMITS_OFFSET: usize = 7;
+    pub const LIMITS_WIDTH: usize = 1;
+    pub const LIMITS_MASK: u32 = 0x1;
+
+    /// limits
+    ///
+    /// Limits on the rates of a function (`qos`).
+    #[inline(always)]
+    #[allow(clippy::missing_panics_doc)]
+    #[must_use]
+    pub fn limits(&self) -> bool {
+        let val = (self.0 >> Self::LIMITS_OFFSET) & Self::LIMITS_MASK;
+        val != 0
+    }
 }
 
 impl core::fmt::Debug for Features {
@@ -152,6 +167,7 @@ impl core::fmt::Debug for Features {
             .field("notification_data", &self.notification_data())
             .field("ring_reset", &self.ring_reset())
             .field("status_page", &self.status_page())
+            .field("limits", &self.limits())
             .finish()
     }
 }
@@ -170,5 +186,6 @@ mod tests {
         assert_eq!(reg.notification_data(), true);
         assert_eq!(reg.ring_reset(), true);
         assert_eq!(reg.status_page(), true);
+        assert_eq!(reg.limits(), true);
     }
 }

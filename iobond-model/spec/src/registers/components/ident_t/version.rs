@@ -15,7 +15,7 @@ unsafe impl Sync for Version {}
 
 impl core::default::Default for Version {
     fn default() -> Self {
-        Self(0x1_0001)
+        Self(0x1_0002)
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn test_default() {
         let reg = Version::default();
-        assert_eq!(reg.minor(), 1);
+        assert_eq!(reg.minor(), 2);
         assert_eq!(reg.major(), 1);
     }
 }

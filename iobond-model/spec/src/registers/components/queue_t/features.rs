@@ -160,6 +160,31 @@ impl Features {
         self.0 = (self.0 & !(Self::COPY_ALL_MASK << Self::COPY_ALL_OFFSET))
             | ((val & Self::COPY_ALL_MASK) << Self::COPY_ALL_OFFSET);
     }
+
+    pub const COUNT_ON_RETURN_OFFSET: usize = 5;
+    pub const COUNT_ON_RETURN_WIDTH: usize = 1;
+    pub const COUNT_ON_RETURN_MASK: u32 = 0x1;
+
+    /// count_on_return
+    ///
+    /// Its chains count as operations when they are returned, not when they are forwarded: buffers that are merely offered, as a receive queue's, cost nothing. See `qos`.
+    #[inline(always)]
+    #[allow(clippy::missing_panics_doc)]
+    #[must_use]
+    pub fn count_on_return(&self) -> bool {
+        let val = (self.0 >> Self::COUNT_ON_RETURN_OFFSET) & Self::COUNT_ON_RETURN_MASK;
+        val != 0
+    }
+
+    /// count_on_return
+    ///
+    /// Its chains count as operations when they are returned, not when they are forwarded: buffers that are merely offered, as a receive queue's, cost nothing. See `qos`.
+    #[inline(always)]
+    pub fn set_count_on_return(&mut self, val: bool) {
+        let val = val as u32;
+        self.0 = (self.0 & !(Self::COUNT_ON_RETURN_MASK << Self::COUNT_ON_RETURN_OFFSET))
+            | ((val & Self::COUNT_ON_RETURN_MASK) << Self::COUNT_ON_RETURN_OFFSET);
+    }
 }
 
 impl core::fmt::Debug for Features {
@@ -170,6 +195,7 @@ impl core::fmt::Debug for Features {
             .field("notification_data", &self.notification_data())
             .field("shadow_indirect", &self.shadow_indirect())
             .field("copy_all", &self.copy_all())
+            .field("count_on_return", &self.count_on_return())
             .finish()
     }
 }
@@ -186,5 +212,6 @@ mod tests {
         assert_eq!(reg.notification_data(), false);
         assert_eq!(reg.shadow_indirect(), false);
         assert_eq!(reg.copy_all(), false);
+        assert_eq!(reg.count_on_return(), false);
     }
 }

@@ -15,7 +15,8 @@ use bm_hypervisor::{
     BoardState,
     api::{self, Server as Api},
     config::{
-        BlkConfig, BoardConfig, ControlConfig, FunctionConfig, MetricsAddress, RingConfig, Role, SpareConfig,
+        BlkConfig, BlkLimits, BoardConfig, ControlConfig, FunctionConfig, LimitsConfig, MetricsAddress,
+        RingConfig, Role, SpareConfig,
     },
     logging::LogLevel,
 };
@@ -24,7 +25,7 @@ use double::{
     api::{Rig, ends, eventually, mirror},
     back_end::{Server, Sockets, blk, board, console, net, raw},
 };
-use iobond_spec::offsets::{board as power, functions, queues};
+use iobond_spec::offsets::{board as power, functions, ident, qos, queues};
 use serde_json::{Value, json};
 
 #[test]
@@ -102,6 +103,79 @@ fn a_reset_of_the_board_takes_its_drivers_away_and_they_come_back() {
     assert_eq!(bench.stop().unwrap().state, BoardState::Absent);
     assert!(matches!(handle.reset(), Err(bm_hypervisor::CommandError::Ended)));
     assert_eq!(handle.statistics().state, BoardState::Absent);
+}
+
+/// Limits go into IO-Bond's registers, those of the configuration and those of commands, and are read from there.
+#[test]
+fn functions_are_limited_by_configuration_and_by_command() {
+    let sockets = Sockets::new();
+    let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
+    let _net = Server::start(mirror(), &sockets.path("net"), Role::Connect);
+    let limits = Some(BlkLimits { iops: Some(5 << 32), bytes_per_second: None, burst_ms: None });
+    let disk = BlkConfig { limits, ..BlkConfig::new(sockets.good_back_end("disk")) };
+    let mut bench =
+        Bench::start(board(vec![FunctionConfig::Blk(disk), net(sockets.good_back_end("net"), 1)]));
+    let qos = |bond: &double::IoBond, function: u32, register: u32| {
+        bond.get(qos::BASE + function * qos::STRIDE + register)
+    };
+    assert_eq!(qos(&bench.bond, 0, qos::CONTROL), 1);
+    assert_eq!((qos(&bench.bond, 0, qos::OPERATIONS_LO), qos(&bench.bond, 0, qos::OPERATIONS_HI)), (0, 5));
+    assert_eq!(qos(&bench.bond, 1, qos::CONTROL), 0);
+    assert_eq!(bench.bring_up(1, u64::MAX, 2), 0xF);
+    let counts_on_return = |n| bench.bond.queue(n, queues::FEATURES) >> 5 & 1;
+    assert_eq!((counts_on_return(1), counts_on_return(2)), (1, 0), "the receive queue, not the other");
+
+    let rig = Rig::new(&sockets, bench);
+    rig.bond.set(qos::BASE + qos::DELAYS, 7);
+    let function = |n: usize| rig.call("limits_get", json!({})).unwrap()["functions"][n].clone();
+    let all = function(0);
+    assert_eq!((&all["limits"]["operations_per_second"], &all["delays"]), (&json!(5u64 << 32), &json!(7)));
+    assert_eq!((&all["limits"]["bytes_per_second"], &function(1)["limits"]), (&Value::Null, &Value::Null));
+
+    let set =
+        |function: u8, limits: Value| rig.call("limits_set", json!({"function": function, "limits": limits}));
+    assert_eq!(set(1, json!({"net": {"bits_per_second": 8000}})), Ok(json!(true)));
+    let on_wire = |register| qos(&rig.bond, 1, register);
+    assert_eq!((on_wire(qos::CONTROL), on_wire(qos::BYTES_LO), on_wire(qos::BYTES_BURST)), (1, 1000, 65_562));
+    assert_eq!(set(1, json!({"blk": {"iops": 1}})).unwrap_err().0, api::code::WRONG_DEVICE);
+    assert_eq!(set(1, json!({"net": {"bits_per_second": 1}})).unwrap_err().0, api::code::INVALID_PARAMS);
+    assert_eq!(set(7, Value::Null).unwrap_err().0, api::code::NO_FUNCTION);
+
+    assert_eq!(
+        rig.good(&["limit", "1", "--packets-per-second", "30", "--burst-ms", "100"]),
+        "function 1 limited\n"
+    );
+    assert_eq!(
+        (on_wire(qos::OPERATIONS_LO), on_wire(qos::OPERATIONS_BURST), on_wire(qos::BYTES_LO)),
+        (30, 3, 0)
+    );
+    assert!(rig.good(&["limits"]).lines().any(|line| line.contains("net") && line.contains("30")));
+    assert_eq!(rig.good(&["limit", "1"]), "function 1 without limits\n");
+    assert_eq!(on_wire(qos::CONTROL), 0);
+    let (good, _, err) = rig.bmctl(&["limit", "1", "--iops", "1", "--packets-per-second", "1"]);
+    assert!(!good && err.contains("cannot be used with"), "{err}");
+}
+
+#[test]
+fn an_io_bond_that_cannot_limit_is_not_asked_to() {
+    let sockets = Sockets::new();
+    let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
+    let bond = double::IoBond::new();
+    bond.set(ident::BASE + ident::FEATURES, 0x7D);
+    let limits = Some(BlkLimits { iops: Some(1), ..BlkLimits::default() });
+    let plain = BlkConfig::new(sockets.good_back_end("disk"));
+    let limited = board(vec![FunctionConfig::Blk(BlkConfig { limits, ..plain.clone() })]);
+    let error = bm_hypervisor::start(limited, Arc::clone(&bond)).map(drop).unwrap_err();
+    assert!(error.to_string().contains("ident.features.limits"), "{error}");
+    let (poller, control) =
+        bm_hypervisor::start(board(vec![FunctionConfig::Blk(plain)]), Arc::clone(&bond)).unwrap();
+    let handle = control.handle();
+    let error = handle.set_limits(0, limits.map(LimitsConfig::Blk)).unwrap_err();
+    assert!(error.to_string().contains("ident.features.limits"), "{error}");
+    handle.set_limits(0, None).unwrap();
+    drop(poller);
+    control.stop().unwrap();
+    assert!(bond.all().keys().all(|at| !(qos::BASE..qos::BASE + qos::COUNT * qos::STRIDE).contains(at)));
 }
 
 #[test]

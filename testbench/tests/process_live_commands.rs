@@ -3,11 +3,14 @@
 
 mod rig;
 
-use std::{fs::OpenOptions, time::Instant};
+use std::{
+    fs::OpenOptions,
+    time::{Duration, Instant},
+};
 
 use bm_hypervisor::{
     BoardState, CommandError, QueueState,
-    config::{BackEndConfig, BlkConfig, FunctionConfig},
+    config::{BackEndConfig, BlkConfig, BlkLimits, FunctionConfig, LimitsConfig},
 };
 use iobond_spec::{address::FunctionId, function::DEVICE};
 use rig::{
@@ -62,6 +65,45 @@ fn a_disk_whose_image_grew_is_larger_to_its_driver_which_uses_all_of_it() {
     let mut read = vec![0; SECTOR];
     disk.read(capacity - 1, &mut read).unwrap();
     assert_eq!(read, data);
+    assert!(world.live.failure().is_none());
+}
+
+/// A disk in a scenario with limits does what they say and no more, until a command takes them away.
+#[test]
+fn a_limited_disk_does_what_it_may_and_no_more() {
+    const RATE: f64 = 400.0;
+    let world = world_of(&[blk("size_mib = 4\nlimits = { iops = 400, burst_ms = 50 }")]);
+    let seat = world.seat(0);
+    let commands = world.live.boards()[0].commands();
+    let mut disk = seat.disk(0, RingOptions::default());
+    prove(&mut disk, 1);
+    let mut read_for = |time: Duration| {
+        let (start, mut reads, mut sector) = (Instant::now(), 0, vec![0; SECTOR]);
+        while start.elapsed() < time {
+            disk.read(reads % 8192, &mut sector).unwrap();
+            reads += 1;
+        }
+        (reads as f64, start.elapsed().as_secs_f64())
+    };
+    let (reads, seconds) = read_for(Duration::from_millis(300));
+    assert!(reads <= 20.0 + RATE * seconds + 1.0, "{reads} in {seconds} s");
+    assert!(reads >= RATE * seconds / 2.0, "{reads} in {seconds} s");
+    let function = || commands.describe().unwrap().functions[0].clone();
+    assert_eq!(function().limits.and_then(|limits| limits.operations_per_second), Some(400));
+    assert!(function().delays > 0);
+
+    commands.set_limits(0, None).unwrap();
+    let before = function().delays;
+    let (free, _) = read_for(Duration::from_millis(300));
+    assert!(free > reads, "{free} without limits, {reads} with");
+    assert_eq!((function().limits, function().delays), (None, before));
+
+    // Limits outlast a reset of the board and go with the registers.
+    commands
+        .set_limits(0, Some(LimitsConfig::Blk(BlkLimits { iops: Some(1 << 30), ..BlkLimits::default() })))
+        .unwrap();
+    commands.reset().unwrap();
+    assert!(function().limits.is_some());
     assert!(world.live.failure().is_none());
 }
 

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BoardState, FreePlace, FunctionStatistics, MailboxStatistics, PollStatistics, Rings, Statistics,
-    config::FunctionConfig, pool::PoolUsage,
+    config::{FunctionConfig, LimitsConfig, Rates},
+    pool::PoolUsage,
 };
 
 pub use crate::{DeviceLimits, FunctionDescription, QueueStatistics, Resized};
@@ -59,6 +60,17 @@ pub struct LinkParams {
     pub up: bool,
 }
 
+/// Parameters of `limits_set`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsParams {
+    /// Number of the function.
+    pub function: u8,
+    /// Its limits, as in a board's configuration; without them there are none any more.
+    #[serde(default)]
+    pub limits: Option<LimitsConfig>,
+}
+
 /// Parameters of `log_set_level`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -98,8 +110,7 @@ pub struct StateAnswer {
     pub state: BoardState,
 }
 
-/// Answer of `limits_get`: what bounds the board, by its hardware and by the sizes of its rings. Limits on bandwidth and on
-/// operations a second are not in the register map, hence not here.
+/// Answer of `limits_get`: what bounds the board, by its hardware, by the sizes of its rings, and by limits on its functions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Limits {
     /// What its IO-Bond has.
@@ -121,6 +132,12 @@ pub struct FunctionLimits {
     pub queues: u16,
     /// The sizes of their rings and slot pools.
     pub rings: Rings,
+    /// What it may do in a second, if that is limited.
+    #[serde(default)]
+    pub limits: Option<Rates>,
+    /// Times that a queue of it had to wait for that; wraps at 2^32.
+    #[serde(default)]
+    pub delays: u32,
 }
 
 /// Answer of `statistics_get`.
@@ -213,7 +230,7 @@ impl From<FunctionStatistics> for FunctionCounters {
 
 impl From<FunctionDescription> for FunctionLimits {
     fn from(function: FunctionDescription) -> Self {
-        let FunctionDescription { index, device, queues, rings, .. } = function;
-        Self { function: index, device, queues, rings }
+        let FunctionDescription { index, device, queues, rings, limits, delays, .. } = function;
+        Self { function: index, device, queues, rings, limits, delays }
     }
 }

@@ -37,7 +37,7 @@ struct Method {
 }
 
 /// Every method there is.
-const METHODS: [Method; 16] = [
+const METHODS: [Method; 17] = [
     Method {
         name: "board_get",
         params: "",
@@ -92,8 +92,17 @@ const METHODS: [Method; 16] = [
     Method {
         name: "limits_get",
         params: "",
-        description: "What IO-Bond has, the rings and slots of each function, and places for functions to come.",
+        description: "What IO-Bond has, the rings, slots and limits of each function, and places for functions to come.",
         call: |service, params| none(params, || service.limits()),
+    },
+    Method {
+        name: "limits_set",
+        params: "function: number, limits: object (optional)",
+        description: "Limits what a function may do in a second, as `limits` in a board's configuration, by the name of its device. Without `limits`, it may do what it can.",
+        call: |service, params| {
+            let LimitsParams { function, limits } = read(params)?;
+            answer(service.handle.set_limits(function, limits).map(|()| true))
+        },
     },
     Method {
         name: "statistics_get",

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackEndConfig, ConfigError, MacAddress, RingConfig, RingSizes, within};
+use super::{
+    BackEndConfig, BlkLimits, ConfigError, LimitsConfig, MacAddress, NetLimits, RingConfig, RingSizes, within,
+};
 
 /// One PCI function.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -30,6 +32,9 @@ pub struct NetConfig {
     pub queue_pairs: u16,
     /// Who forwards its packets.
     pub backend: BackEndConfig,
+    /// How much it may send and receive; whatever it can by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<NetLimits>,
     /// Sizes of its rings and slot pools.
     #[serde(default)]
     pub ring: RingConfig,
@@ -48,6 +53,9 @@ pub struct BlkConfig {
     /// function read-only whatever stands here.
     #[serde(default)]
     pub read_only: bool,
+    /// How much it may read and write; whatever it can by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<BlkLimits>,
     /// Sizes of its rings and slot pools.
     #[serde(default)]
     pub ring: RingConfig,
@@ -77,7 +85,7 @@ impl NetConfig {
 
     /// A network function with one queue pair and default rings.
     pub fn new(mac: MacAddress, backend: BackEndConfig) -> Self {
-        Self { mac, mtu: None, queue_pairs: 1, backend, ring: RingConfig::default() }
+        Self { mac, mtu: None, queue_pairs: 1, backend, limits: None, ring: RingConfig::default() }
     }
 
     /// The sizes that its rings and slot pools have.
@@ -95,7 +103,7 @@ impl BlkConfig {
 
     /// A block function with one queue and default rings.
     pub fn new(backend: BackEndConfig) -> Self {
-        Self { backend, queues: 1, read_only: false, ring: RingConfig::default() }
+        Self { backend, queues: 1, read_only: false, limits: None, ring: RingConfig::default() }
     }
 
     /// The sizes that its rings and slot pools have.
@@ -149,6 +157,15 @@ impl FunctionConfig {
         }
     }
 
+    /// What it is limited to, if it is.
+    pub fn limits(&self) -> Option<LimitsConfig> {
+        match self {
+            Self::Net(net) => net.limits.map(LimitsConfig::Net),
+            Self::Blk(blk) => blk.limits.map(LimitsConfig::Blk),
+            Self::Console(_) => None,
+        }
+    }
+
     /// The sizes of queue `index`'s rings and slots: a control queue is the last of several, and small.
     pub(crate) fn queue_sizes(&self, index: u16) -> RingSizes {
         let is_control = matches!(self, Self::Net(net) if index >= 2 * net.queue_pairs);
@@ -175,6 +192,9 @@ impl FunctionConfig {
             }
             Self::Blk(blk) => within(&format!("{at}.queues"), blk.queues, 1, 32)?,
             Self::Console(_) => {}
+        }
+        if let Some(limits) = self.limits() {
+            limits.check(&format!("{at}.limits"))?;
         }
         let sizes = self.ring_sizes();
         sizes.check(&format!("{at}.ring"))?;

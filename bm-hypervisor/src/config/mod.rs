@@ -34,6 +34,7 @@ mod back_end;
 mod control;
 mod cores;
 mod function;
+mod limits;
 mod mac;
 mod pci_address;
 mod port;
@@ -50,6 +51,7 @@ pub use self::{
     control::{ControlConfig, MetricsAddress, MetricsAddressError},
     cores::CoresConfig,
     function::{BlkConfig, ConsoleConfig, FunctionConfig, NetConfig},
+    limits::{BlkLimits, LimitsConfig, NetLimits, Rates},
     mac::MacAddress,
     pci_address::{PciAddress, PciAddressError},
     port::PortConfig,

@@ -137,6 +137,56 @@ fn spare_places_count_among_functions_and_queues() {
 }
 
 #[test]
+fn limits_are_rates_and_what_may_come_at_once() {
+    let with = |net: &str, blk: &str| {
+        let text = BOARD
+            .replace("mac =", &format!("limits = {{ {net} }}\nmac ="))
+            .replace("[functions.blk]\n", &format!("[functions.blk]\nlimits = {{ {blk} }}\n"));
+        BoardConfig::from_toml(&text)
+    };
+    let board =
+        with("packets_per_second = 1_000_000, bits_per_second = 10_000_000_000", "iops = 50").unwrap();
+    let rates = |index: usize| board.functions[index].limits().and_then(|limits| limits.rates());
+    let net = Rates {
+        operations_per_second: Some(1_000_000),
+        operations_burst: 10_000,
+        bytes_per_second: Some(1_250_000_000),
+        bytes_burst: 12_500_000,
+    };
+    let blk = Rates {
+        operations_per_second: Some(50),
+        operations_burst: 1,
+        bytes_burst: 1 << 20,
+        ..Rates::default()
+    };
+    assert_eq!((rates(0), rates(1), rates(2)), (Some(blk), Some(net), None));
+    assert_eq!(BoardConfig::from_toml(&toml::to_string(&board).unwrap()).unwrap(), board);
+    let slow = with("bits_per_second = 8, burst_ms = 10_000", "").unwrap();
+    let [blk, net] = [0, 1].map(|index| slow.functions[index].limits().and_then(|limits| limits.rates()));
+    assert_eq!(net.map(|rates| (rates.bytes_per_second, rates.bytes_burst)), Some((Some(1), 65_562)));
+    assert_eq!(blk, None, "limits that name no rate are none");
+    for (net, blk, expected) in [
+        (
+            "packets_per_second = 0",
+            "",
+            "functions[1].net.limits.packets_per_second is 0; expected 1 to 1000000000000",
+        ),
+        (
+            "bits_per_second = 7",
+            "",
+            "functions[1].net.limits.bits_per_second is 7; expected 8 to 1000000000000",
+        ),
+        ("", "iops = 1, burst_ms = 0", "functions[0].blk.limits.burst_ms is 0; expected 1 to 10000"),
+    ] {
+        assert_eq!(with(net, blk).unwrap_err().to_string(), expected);
+    }
+    assert!(
+        with("iops = 5", "").unwrap_err().to_string().contains("packets_per_second"),
+        "expected keys are named"
+    );
+}
+
+#[test]
 fn only_unicast_addresses_are_taken() {
     assert_eq!("52:54:00:aB:00:01".parse::<MacAddress>().unwrap().to_string(), "52:54:00:ab:00:01");
     for wrong in

@@ -155,7 +155,10 @@ impl<P: Port> Board<P> {
         })?;
         self.registers.grant(IOVA, self.pool.length());
         self.registers.set_mailbox_deadline(config.mailbox_deadline_us);
-        for served in self.present() {
+        for (served, function) in self.present().zip(&config.functions) {
+            if let Some(rates) = function.limits().and_then(|limits| limits.rates()) {
+                self.registers.limit(served.id, Some(&rates));
+            }
             self.registers.present(served.id, &self.image(served));
         }
         self.state.on(Happening::Prepared);

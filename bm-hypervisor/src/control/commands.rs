@@ -11,13 +11,14 @@ use super::{
     Shared,
     board::{Board, Room, Tools},
     description::Description,
+    offer::LIMITS,
     served::Served,
     statistics::QueueStatistics,
     watch_back_end,
 };
 use crate::{
     BoardState, Error,
-    config::{ConfigError, FunctionConfig},
+    config::{ConfigError, FunctionConfig, LimitsConfig, Rates},
     device::{Device, Kind},
     lifecycle::Happening,
     pool::Pool,
@@ -135,6 +136,7 @@ pub(super) enum Command {
     Reset(Reply<BoardState>),
     Resize { function: u8, bytes: Option<u64>, reply: Reply<Resized> },
     SetLink { function: u8, up: bool, reply: Reply<()> },
+    SetLimits { function: u8, limits: Option<LimitsConfig>, reply: Reply<()> },
     Remove(u8, Reply<()>),
     Add(Box<Addition>, Reply<u8>),
     Describe(Reply<Description>),
@@ -161,6 +163,9 @@ impl<P: Port> Board<P> {
             }
             Command::SetLink { function, up, reply } => {
                 reply.after(self.set_link(function, up), self, shared);
+            }
+            Command::SetLimits { function, limits, reply } => {
+                reply.after(self.set_limits(function, limits), self, shared);
             }
             Command::Remove(function, reply) => reply.after(self.remove(function), self, shared),
             Command::Add(addition, reply) => reply.after(self.add(*addition, epoll), self, shared),
@@ -268,6 +273,28 @@ impl<P: Port> Board<P> {
         Ok(())
     }
 
+    fn set_limits(&mut self, function: u8, limits: Option<LimitsConfig>) -> Result<(), CommandError> {
+        let wanted = limits.map(|limits| match limits {
+            LimitsConfig::Net(_) => Kind::Net,
+            LimitsConfig::Blk(_) => Kind::Blk,
+        });
+        let id = self.find("limit a function of", function, wanted)?.id;
+        let rates = limits.and_then(|limits| limits.rates());
+        self.limit(id, rates)?;
+        tracing::info!(board = self.name, function, ?rates, "limits set");
+        Ok(())
+    }
+
+    /// Holds a function to `rates`, or to nothing, if IO-Bond can.
+    fn limit(&self, id: FunctionId, rates: Option<Rates>) -> Result<(), CommandError> {
+        if self.identity.features.limits() {
+            self.registers.limit(id, rates.as_ref());
+        } else if rates.is_some() {
+            return Err(CommandError::Failed(Arc::new(Error::Missing(LIMITS))));
+        }
+        Ok(())
+    }
+
     /// The board is kept from the function first, so that nothing of it is started again.
     fn remove(&mut self, function: u8) -> Result<(), CommandError> {
         let id = self.find("remove a function of", function, None)?.id;
@@ -298,6 +325,7 @@ impl<P: Port> Board<P> {
         let Some((id, room)) = fitting.map(|(id, room)| (id, *room)) else {
             return Err(CommandError::NoRoom { queues: device.queues() });
         };
+        self.limit(id, config.limits().and_then(|limits| limits.rates()))?;
         for (context, index) in (room.first_context..).zip(0..device.queues()) {
             self.pool.refit(context.into(), device.sizes(index));
             self.registers.forget_tally(context);

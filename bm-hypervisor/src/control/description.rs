@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{board::Board, registers::Identity, served::Served};
 use crate::{
-    config::MacAddress,
+    config::{MacAddress, Rates},
     device::{Kind, blk, features::names},
     port::Port,
 };
@@ -51,6 +51,12 @@ pub struct FunctionDescription {
     pub mac: Option<String>,
     /// Whether the link of a network function is up.
     pub link_up: Option<bool>,
+    /// What it is limited to, if it is.
+    #[serde(default)]
+    pub limits: Option<Rates>,
+    /// Times that a queue of it had to wait for its limits; wraps at 2^32.
+    #[serde(default)]
+    pub delays: u32,
 }
 
 /// Rings and slot pools of a function's queues, but for a network function's control queue.
@@ -96,7 +102,7 @@ impl Served {
         self.function.device().queues()
     }
 
-    fn describe(&self) -> FunctionDescription {
+    fn describe(&self, (limits, delays): (Option<Rates>, u32)) -> FunctionDescription {
         let device = self.function.device();
         let (kind, sizes) = (device.kind, device.sizes);
         let mac = device.config.first_chunk::<6>().and_then(|bytes| MacAddress::new(*bytes).ok());
@@ -120,6 +126,8 @@ impl Served {
             capacity: (kind == Kind::Blk).then(|| blk::capacity(&device.config).saturating_mul(blk::SECTOR)),
             mac: mac.filter(|_| kind == Kind::Net).map(|mac| mac.to_string()),
             link_up: (kind == Kind::Net).then_some(self.link_up),
+            limits,
+            delays,
         }
     }
 }
@@ -137,12 +145,16 @@ impl Identity {
 }
 
 impl<P: Port> Board<P> {
+    fn limits_of(&self, served: &Served) -> (Option<Rates>, u32) {
+        if self.identity.features.limits() { self.registers.limits(served.id) } else { (None, 0) }
+    }
+
     /// What the board is made of.
     pub(super) fn describe(&self) -> Description {
         let places = (0..).zip(&self.rooms).zip(&self.functions);
         let free = places.filter(|(_, served)| served.is_none());
         Description {
-            functions: self.present().map(Served::describe).collect(),
+            functions: self.present().map(|served| served.describe(self.limits_of(served))).collect(),
             free: free.map(|((index, room), _)| FreePlace { index, queues: room.contexts }).collect(),
             device: self.identity.limits(self.pool.length()),
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     BoardState, Error,
-    config::FunctionConfig,
+    config::{FunctionConfig, LimitsConfig},
     control::offer::offered_device,
     poll::channel::Counters,
     vhost_user::{BackEnd, Socket},
@@ -107,6 +107,15 @@ impl Handle {
     /// See [`CommandError`].
     pub fn set_link(&self, function: u8, up: bool) -> Result<(), CommandError> {
         self.ask(|reply| Command::SetLink { function, up, reply })
+    }
+
+    /// Holds a function to other limits from now on, with full bursts, or to none.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub fn set_limits(&self, function: u8, limits: Option<LimitsConfig>) -> Result<(), CommandError> {
+        limits.map_or(Ok(()), |limits| limits.check("limits"))?;
+        self.ask(|reply| Command::SetLimits { function, limits, reply })
     }
 
     /// Takes a function away from under its driver, and lets its back end go.

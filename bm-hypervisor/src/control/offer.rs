@@ -11,6 +11,9 @@ use crate::{
     virtio_pci::{Function, transport_features},
 };
 
+/// What an IO-Bond lacks that cannot limit its functions.
+pub(super) const LIMITS: &str = "limits on functions (ident.features.limits)";
+
 /// Whether IO-Bond has what the board takes.
 pub(super) fn check_identity(config: &BoardConfig, identity: &Identity) -> Result<(), Error> {
     let features = &identity.features;
@@ -20,6 +23,7 @@ pub(super) fn check_identity(config: &BoardConfig, identity: &Identity) -> Resul
             features.status_page() || config.poll == PollMode::Registers,
             "status page (ident.features.status_page)",
         ),
+        (features.limits() || config.functions.iter().all(|function| function.limits().is_none()), LIMITS),
     ];
     if let Some((_, what)) = needed.into_iter().find(|(there, _)| !there) {
         return Err(Error::Missing(what));

@@ -13,7 +13,7 @@ use iobond_spec::{
 };
 
 use super::counters::Tallies;
-use crate::{Error, port::Port, virtio_pci::config_image::ConfigImage};
+use crate::{Error, config::Rates, port::Port, virtio_pci::config_image::ConfigImage};
 
 /// Version of the register map that this program knows (`ident.version.major`).
 const VERSION: u16 = 1;
@@ -127,6 +127,9 @@ impl<P: Port> Registers<P> {
         for function in registers.functions().iter().take(identity.sizes.functions().into()) {
             function.control().write(|r| r.set_present(false));
         }
+        if identity.features.limits() {
+            registers.qos().iter().for_each(|qos| qos.control().write(|r| r.set_enable(false)));
+        }
         registers.status_page().control().write(|r| r.set_enable(false));
         for window in registers.windows().iter().take(identity.sizes.windows().into()) {
             window.control().write(|r| r.set_grant(false));
@@ -185,6 +188,39 @@ impl<P: Port> Registers<P> {
         let mut control = function_t::control::Control::default();
         control.set_present(true);
         self.map.0.write32(base + offsets::functions::CONTROL, encode(control));
+    }
+
+    /// Holds a function to `rates`, or to nothing.
+    pub(super) fn limit(&self, id: FunctionId, rates: Option<&Rates>) {
+        let files = self.map.registers().qos();
+        let Some(qos) = files.get(id.index()) else { return };
+        qos.control().write(|r| r.set_enable(false));
+        let Some(rates) = rates else { return };
+        let base = offsets::qos::BASE + id.index() as u32 * offsets::qos::STRIDE;
+        self.write64(base + offsets::qos::OPERATIONS_LO, rates.operations_per_second.unwrap_or(0));
+        self.write64(base + offsets::qos::BYTES_LO, rates.bytes_per_second.unwrap_or(0));
+        qos.operations_burst().write(|r| r.set_value(rates.operations_burst));
+        qos.bytes_burst().write(|r| r.set_value(rates.bytes_burst));
+        qos.control().write(|r| r.set_enable(true));
+    }
+
+    /// What a function is held to, and how often a queue of it had to wait.
+    pub(super) fn limits(&self, id: FunctionId) -> (Option<Rates>, u32) {
+        let files = self.map.registers().qos();
+        let Some(qos) = files.get(id.index()) else { return (None, 0) };
+        let rate =
+            |low: u32, high: u32| Some(u64::from(high) << 32 | u64::from(low)).filter(|&rate| rate != 0);
+        let (operations, bytes) = (
+            rate(qos.operations_lo().read().value(), qos.operations_hi().read().value()),
+            rate(qos.bytes_lo().read().value(), qos.bytes_hi().read().value()),
+        );
+        let rates = qos.control().read().enable().then(|| Rates {
+            operations_per_second: operations,
+            operations_burst: qos.operations_burst().read().value(),
+            bytes_per_second: bytes,
+            bytes_burst: qos.bytes_burst().read().value(),
+        });
+        (rates, qos.delays().read().count())
     }
 
     /// Raises a configuration change interrupt (virtio 1.3, 4.1.4.5.2).

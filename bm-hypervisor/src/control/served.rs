@@ -262,6 +262,7 @@ impl Served {
         features.set_event_idx(has(negotiated, VIRTIO_RING_F_EVENT_IDX));
         features.set_notification_data(has(negotiated, VIRTIO_F_NOTIFICATION_DATA));
         features.set_shadow_indirect(ring.indirect);
+        features.set_count_on_return(self.function.device().is_receive_queue(index, negotiated));
         Context {
             function: self.id,
             index,

@@ -115,6 +115,13 @@ impl Device {
         (index == data && has(negotiated, VIRTIO_NET_F_CTRL_VQ)).then_some(Role::Control)
     }
 
+    /// Whether buffers of queue `index` are offered for what may come: the even ones of a network device and a console (virtio
+    /// 1.3, 5.1.2 and 5.3.2), but for a control queue.
+    pub fn is_receive_queue(&self, index: u16, negotiated: u64) -> bool {
+        let receives = matches!(self.kind, Kind::Net | Kind::Console) && index.is_multiple_of(2);
+        receives && matches!(self.role(index, negotiated), Some(Role::BackEnd(_)))
+    }
+
     /// Sizes of queue `index`'s rings and slots. Since a control queue may stand in more than one place, only the last queue,
     /// which can be nothing else, is small.
     pub fn sizes(&self, index: u16) -> RingSizes {

@@ -50,6 +50,16 @@ fn the_control_queue_stands_where_5_1_2_puts_it() {
 }
 
 #[test]
+fn receive_queues_are_the_even_ones_of_the_back_end() {
+    let device = net::device(&net_config(2), &offer(&[], 4)).unwrap();
+    let receive = |negotiated: &[u32]| {
+        (0..6).filter(|index| device.is_receive_queue(*index, mask(negotiated))).collect::<Vec<_>>()
+    };
+    assert_eq!(receive(&[VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ]), [0, 2]);
+    assert_eq!(receive(&[VIRTIO_NET_F_CTRL_VQ]), [0], "queue 2 is the control queue then");
+}
+
+#[test]
 fn a_disk_is_cut_to_slots_and_to_what_the_back_end_takes() {
     let config = |queues, read_only| BlkConfig {
         queues,

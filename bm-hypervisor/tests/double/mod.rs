@@ -51,7 +51,7 @@ impl IoBond {
             (ident::MAGIC, MAGIC),
             (ident::VERSION, 1 << 16),
             (ident::SIZES, 8 | 64 << 8 | 8 << 16 | 15 << 24),
-            (ident::FEATURES, 0x7D),
+            (ident::FEATURES, 0xFD),
         ] {
             bond.set(ident::BASE + offset, value);
         }

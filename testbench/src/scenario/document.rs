@@ -100,6 +100,18 @@ pub(super) struct Function {
     pub queue_size: Option<u16>,
     pub slot_size: Option<u32>,
     pub slots: Option<u16>,
+    pub limits: Option<Limits>,
+}
+
+/// Flat for the same reason.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub packets_per_second: Option<u64>,
+    pub bits_per_second: Option<u64>,
+    pub iops: Option<u64>,
+    pub bytes_per_second: Option<u64>,
+    pub burst_ms: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

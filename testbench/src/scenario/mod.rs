@@ -76,6 +76,8 @@ use std::{
     time::Duration,
 };
 
+use bm_hypervisor::config::LimitsConfig;
+
 pub use document::{Execution, Poll};
 pub use error::{Invalid, ScenarioError};
 pub use mac::Mac;
@@ -154,6 +156,8 @@ pub struct Function {
     pub slot_size: u32,
     /// Slots of each queue.
     pub slots: u16,
+    /// What it may do in a second, if that is limited.
+    pub limits: Option<LimitsConfig>,
 }
 
 impl Function {

@@ -173,6 +173,8 @@ fn typos_are_answered_with_place_key_and_expectation() {
         ("duplicate MAC", spoil("52:54:00:00:00:02", "52:54:00:00:00:01")),
         ("duplicate name", spoil("\"right\"", "\"left\"")),
         ("key of the other kind", spoil("queue_pairs = 2", "read_only = true")),
+        ("limit of the other kind", spoil("queue_pairs = 2", "limits = { iops = 5 }")),
+        ("limit out of range", spoil("size_mib = 8", "size_mib = 8\nlimits = { iops = 0 }")),
         ("no disk", spoil("size_mib = 8\n", "")),
         ("missing file", spoil("size_mib = 8", "image = \"no-such.img\"")),
         ("not a power of two", spoil("size_mib = 8", "size_mib = 8\nslot_size = 3000")),

@@ -1,8 +1,8 @@
 //! A scenario's board as bm-hypervisor is configured for it.
 
 use bm_hypervisor::config::{
-    BackEndConfig, BlkConfig, BoardConfig, ConsoleConfig, FunctionConfig, MacAddress, NetConfig, OnLoss,
-    RingConfig,
+    BackEndConfig, BlkConfig, BoardConfig, ConsoleConfig, FunctionConfig, LimitsConfig, MacAddress,
+    NetConfig, OnLoss, RingConfig,
 };
 
 use super::{LiveError, places::Places};
@@ -60,11 +60,17 @@ fn function_config(function: &Function, back_end: BackEndConfig) -> Result<Funct
         Device::Blk(blk) => {
             let mut config = BlkConfig::new(back_end);
             (config.queues, config.read_only, config.ring) = (blk.queues, blk.read_only, ring);
+            if let Some(LimitsConfig::Blk(limits)) = function.limits {
+                config.limits = Some(limits);
+            }
             FunctionConfig::Blk(config)
         }
         Device::Net(net) => {
             let mut config = NetConfig::new(mac_address(net)?, back_end);
             (config.queue_pairs, config.ring) = (net.queue_pairs, ring);
+            if let Some(LimitsConfig::Net(limits)) = function.limits {
+                config.limits = Some(limits);
+            }
             FunctionConfig::Net(config)
         }
         Device::Console(_) => {

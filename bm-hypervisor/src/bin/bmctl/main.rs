@@ -11,13 +11,13 @@ use std::{
 
 use bm_hypervisor::{
     api::{
-        AddParams, Board, BoardStatistics, Client, FunctionDescription, FunctionNumber, Limits, LinkParams,
-        LogAnswer, LogParams, MethodDescription, Metrics, NoParams, PowerParams, QueueStatistics,
+        AddParams, Board, BoardStatistics, Client, FunctionDescription, FunctionNumber, Limits, LimitsParams,
+        LinkParams, LogAnswer, LogParams, MethodDescription, Metrics, NoParams, PowerParams, QueueStatistics,
         ResizeParams, Resized, StateAnswer,
     },
-    config::FunctionConfig,
+    config::{BlkLimits, FunctionConfig, LimitsConfig, NetLimits},
 };
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use miette::{IntoDiagnostic, Report, WrapErr};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -55,6 +55,8 @@ enum Command {
     Queues,
     /// What IO-Bond has, and what the functions have of it.
     Limits,
+    /// Limit what function N may do in a second; without any option, it may do what it can.
+    Limit(Limit),
     /// What was counted of the board.
     Statistics,
     /// Metrics in Prometheus's text format.
@@ -87,6 +89,42 @@ enum Command {
         /// Its parameters, a JSON object or array.
         params: Option<String>,
     },
+}
+
+/// Reads and writes, or both directions of a network, count together.
+#[derive(Clone, Copy, Args)]
+struct Limit {
+    /// Number of the function.
+    function: u8,
+    /// Packets a second, of a network function.
+    #[arg(long, value_name = "N", conflicts_with_all = ["iops", "bytes_per_second"])]
+    packets_per_second: Option<u64>,
+    /// Bits a second, of a network function.
+    #[arg(long, value_name = "N", conflicts_with_all = ["iops", "bytes_per_second"])]
+    bits_per_second: Option<u64>,
+    /// Requests a second, of a disk.
+    #[arg(long, value_name = "N")]
+    iops: Option<u64>,
+    /// Bytes a second, of a disk.
+    #[arg(long, value_name = "N")]
+    bytes_per_second: Option<u64>,
+    /// How many milliseconds' worth may come at once after a rest.
+    #[arg(long, value_name = "MS")]
+    burst_ms: Option<u32>,
+}
+
+impl Limit {
+    fn params(&self) -> LimitsParams {
+        let Self { function, packets_per_second, bits_per_second, iops, bytes_per_second, burst_ms } = *self;
+        let limits = match (packets_per_second, bits_per_second, iops, bytes_per_second) {
+            (None, None, None, None) => None,
+            (_, _, None, None) => {
+                Some(LimitsConfig::Net(NetLimits { packets_per_second, bits_per_second, burst_ms }))
+            }
+            _ => Some(LimitsConfig::Blk(BlkLimits { iops, bytes_per_second, burst_ms })),
+        };
+        LimitsParams { function, limits }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -173,6 +211,11 @@ fn run(arguments: &Arguments) -> Result<String, Report> {
             session.show("queue_list", none, |list: &Vec<QueueStatistics>| tables::queues(list))
         }
         Command::Limits => session.show("limits_get", none, |limits: &Limits| tables::limits(limits)),
+        Command::Limit(limit) => {
+            let params = limit.params();
+            let what = if params.limits.is_some() { "limited" } else { "without limits" };
+            session.done("limits_set", params, format!("function {} {what}", limit.function))
+        }
         Command::Statistics => {
             session.show("statistics_get", none, |counted: &BoardStatistics| tables::statistics(counted))
         }

@@ -122,7 +122,18 @@ pub(super) fn limits(limits: &Limits) -> String {
         ("longest ring", format!("{} descriptors", device.ring)),
         ("pool", format!("{} bytes of base memory", device.pool)),
     ]);
-    let headings = ["function", "device", "queues", "guest ring", "shadow vring", "slots", "slot bytes"];
+    let headings = [
+        "function",
+        "device",
+        "queues",
+        "guest ring",
+        "shadow vring",
+        "slots",
+        "slot bytes",
+        "operations/s",
+        "bytes/s",
+        "delays",
+    ];
     let rows = limits.functions.iter().map(|function| {
         let rings = &function.rings;
         vec![
@@ -133,6 +144,9 @@ pub(super) fn limits(limits: &Limits) -> String {
             number(rings.shadow),
             number(rings.slots),
             number(rings.slot_size),
+            or_dash(&function.limits.and_then(|limits| limits.operations_per_second)),
+            or_dash(&function.limits.and_then(|limits| limits.bytes_per_second)),
+            number(function.delays),
         ]
     });
     let free = limits.free.iter().map(|place| {

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use bm_hypervisor::config::{BlkConfig, ConsoleConfig, NetConfig};
+use bm_hypervisor::config::{
+    BlkConfig, BlkLimits, ConfigError, ConsoleConfig, LimitsConfig, NetConfig, NetLimits,
+};
 
 use super::{
     Checked, Problem, both,
@@ -41,12 +43,13 @@ pub(super) fn check(function: document::Function, directory: &Path, path: &KeyPa
     let least = u16::try_from(least).unwrap_or(u16::MAX).max(LEAST_SLOTS);
     within(&path.key("slots"), slots, least, u16::MAX, "slots of that size")?;
     only_own_keys(&function, path)?;
+    let limits = check_limits(&function, path)?;
     let device = match function.kind {
         Kind::Blk => Device::Blk(check_blk(function, directory, path)?),
         Kind::Net => Device::Net(check_net(&function, path)?),
         Kind::Console => Device::Console(Console),
     };
-    Ok(Function { device, queue_size, slot_size, slots })
+    Ok(Function { device, queue_size, slot_size, slots, limits })
 }
 
 struct Rings {
@@ -78,12 +81,46 @@ fn only_own_keys(function: &document::Function, path: &KeyPath) -> Checked<()> {
         (Kind::Net, "mac", function.mac.is_some()),
         (Kind::Net, "queue_pairs", function.queue_pairs.is_some()),
     ];
-    let foreign = keys.iter().find(|(owner, _, present)| *present && *owner != function.kind);
+    own(&keys, function.kind, path)
+}
+
+/// None of `keys` that are there belong to another kind.
+fn own(keys: &[(Kind, &str, bool)], kind: Kind, path: &KeyPath) -> Checked<()> {
+    let foreign = keys.iter().find(|(owner, _, present)| *present && *owner != kind);
     foreign.map_or(Ok(()), |(owner, key, _)| {
         let found = format!("`{key}` is a key of {} functions", owner.name());
-        let expected = format!("expected only keys of a {} function", function.kind.name());
+        let expected = format!("expected only keys of a {} function", kind.name());
         Err(Problem::new(path.key(key), found, expected))
     })
+}
+
+/// What the hypervisor is told of a function's limits.
+fn check_limits(function: &document::Function, path: &KeyPath) -> Checked<Option<LimitsConfig>> {
+    let (path, Some(limits)) = (path.key("limits"), function.limits) else { return Ok(None) };
+    let document::Limits { packets_per_second, bits_per_second, iops, bytes_per_second, burst_ms } = limits;
+    let keys = [
+        (Kind::Net, "packets_per_second", packets_per_second.is_some()),
+        (Kind::Net, "bits_per_second", bits_per_second.is_some()),
+        (Kind::Blk, "iops", iops.is_some()),
+        (Kind::Blk, "bytes_per_second", bytes_per_second.is_some()),
+    ];
+    own(&keys, function.kind, &path)?;
+    let limits = match function.kind {
+        Kind::Net => LimitsConfig::Net(NetLimits { packets_per_second, bits_per_second, burst_ms }),
+        Kind::Blk => LimitsConfig::Blk(BlkLimits { iops, bytes_per_second, burst_ms }),
+        Kind::Console => {
+            let expected = "expected no `limits` in this table";
+            return Err(Problem::new(path, "a console has no limits", expected));
+        }
+    };
+    limits.check("limits").map_err(|error| match error {
+        ConfigError::Value { key, value, expected } => {
+            let key = key.rsplit('.').next().unwrap_or_default();
+            Problem::new(path.key(key), format!("found {value}"), format!("expected {expected}"))
+        }
+        ConfigError::Toml(error) => Problem::new(path.clone(), error.to_string(), "expected limits"),
+    })?;
+    Ok(Some(limits))
 }
 
 fn check_blk(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Blk> {

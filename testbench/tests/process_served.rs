@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{Read, Write},
     os::unix::net::UnixStream,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rig::{
@@ -52,6 +52,20 @@ fn what_a_hosted_board_writes_is_in_the_image() {
         assert!(read == data, "{poll}");
         assert!(fs::read(world.image(0, 0)).unwrap()[..data.len()] == data, "{poll}");
     }
+}
+
+/// A base core that sleeps wakes when a disk may go on: 40 reads take 0.2 s, not as many of its longest sleeps.
+#[test]
+fn a_limited_disk_goes_on_although_the_base_sleeps() {
+    let keys = format!("{DISK}\nlimits = {{ iops = 200 }}");
+    let world = ServedWorld::start("poll = \"adaptive\"\npoll_us = 0", &[board("board", &[blk(&keys)])]);
+    let mut disk = world.host(0).disk(0);
+    let (start, mut sector) = (Instant::now(), vec![0; SECTOR]);
+    for _ in 0..40 {
+        disk.read(0, &mut sector).unwrap();
+    }
+    let took = start.elapsed();
+    assert!((Duration::from_millis(170)..Duration::from_secs(1)).contains(&took), "{took:?}");
 }
 
 /// ```text

@@ -12,7 +12,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cycle::{Ethernet, Generation, Pcie, PcieError, Span, Tlp};
+use crate::{
+    cycle::{Ethernet, Generation, Pcie, PcieError, Span, Tlp},
+    shadow::MOST_AHEAD,
+};
 
 /// A board's read of a register of IO-Bond, there and back: the paper's 0.8 us.
 pub const BOARD_ACCESS: Span = Span::from_ns(800);
@@ -44,6 +47,11 @@ pub const POLL_PASS: Span = Span::from_ps(18_900);
 /// What one entry adds to it, 9.6 ns: the same run.
 pub const POLL_ENTRY: Span = Span::from_ps(9_600);
 
+/// Descriptors that an engine reads at a time at most: 256 bytes, a common maximum payload.
+pub const PREFETCH: u8 = MOST_AHEAD;
+/// After so long without anything new an engine stops watching a guest's ring, and waits for a doorbell. A judgement: some round
+/// trips of a request.
+pub const WATCH_FOR: Span = Span::from_us(100);
 /// What a driver spends on a request before it rings. A judgement: a poll-mode driver's tens of nanoseconds.
 pub const GUEST_SUBMIT: Span = Span::from_ns(20);
 /// What it spends on an answer. A judgement, as above.
@@ -74,12 +82,70 @@ pub struct Timing {
     pub dma: Dma,
     /// The base server's port to the network.
     pub network: Ethernet,
+    /// How IO-Bond's queue engines are built.
+    pub engine: Engine,
     /// bm-hypervisor's poll pass.
     pub poll: Poll,
     /// The board's driver.
     pub guest: Guest,
     /// What a back end spends on an entry, whatever it does besides.
     pub back_end_entry: Span,
+}
+
+/// How IO-Bond's queue engines are built. By default an engine asks for one thing after the other, when the doorbell rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Engine {
+    /// Descriptors that are read at a time at most, 1 to 16.
+    pub prefetch: u8,
+    /// Available entries that are asked for together with the index, 0 to 16; 0: after it.
+    pub entries_ahead: u8,
+    /// Descriptors that are asked for together with the entries, 0 to 16, those that follow the last chain's; 0: after them.
+    pub descriptors_ahead: u8,
+    /// How often an engine looks at the guest's ring without being asked, for a while after it found something; 0: never.
+    pub watch: Span,
+    /// Least time between two interrupts of a queue; 0: none.
+    pub moderation: Span,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            prefetch: PREFETCH,
+            entries_ahead: 0,
+            descriptors_ahead: 0,
+            watch: Span::ZERO,
+            moderation: Span::ZERO,
+        }
+    }
+}
+
+impl Engine {
+    fn check(&self) -> Result<(), TimingError> {
+        let Self { prefetch, entries_ahead, descriptors_ahead, watch, .. } = *self;
+        let most = u64::from(MOST_AHEAD);
+        let buffer = "its buffer holds so many";
+        // As if a read were under way at every clock of 250 MHz.
+        let least_watch = if watch == Span::ZERO { 0 } else { 4 };
+        let limits = [
+            ("prefetch", prefetch.into(), buffer, 1, most),
+            ("entries_ahead", entries_ahead.into(), buffer, u64::from(descriptors_ahead > 0), most),
+            ("descriptors_ahead", descriptors_ahead.into(), buffer, 0, most),
+            ("watch", watch.ps() / 1000, "a queue asks once a clock at most", least_watch, u64::MAX),
+        ];
+        match limits.into_iter().find(|(_, value, _, least, most)| !(least..=most).contains(&value)) {
+            Some((field, value, why, least, most)) => {
+                Err(TimingError::Engine { field, value, why, least, most })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it looks ahead.
+    #[must_use]
+    pub fn looks_ahead(&self) -> bool {
+        self.entries_ahead > 0
+    }
 }
 
 /// What a board's driver spends its processor on.
@@ -141,6 +207,20 @@ pub enum TimingError {
         /// What it would mean.
         why: &'static str,
     },
+    /// An engine that cannot be built.
+    #[error("timing.engine.{field} = {value}: {why}; choose {least} to {most}")]
+    Engine {
+        /// Field of [`Engine`].
+        field: &'static str,
+        /// What was asked for.
+        value: u64,
+        /// Why not.
+        why: &'static str,
+        /// Least that can be built.
+        least: u64,
+        /// Most that can be built.
+        most: u64,
+    },
     /// The engine's data path is too narrow for its rate.
     #[error(
         "timing.dma.rate = {rate} bit/s cannot be met: {width} bytes at {clock_mhz} MHz are {raw} bit/s; lower rate, or \
@@ -184,6 +264,7 @@ impl Default for Timing {
             base_memory: MEMORY,
             dma: Dma::default(),
             network: Ethernet { rate: NETWORK_RATE },
+            engine: Engine::default(),
             poll: Poll::default(),
             guest: Guest::default(),
             back_end_entry: BACK_END_ENTRY,
@@ -283,6 +364,7 @@ impl Timing {
         if let Some((field, _, why)) = zero.into_iter().find(|(_, value, _)| *value == 0) {
             return Err(TimingError::Zero { field, why });
         }
+        self.engine.check()?;
         if dma.rate > dma.raw_rate() {
             let Dma { rate, width, clock_mhz, .. } = *dma;
             return Err(TimingError::DmaRate { rate, width, clock_mhz, raw: dma.raw_rate() });

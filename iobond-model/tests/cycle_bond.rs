@@ -12,7 +12,7 @@ use iobond_model::{
     front_end::Message,
     live::Memory,
     shadow::Context,
-    timing::Timing,
+    timing::{Engine, Timing},
 };
 use iobond_spec::{
     ALL_ONES,
@@ -349,6 +349,21 @@ fn plan() -> impl Strategy<Value = Plan> {
     )
 }
 
+/// Every way to build an engine.
+fn engine() -> impl Strategy<Value = Engine> {
+    let ahead = prop_oneof![Just((0, 0)), (1u8..=16, 0u8..=16)];
+    let (watch, moderation) = (prop_oneof![Just(0), 50u64..2000], prop_oneof![Just(0), 1u64..20_000]);
+    (1u8..=16, ahead, watch, moderation).prop_map(
+        |(prefetch, (entries_ahead, descriptors_ahead), watch, moderation)| Engine {
+            prefetch,
+            entries_ahead,
+            descriptors_ahead,
+            watch: Span::from_ns(watch),
+            moderation: Span::from_ns(moderation),
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -357,8 +372,9 @@ proptest! {
     fn every_chain_arrives_and_a_run_repeats_itself(
         plans in prop::collection::vec(plan(), 1..40),
         (channels, reads, setup_clocks) in (1u16..4, 1u16..20, 0u16..20),
+        engine in engine(),
     ) {
-        let mut timing = Timing::default();
+        let mut timing = Timing { engine, ..Timing::default() };
         (timing.dma.channels, timing.dma.reads, timing.dma.setup_clocks) = (channels, reads, setup_clocks);
         let run = traffic(&timing, Shape::default(), &plans);
         prop_assert_eq!(&run.0, &Ending::Finished);
@@ -374,6 +390,40 @@ proptest! {
         prop_assert_eq!(arrived, expected);
         prop_assert_eq!(traffic(&timing, Shape::default(), &plans), run);
     }
+}
+
+/// The descriptors of a driver that takes them in turn are where they are looked for: two round trips are spared.
+#[test]
+fn a_look_ahead_spares_what_it_asks_for_together() {
+    let shadowed = |engine: Engine| {
+        let timing = Timing { engine, ..Timing::default() };
+        let took = RefCell::new(vec![]);
+        let memories = memories(Shape::default());
+        let ending = simulate(&timing, &memories, async |clock, bond, around| {
+            let mut guest = Guest::new(&memories.0.board, &memories.1);
+            for _ in 0..6 {
+                guest.offer(&direct(&[out(64)]));
+                let rung = clock.now();
+                ring(bond).await;
+                clock.sleep(Span::from_us(20)).await;
+                took.borrow_mut().push(around.written.get().unwrap().0.since(rung).ps() / 1000);
+            }
+        });
+        assert_eq!(ending, Ending::Finished);
+        took.into_inner()
+    };
+    let plain = shadowed(Engine::default());
+    let ahead = shadowed(Engine { entries_ahead: 4, descriptors_ahead: 4, ..Engine::default() });
+    let watched = shadowed(Engine {
+        watch: Span::from_ns(200),
+        entries_ahead: 4,
+        descriptors_ahead: 4,
+        ..Engine::default()
+    });
+    assert!(plain.iter().all(|ns| (4_400..4_700).contains(ns)), "{plain:?}");
+    // The first chain tells nothing of the second, nor how far apart they are.
+    assert!(ahead[2..].iter().all(|ns| (2_600..2_900).contains(ns)), "{ahead:?}");
+    assert!(watched[2..].iter().all(|ns| (1_700..2_300).contains(ns)), "{watched:?}");
 }
 
 /// A back end that never answers: the board waits for what does not come, and is told so.

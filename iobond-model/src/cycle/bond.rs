@@ -13,25 +13,26 @@ use std::{
 };
 
 use iobond_spec::{
-    MAX_QUEUES,
+    MAX_FUNCTIONS, MAX_QUEUES,
     address::{Address, BaseAddr, BoardAddr, FunctionId},
     status_page::{self, MailboxRequest},
 };
 use zerocopy::IntoBytes;
 
 use super::{
-    Clock, Executor, Flight, Signal, Time, Tlp, Wire,
+    Clock, Executor, Flight, Signal, Span, Time, Tlp, Wire,
     access::{Access, Requests, Waiting},
     dma::{Dma, Side},
-    fabric::Timed,
+    engines::Door,
 };
 use crate::{
     device::{Device, Effect, Outcome, QueueReport, tail_of},
-    fabric::{Fabric, Gated},
+    fabric::Fabric,
     front_end::Message,
     live::ready,
-    shadow::{Context, Counters, Progress, Queue, QueueError},
-    timing::Timing,
+    qos::Meter,
+    shadow::{Context, Counters, QueueError},
+    timing::{self, Timing},
 };
 
 /// What arrives at the base.
@@ -132,39 +133,27 @@ pub enum Event {
     },
 }
 
-/// What an engine has to do.
-#[derive(Debug, Default)]
-struct Door {
-    work: Signal,
-    /// A queue to begin with, or none from now on.
-    change: Cell<Option<Option<Context>>>,
-    doorbell: Cell<bool>,
-    doorbell_data: Cell<Option<u16>>,
-    tail: Cell<Option<u16>>,
-    tail_register: Cell<u16>,
-    head: Cell<u16>,
-    counters: Cell<Counters>,
-}
-
 /// One IO-Bond, between a board and a base that live on the same clock.
 pub struct Bond<'a, M> {
-    clock: &'a Clock,
-    memory: &'a M,
-    neighbours: &'a dyn Neighbours,
-    device: RefCell<Device>,
-    board: Side,
-    base: Side,
-    dma: Dma,
-    to_board: Flight<ToBoard>,
+    pub(super) clock: &'a Clock,
+    pub(super) memory: &'a M,
+    pub(super) neighbours: &'a dyn Neighbours,
+    pub(super) device: RefCell<Device>,
+    pub(super) board: Side,
+    pub(super) base: Side,
+    pub(super) dma: Dma,
+    pub(super) to_board: Flight<ToBoard>,
     from_board: Flight<(Access, Option<usize>)>,
-    to_base: Flight<ToBase>,
+    pub(super) to_base: Flight<ToBase>,
     from_base: Flight<FromBase>,
-    doors: Vec<Door>,
+    pub(super) doors: Vec<Door>,
     /// Reads of the board, and of the base, that have not come back.
     board_reads: Requests,
     base_reads: Requests,
     waiting: Waiting,
     deadline: Signal,
+    pub(super) engine: timing::Engine,
+    pub(super) meters: [Cell<Option<Meter>>; MAX_FUNCTIONS],
 }
 
 impl<'a, M: Fabric> Bond<'a, M> {
@@ -192,6 +181,8 @@ impl<'a, M: Fabric> Bond<'a, M> {
             base_reads: Requests::default(),
             waiting: Waiting::default(),
             deadline: Signal::default(),
+            engine: timing.engine,
+            meters: Default::default(),
         }
     }
 
@@ -211,6 +202,12 @@ impl<'a, M: Fabric> Bond<'a, M> {
         }
         for queue in 0..queues.min(MAX_QUEUES) {
             executor.serve(format!("{name}: queue {queue}"), self.run(queue));
+            for watcher in 0..self.watchers() {
+                executor.serve(format!("{name}: watch {watcher} of queue {queue}"), self.watch(queue));
+            }
+            if self.engine.moderation > Span::ZERO {
+                executor.serve(format!("{name}: interrupts of queue {queue}"), self.moderate(queue));
+            }
         }
     }
 
@@ -370,7 +367,7 @@ impl<'a, M: Fabric> Bond<'a, M> {
             match next {
                 None => self.deadline.wait(self.clock).await,
                 Some(ns) => {
-                    self.clock.until(Time::ZERO + super::Span::from_ns(ns)).await;
+                    self.clock.until(Time::ZERO + Span::from_ns(ns)).await;
                     self.with_device(|device, now, effects| device.tick(now, effects));
                 }
             }
@@ -378,7 +375,7 @@ impl<'a, M: Fabric> Bond<'a, M> {
     }
 
     /// Does something to the device and then what the device wants done.
-    fn with_device<T>(&self, act: impl FnOnce(&mut Device, u64, &mut Vec<Effect>) -> T) -> T {
+    pub(super) fn with_device<T>(&self, act: impl FnOnce(&mut Device, u64, &mut Vec<Effect>) -> T) -> T {
         let mut effects = Vec::new();
         let now = self.clock.now().ns();
         let result = act(&mut self.device.borrow_mut(), now, &mut effects);
@@ -414,6 +411,10 @@ impl<'a, M: Fabric> Bond<'a, M> {
                 self.write_errors();
                 (0..MAX_QUEUES).for_each(|queue| self.write_head(queue));
             }
+            Effect::Limits { function, limits } => {
+                let meter = limits.map(|limits| Meter::new(limits, self.clock.now().ns()));
+                self.meters[function.index()].set(meter);
+            }
             // The windows are looked at where they are used; the base of a simulation does not sleep.
             Effect::Windows | Effect::Wake => {}
         }
@@ -446,7 +447,7 @@ impl<'a, M: Fabric> Bond<'a, M> {
         });
     }
 
-    fn write_head(&self, queue: usize) {
+    pub(super) fn write_head(&self, queue: usize) {
         let value = self.head(queue);
         self.to_status_page(2, |page| ToBase::Store { at: head_at(page, queue), value });
     }
@@ -465,9 +466,14 @@ impl<'a, M: Fabric> Bond<'a, M> {
     fn ring(&self, queue: usize, data: Option<u16>) {
         self.neighbours.observe(Event::Doorbell { queue });
         let door = &self.doors[queue];
+        if door.is_watched(self.clock) {
+            // A look that begins later sees what was rung for, and is answered sooner than one that begins with the bell.
+            return;
+        }
         door.doorbell.set(true);
         door.doorbell_data.set(data);
         door.work.raise(self.clock);
+        door.wake_watchers(self.clock);
     }
 
     fn returned(&self, queue: usize, index: u16) {
@@ -481,110 +487,10 @@ impl<'a, M: Fabric> Bond<'a, M> {
     fn report(&self, queue: usize) -> QueueReport {
         QueueReport { head: self.head(queue), counters: self.counters(queue) }
     }
-
-    /// The engine of one queue context: does whatever its door says, for ever.
-    async fn run(&self, number: usize) {
-        let door = &self.doors[number];
-        let mut queue = None;
-        loop {
-            door.work.wait(self.clock).await;
-            while door.doorbell.get() || door.tail.get().is_some() || door.change.get().is_some() {
-                if let Some(context) = door.change.take() {
-                    queue = context.map(Queue::new);
-                    door.head.set(0);
-                    door.counters.set(Counters::default());
-                    self.write_head(number);
-                }
-                let Some(queue) = &mut queue else {
-                    door.doorbell.set(false);
-                    door.tail.set(None);
-                    continue;
-                };
-                if let Some(tail) = door.tail.take() {
-                    self.retire(number, queue, tail).await;
-                }
-                if door.doorbell.replace(false) {
-                    self.forward(number, queue).await;
-                }
-            }
-        }
-    }
-
-    async fn forward(&self, number: usize, queue: &mut Queue) {
-        let (door, from) = (&self.doors[number], self.clock.now());
-        let page = self.device.borrow().status_page();
-        let head_at = page.map(|page| head_at(page, number));
-        let data = door.doorbell_data.take();
-        let result = self.within(number, queue, async |queue, fabric| {
-            queue.forward(fabric, data, head_at, u16::MAX).await
-        });
-        let Progress { chains, more, .. } = result.await;
-        if more {
-            door.doorbell.set(true);
-        }
-        door.head.set(queue.head());
-        if chains > 0 {
-            self.neighbours.observe(Event::Forwarded { queue: number, from, chains, head: queue.head() });
-        }
-    }
-
-    async fn retire(&self, number: usize, queue: &mut Queue, tail: u16) {
-        let (door, from) = (&self.doors[number], self.clock.now());
-        let result =
-            self.within(number, queue, async |queue, fabric| queue.retire(fabric, tail, u16::MAX).await);
-        let Progress { chains, more, .. } = result.await;
-        if more && door.tail.get().is_none() {
-            door.tail.set(Some(tail));
-        }
-        if queue.is_stalled() {
-            door.doorbell.set(true);
-        }
-        if chains > 0 {
-            self.neighbours.observe(Event::Returned { queue: number, from, chains });
-        }
-    }
-
-    /// Lets `work` at a queue, over the fabric that it may use, and sees to what came of it.
-    async fn within(
-        &self,
-        number: usize,
-        queue: &mut Queue,
-        work: impl AsyncFnOnce(&mut Queue, &Gated<'_, Timed<'_, M>>) -> Result<Progress, QueueError>,
-    ) -> Progress {
-        let function = queue.context().function;
-        let (windows, bus_master) = {
-            let device = self.device.borrow();
-            (device.windows().clone(), device.bus_master(function))
-        };
-        let timed = Timed {
-            clock: self.clock,
-            memory: self.memory,
-            board: &self.board,
-            base: &self.base,
-            dma: &self.dma,
-            to_board: &self.to_board,
-            to_base: &self.to_base,
-            queue: number,
-            interrupt: Cell::new(None),
-        };
-        let result = work(queue, &Gated { fabric: &timed, windows: &windows, bus_master }).await;
-        self.doors[number].counters.set(queue.counters());
-        if let Some((function, vector)) = timed.interrupt.take() {
-            self.with_device(|device, _, effects| effects.extend(device.raise(function, vector, false)));
-        }
-        match result {
-            Ok(progress) => progress,
-            Err(error) => {
-                self.with_device(|device, _, effects| device.fail_queue(number, &error, effects));
-                self.neighbours.observe(Event::Failed { queue: number, error });
-                Progress::default()
-            }
-        }
-    }
 }
 
 /// Where HEAD of a queue context stands in the status page.
-fn head_at(page: BaseAddr, queue: usize) -> BaseAddr {
+pub(super) fn head_at(page: BaseAddr, queue: usize) -> BaseAddr {
     page.wrapping_add(status_page::HEADS + 4 * queue as u64)
 }
 

@@ -10,7 +10,7 @@ use super::{
     dma::{Dma, Side, complete, raw},
 };
 use crate::{
-    fabric::{Copy, Direction, Fabric, Fault},
+    fabric::{Copy, Direction, Fabric, Fault, Read},
     live::ready,
 };
 
@@ -93,6 +93,30 @@ impl<M: Fabric> Fabric for Timed<'_, M> {
     async fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
         let len = into.len() as u32;
         self.fetch(at, len, || ready(self.memory.read(at, into))).await
+    }
+
+    /// All requests are on the wire one after the other, and served in that order.
+    async fn read_all(&self, reads: &mut [Read<'_>]) -> Result<(), Fault> {
+        let most = (self.dma.workers() as usize).min(TOGETHER);
+        for reads in reads.chunks_mut(most) {
+            // Of a range that needs several requests the first stands for all: what is looked at is short.
+            let mut under_way = [Time::ZERO; TOGETHER];
+            self.dma.tags().take_many(self.clock, reads.len() as u32).await;
+            for (arrival, Read { at, .. }) in under_way.iter_mut().zip(&*reads) {
+                let side = self.side(*at);
+                *arrival = side.out.send(self.clock.now(), Tlp::MemoryRead) + side.memory;
+            }
+            let (mut back, mut result) = (self.clock.now(), Ok(()));
+            for (arrival, Read { at, into }) in under_way.into_iter().zip(&mut *reads) {
+                self.clock.until(arrival).await;
+                result = result.and(ready(self.memory.read(*at, into)));
+                back = complete(self.clock.now(), self.side(*at), raw(*at), into.len() as u32).max(back);
+            }
+            self.clock.until(back).await;
+            self.dma.tags().give_many(self.clock, reads.len() as u32);
+            result?;
+        }
+        Ok(())
     }
 
     /// The bytes are there at once; nobody looks before the index that follows them.

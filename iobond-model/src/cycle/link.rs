@@ -113,6 +113,12 @@ impl Wire {
         &self.pcie
     }
 
+    /// How long what has left is under way.
+    #[must_use]
+    pub fn flight(&self) -> Span {
+        self.flight
+    }
+
     /// What went over it so far.
     #[must_use]
     pub fn traffic(&self) -> Traffic {

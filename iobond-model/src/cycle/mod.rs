@@ -12,6 +12,7 @@
 mod access;
 mod bond;
 mod dma;
+mod engines;
 mod ethernet;
 mod executor;
 mod fabric;

@@ -11,7 +11,7 @@ use std::{
 use iobond_spec::{MAX_FUNCTIONS, address::FunctionId};
 
 use crate::{
-    qos::{Limits, Meter},
+    qos::{Cost, Limits, Meter},
     shadow::{Context, Progress},
 };
 
@@ -27,23 +27,12 @@ pub(super) enum Work {
     Retire(usize),
 }
 
-/// What a piece of work costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cost {
-    /// Every chain is an operation.
-    Operations,
-    /// The chains are no operations, or were before; their bytes cost.
-    Bytes,
-    /// Buffers are offered: whatever that costs, it does not wait.
-    Nothing,
-}
-
 impl Work {
     pub(super) fn cost(self, context: &Context) -> Cost {
-        match (self, context.features.count_on_return) {
-            (Self::Forward(_), false) | (Self::Retire(_), true) => Cost::Operations,
-            (Self::Retire(_), false) => Cost::Bytes,
-            (Self::Forward(_), true) => Cost::Nothing,
+        let on_return = context.features.count_on_return;
+        match self {
+            Self::Forward(_) => Cost::of_forwarding(on_return),
+            Self::Retire(_) => Cost::of_returning(on_return),
         }
     }
 }
@@ -136,10 +125,8 @@ impl Throttle {
         let Some(limited) = place.as_mut() else { return Admission::Admitted(u16::MAX) };
         let behind = !in_turn && !limited.waiting.is_empty();
         let allowance = match cost {
-            Cost::Nothing => Ok(u16::MAX),
-            Cost::Bytes => limited.meter.allowance_of_bytes(now),
             Cost::Operations if behind => Err(limited.until),
-            Cost::Operations => limited.meter.allowance(now),
+            cost => limited.meter.admit(cost, now),
         };
         let until = match allowance {
             Ok(most) => return Admission::Admitted(most),
@@ -167,10 +154,7 @@ impl Throttle {
             && progress.chains > 0
             && let Some(limited) = self.lock(function).as_mut()
         {
-            match cost {
-                Cost::Operations => limited.meter.charge(now(), progress.chains, progress.bytes),
-                Cost::Bytes | Cost::Nothing => limited.meter.charge(now(), 0, progress.bytes),
-            }
+            limited.meter.pay(cost, progress.chains, progress.bytes, now());
         }
     }
 

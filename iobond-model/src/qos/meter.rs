@@ -76,6 +76,53 @@ impl Meter {
     }
 }
 
+/// What a piece of an engine's work costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// Every chain is an operation.
+    Operations,
+    /// The chains are no operations, or were before; their bytes cost.
+    Bytes,
+    /// Buffers are offered: whatever that costs, it does not wait.
+    Nothing,
+}
+
+impl Cost {
+    /// Of forwarding, in a queue whose chains count when they are returned, or do not.
+    #[must_use]
+    pub const fn of_forwarding(count_on_return: bool) -> Self {
+        if count_on_return { Self::Nothing } else { Self::Operations }
+    }
+
+    /// Of returning, in such a queue.
+    #[must_use]
+    pub const fn of_returning(count_on_return: bool) -> Self {
+        if count_on_return { Self::Operations } else { Self::Bytes }
+    }
+}
+
+impl Meter {
+    /// How many chains may be worked at that cost so much.
+    ///
+    /// # Errors
+    /// As [`Meter::allowance`].
+    pub fn admit(&self, cost: Cost, now: u64) -> Result<u16, u64> {
+        match cost {
+            Cost::Operations => self.allowance(now),
+            Cost::Bytes => self.allowance_of_bytes(now),
+            Cost::Nothing => Ok(u16::MAX),
+        }
+    }
+
+    /// Charges `chains` that cost so much, and their `bytes`.
+    pub fn pay(&mut self, cost: Cost, chains: u16, bytes: u64, now: u64) {
+        match cost {
+            Cost::Operations => self.charge(now, chains, bytes),
+            Cost::Bytes | Cost::Nothing => self.charge(now, 0, bytes),
+        }
+    }
+}
+
 fn cap(chains: u64) -> u16 {
     u16::try_from(chains).unwrap_or(u16::MAX)
 }

@@ -12,7 +12,7 @@ mod meter;
 mod round_robin;
 
 pub use bucket::Bucket;
-pub use meter::{Limit, Limits, Meter};
+pub use meter::{Cost, Limit, Limits, Meter};
 pub use round_robin::DeficitRoundRobin;
 
 /// Jain's fairness index of what each of several got: 1 when all got the same, 1/n when one of n got everything (R. Jain, D.

@@ -34,8 +34,9 @@ pub(super) struct Gather {
     limit: u32,
     /// Descriptors that are read at a time at most.
     pub(super) prefetch: u8,
-    /// The descriptor of the guest's table that was walked last.
-    pub(super) last: u16,
+    /// Head of the chain that was walked last, and how far it was from the one before.
+    head: u16,
+    stride: u16,
 }
 
 impl Gather {
@@ -50,8 +51,15 @@ impl Gather {
             slot_shift: context.slot_size.trailing_zeros(),
             limit,
             prefetch: u8::MAX,
-            last: 0,
+            head: 0,
+            stride: 0,
         }
+    }
+
+    /// The head of the next chain, if it is as far from the last as that was from the one before: drivers take descriptors in turn, or
+    /// those again that were returned last.
+    pub(super) fn expected(&self) -> u16 {
+        self.head.wrapping_add(self.stride)
     }
 
     /// Walks the chain at `head` of the guest's table, of which `table` has read some.
@@ -69,13 +77,13 @@ impl Gather {
         }
         self.segments.clear();
         (self.pieces, self.room) = (0, 0);
+        (self.stride, self.head) = (head.wrapping_sub(self.head), head);
         let mut index = head;
         for _ in 0..size {
             let descriptor = match table.read_ahead(u32::from(index)) {
                 Some(descriptor) => descriptor,
                 None => table.get(fabric, u32::from(index)).await?,
             };
-            self.last = index;
             let flags = descriptor.flags.get();
             if flags & DESC_INDIRECT != 0 {
                 return self.indirect(fabric, context, head, descriptor).await;

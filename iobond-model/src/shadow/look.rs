@@ -8,7 +8,8 @@
 //! ```
 //! Entries below the index that was read with them, and the descriptors of their chains, were written before that index (virtio 1.3,
 //! 2.7.13), so that whoever reads the index first, and they are served in that order, reads nothing that is too old. Which descriptors
-//! they are, nobody knows yet: they are taken to follow those of the chain before. Where they do not, they are read again.
+//! they are, nobody knows yet: the next chain is taken to be as far from the last as that was from the one before. Where it is not, they
+//! are read again.
 
 use iobond_spec::{
     address::{Address, BoardAddr},

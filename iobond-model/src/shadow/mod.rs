@@ -128,8 +128,7 @@ impl Queue {
     /// Where it would look next.
     pub fn vantage(&self) -> Vantage {
         let ring = self.context.guest;
-        let expected = self.gather.last.wrapping_add(1) & (ring.size - 1);
-        Vantage { ring, next: self.next_avail, expected: if self.next_avail == 0 { 0 } else { expected } }
+        Vantage { ring, next: self.next_avail, expected: self.gather.expected() & (ring.size - 1) }
     }
 
     /// What the queue was enabled with.

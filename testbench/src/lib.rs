@@ -8,12 +8,13 @@
 //! * [`report`] shows a result on the terminal, as a page, and beside another one;
 //! * [`mod@trace`] is what happened when, as a file for trace viewers;
 //! * [`world`] is what carries a scenario, [`workload`] what is done in it;
-//! * [`mod@bench`] measures parts beside a baseline;
+//! * [`mod@bench`] measures parts beside a baseline, [`ablation`] what choices of the design are worth;
 //! * [`command`] is `bmhive`.
 //!
 //! Left out: IO-Bond itself (crate `iobond-model`), its base side (`bm-hypervisor`) and the devices' back ends
 //! (`vhost-backends`), which this crate puts together.
 
+pub mod ablation;
 pub mod bench;
 pub mod board;
 pub mod command;

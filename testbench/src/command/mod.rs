@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0, 1 for anything that went wrong or came out different, 2 for a command line that makes no sense.
 
+mod ablation;
 mod backend;
 mod bench;
 mod board;
@@ -49,6 +50,7 @@ enum Command {
     Board(board::Arguments),
     Iobond(iobond::Arguments),
     Bench(bench::Arguments),
+    Ablation(ablation::Arguments),
     Check(check::Arguments),
     Compare(compare::Arguments),
     #[command(hide = true, subcommand)]
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Board(arguments) => board::run(&arguments, &output),
         Command::Iobond(arguments) => iobond::run(&arguments, &output),
         Command::Bench(arguments) => bench::run(&arguments, &output),
+        Command::Ablation(arguments) => ablation::run(&arguments, &output),
         Command::Check(arguments) => check::run(&arguments, &output),
         Command::Compare(arguments) => compare::run(&arguments, &output),
         Command::Backend(arguments) => backend::run(arguments),

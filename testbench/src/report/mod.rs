@@ -4,6 +4,7 @@
 
 pub mod compare;
 mod html;
+mod markdown;
 mod plot;
 pub mod progress;
 mod quantity;
@@ -16,6 +17,7 @@ mod terminal;
 use std::path::{Path, PathBuf};
 
 pub use html::ReportError;
+pub use markdown::table as markdown_table;
 pub use status::render as render_status;
 pub use terminal::render as render_terminal;
 

@@ -161,7 +161,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, CycleError> {
         }
     }
     match ending {
-        Ending::Finished => Ok(recorder.outcome(&bonds, clock.now(), events)),
+        Ending::Finished => Ok(recorder.outcome(&bonds, &stations, clock.now(), events)),
         Ending::OutOfTime => Err(CycleError::TooLong { done: recorder.count(), wanted, limit }),
         Ending::Deadlock(stuck) => Err(CycleError::Deadlock { at: clock.now(), stuck }),
         Ending::Livelock { at, tasks } => Err(CycleError::Livelock { at, tasks }),

@@ -266,7 +266,8 @@ impl Plan {
     }
 
     /// Descriptors of a request.
-    pub(super) fn descriptors(&self) -> u16 {
+    #[must_use]
+    pub fn descriptors(&self) -> u16 {
         u16::from(self.shape.out > 0) + u16::from(self.shape.back > 0)
     }
 

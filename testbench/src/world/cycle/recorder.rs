@@ -7,7 +7,7 @@ use iobond_model::{
     fabric::Fabric,
 };
 
-use super::{driver::Sink, moments::Stamps};
+use super::{driver::Sink, moments::Stamps, station::Station};
 use crate::{
     measure::{LatencyRecorder, Stage, StageTotals},
     result::{Latency, Stages},
@@ -61,6 +61,10 @@ pub struct Outcome {
     pub stages: Stages,
     /// Links and DMA engines.
     pub usage: Vec<Usage>,
+    /// Doorbells that arrived at IO-Bonds, those of the warm-up among them.
+    pub doorbells: u64,
+    /// Interrupts that arrived at boards, likewise.
+    pub interrupts: u64,
     /// Turns that tasks had.
     pub events: u64,
     /// Stands for every moment of every request: equal plans have equal ones.
@@ -102,7 +106,13 @@ impl Recorder {
         self.count.get()
     }
 
-    pub(super) fn outcome<M: Fabric>(&self, bonds: &[Bond<'_, M>], now: Time, events: u64) -> Outcome {
+    pub(super) fn outcome<M: Fabric>(
+        &self,
+        bonds: &[Bond<'_, M>],
+        stations: &[Station<'_>],
+        now: Time,
+        events: u64,
+    ) -> Outcome {
         let latencies = self.latencies.borrow();
         let rows = MEASURED.iter().zip(latencies.iter()).map(|((name, ..), recorder)| recorder.latency(name));
         let all = now.since(super::UP).as_secs();
@@ -127,6 +137,8 @@ impl Recorder {
             latencies: rows.collect(),
             stages: self.stages.borrow().stages("request"),
             usage: usage.collect(),
+            doorbells: stations.iter().map(|station| station.doorbells.get()).sum(),
+            interrupts: stations.iter().map(|station| station.interrupted.get()).sum(),
             events,
             digest: self.digest.get(),
         }

@@ -46,6 +46,9 @@ pub(super) struct Station<'a> {
     pub(super) jobs: RefCell<VecDeque<Job>>,
     /// For the base core: something that it polls changed.
     pub(super) base_core: &'a Signal,
+    /// Doorbells that arrived at the IO-Bond, and interrupts that arrived at the board.
+    pub(super) doorbells: Cell<u64>,
+    pub(super) interrupted: Cell<u64>,
     /// What went wrong inside the IO-Bond.
     pub(super) failure: RefCell<Option<String>>,
     /// Who watches the IO-Bond, for a trace.
@@ -70,6 +73,8 @@ impl<'a> Station<'a> {
             disk: Permits::new(0, Reason::WORK),
             jobs: RefCell::default(),
             base_core,
+            doorbells: Cell::new(0),
+            interrupted: Cell::new(0),
             failure: RefCell::default(),
             watch: None,
         }
@@ -160,12 +165,16 @@ impl Neighbours for Station<'_> {
     }
 
     fn message(&self, message: Message) {
+        self.interrupted.set(self.interrupted.get() + 1);
         if let Some(lane) = self.lanes.get(message.data as usize) {
             lane.driver.raise(self.clock);
         }
     }
 
     fn observe(&self, event: Event) {
+        if let Event::Doorbell { .. } = event {
+            self.doorbells.set(self.doorbells.get() + 1);
+        }
         if let Event::Forwarded { .. } = event {
             // HEAD's register shows it before the index has arrived.
             self.base_core.raise(self.clock);

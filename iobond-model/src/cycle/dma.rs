@@ -101,7 +101,7 @@ impl Dma {
         self.path.busy()
     }
 
-    /// Tasks that have to run [`Dma::work`].
+    /// Tasks that carry its requests out, one for each tag.
     #[must_use]
     pub fn workers(&self) -> u16 {
         self.timing.reads
@@ -193,7 +193,7 @@ impl Dma {
         .await
     }
 
-    /// Carries requests out, one after the other, for ever. There are [`Dma::workers`] that do.
+    /// Carries requests out, one after the other, for ever. As many as [`Dma::workers`] do.
     pub(super) async fn work<M: Fabric>(&self, clock: &Clock, memory: &M, board: &Side, base: &Side) {
         loop {
             let Request { direction, copy, queue } = self.wait_for_request(clock).await;

@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn numbers_stand_right_and_bars_are_no_columns() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
-        let table = super::table(&Table {
+        let text = table(&Table {
             name: "t".to_owned(),
             title: "T".to_owned(),
             columns: row(["what", "n", "why"]),
@@ -51,6 +51,6 @@ mod tests {
                         |-----------|--------:|-----|\n\
                         | a\\|b      |    1 ns | so  |\n\
                         | long name | 1000 ns |     |\n";
-        assert_eq!(table, expected);
+        assert_eq!(text, expected);
     }
 }

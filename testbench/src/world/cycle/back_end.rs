@@ -23,16 +23,16 @@ pub(super) async fn serve(plan: &Plan, station: &Station<'_>) {
     let mut taken = vec![0u16; station.lanes.len()];
     loop {
         let mut idle = true;
-        for queue in 0..station.lanes.len() {
+        for (queue, taken) in taken.iter_mut().enumerate() {
             let lane = &station.lanes[queue];
             // A burst, so that no queue keeps the others waiting.
             for _ in 0..BURST {
-                if available(plan, station, queue) == taken[queue] {
+                if available(plan, station, queue) == *taken {
                     break;
                 }
                 idle = false;
-                let head = station.shadow_head(queue, taken[queue]);
-                taken[queue] = taken[queue].wrapping_add(1);
+                let head = station.shadow_head(queue, *taken);
+                *taken = taken.wrapping_add(1);
                 let request = lane.requests.take(clock.now());
                 clock.sleep(entry).await;
                 match plan.service {

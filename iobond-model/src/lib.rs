@@ -8,13 +8,13 @@
 //! * [`qos`]: limits on rates, and a link that boards share;
 //! * [`device`]: one IO-Bond put together, with its register file;
 //! * [`live`]: the world of wall-clock time and memory maps;
-//! * [`timing`]: every latency and width of the world of virtual time, with its source.
+//! * [`cycle`]: the world of virtual time, links and a DMA engine;
+//! * [`timing`]: every latency and width of that, with its source.
 //!
 //! All but [`live`] is pure: no clock, no threads, no memory of anybody's. Time is an argument or the fabric's, and whatever has
 //! to happen outside is handed out as an [`device::Effect`].
 //!
-//! Left out: the base's side (crate `bm-hypervisor`), back ends (crate `vhost-backends`), packed rings, and a world of
-//! virtual time. There are no sockets and no files here, apart from mapping what the base hands over.
+//! Left out: the base's side (crate `bm-hypervisor`), back ends (crate `vhost-backends`), and packed rings. There are no sockets and no files here, apart from mapping what the base hands over.
 
 pub mod cycle;
 pub mod device;

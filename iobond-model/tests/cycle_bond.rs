@@ -7,144 +7,29 @@ mod rig;
 use std::cell::{Cell, RefCell};
 
 use iobond_model::{
-    cycle::{Access, Bond, Clock, Ending, Event, Executor, Neighbours, Signal, Span, Time, Tlp},
-    fabric::Fabric,
-    front_end::Message,
+    cycle::{Access, Bond, Clock, Ending, Executor, Signal, Span, Time, Tlp},
     live::Memory,
-    shadow::Context,
     timing::{Engine, Timing},
 };
 use iobond_spec::{
     ALL_ONES,
-    address::{BaseAddr, BoardAddr},
-    function::{COMMON, NOTIFY},
-    offsets::{mailbox, queues},
-    register_access::{Over, RegisterIo, decode},
+    function::COMMON,
+    offsets::mailbox,
+    register_access::decode,
     registers::components::mailbox_t::request::Request,
     ring::split::{DESC_INDIRECT, DESC_WRITE, Descriptor},
 };
 use proptest::prelude::*;
 use rig::{
-    BASE, LANE, LANES, Raised, Rig, STATUS_PAGE, Shape,
+    Shape,
     back_end::BackEnd,
+    cycle::{Around, LIMIT, memories, ring, set_up, simulate, tail},
     guest::{Guest, Plan, direct, indirect, out, room},
     reached,
-    registers::{boot, enable, function, grant, power, present, show_status},
+    registers::function,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use zerocopy::FromBytes;
-
-const LIMIT: Time = Time::from_ps(1_000_000_000_000);
-
-/// Those around the IO-Bond: they wake whoever waits for a change, and write down what they hear.
-struct Around<'c> {
-    clock: &'c Clock,
-    base: Signal,
-    board: Signal,
-    events: RefCell<Vec<(Time, Event)>>,
-    /// When base memory was written last, and where.
-    written: Cell<Option<(Time, BaseAddr)>>,
-}
-
-impl<'c> Around<'c> {
-    fn new(clock: &'c Clock) -> Self {
-        let (base, board) = (Signal::default(), Signal::default());
-        Self { clock, base, board, events: RefCell::default(), written: Cell::default() }
-    }
-}
-
-impl Neighbours for Around<'_> {
-    fn base_written(&self, at: BaseAddr) {
-        self.written.set(Some((self.clock.now(), at)));
-        self.base.raise(self.clock);
-    }
-
-    fn board_written(&self, _: BoardAddr) {
-        self.board.raise(self.clock);
-    }
-
-    fn message(&self, _: Message) {}
-
-    fn observe(&self, event: Event) {
-        self.events.borrow_mut().push((self.clock.now(), event));
-    }
-}
-
-/// The base's registers, written by posted writes.
-struct Registers<'b, 'a, M>(&'b Bond<'a, M>);
-
-impl<M: Fabric> RegisterIo for Registers<'_, '_, M> {
-    fn read32(&self, _: u32) -> u32 {
-        unreachable!("nothing that the set-up writes needs to be read")
-    }
-
-    fn write32(&self, offset: u32, value: u32) {
-        self.0.write_register(offset, value);
-    }
-}
-
-/// A board with one function whose queue context 0 runs, once this is over. `page`: the base has a status page.
-async fn set_up<M: Fabric>(clock: &Clock, bond: &Bond<'_, M>, context: &Context, page: bool) {
-    let over = Over(Registers(bond));
-    let registers = over.registers();
-    power(&registers);
-    present(&registers, 0);
-    clock.sleep(Span::from_us(20)).await;
-    let mut writes = vec![];
-    let writes = {
-        let noted = RefCell::new(&mut writes);
-        boot(0, |offset, width, value| noted.borrow_mut().push((offset, width, value)));
-        writes
-    };
-    for (offset, width, value) in writes {
-        bond.access(Access::ConfigWrite { function: function(0), offset, width, value }).await;
-    }
-    grant(&registers, 0, BaseAddr(BASE), LANES * LANE);
-    if page {
-        show_status(&registers, BaseAddr(BASE + STATUS_PAGE));
-    }
-    clock.sleep(Span::from_us(20)).await;
-    enable(&registers, 0, context);
-    clock.sleep(Span::from_us(20)).await;
-}
-
-async fn ring<M: Fabric>(bond: &Bond<'_, M>) {
-    bond.access(Access::BarWrite { function: function(0), offset: NOTIFY, width: 2, value: 0 }).await;
-}
-
-fn tail<M: Fabric>(bond: &Bond<'_, M>, index: u16) {
-    bond.write_register(queues::BASE + queues::TAIL, index.into());
-}
-
-/// Both memories, a context in lane 0, its rings fresh.
-fn memories(shape: Shape) -> (Rig, Context) {
-    let mut rig = Rig::default();
-    let context = shape.context(0);
-    rig.start(context);
-    (rig, context)
-}
-
-/// Runs what `script` makes of a bond that is set up, to its end.
-fn simulate(
-    timing: &Timing,
-    (rig, context): &(Rig, Context),
-    script: impl AsyncFn(&Clock, &Bond<'_, Memory<'_, '_, Raised>>, &Around<'_>),
-) -> Ending {
-    timing.check().unwrap();
-    let clock = Clock::new();
-    let around = Around::new(&clock);
-    let (board, base) = (reached(&rig.board), reached(&rig.base));
-    let (board, base) = (board.lease(), base.lease());
-    let memory = Memory::new(&board, &base, &rig.raised);
-    let bond = Bond::new(&clock, timing, &memory, &around);
-    let mut executor = Executor::new(&clock);
-    bond.serve(&mut executor, "board0", 1);
-    executor.spawn("test", async {
-        set_up(&clock, &bond, context, true).await;
-        script(&clock, &bond, &around).await;
-    });
-    executor.run(LIMIT)
-}
 
 /// What the wire takes for a packet, and what it takes to come there.
 fn across(timing: &Timing, tlp: Tlp) -> Span {
@@ -390,40 +275,6 @@ proptest! {
         prop_assert_eq!(arrived, expected);
         prop_assert_eq!(traffic(&timing, Shape::default(), &plans), run);
     }
-}
-
-/// The descriptors of a driver that takes them in turn are where they are looked for: two round trips are spared.
-#[test]
-fn a_look_ahead_spares_what_it_asks_for_together() {
-    let shadowed = |engine: Engine| {
-        let timing = Timing { engine, ..Timing::default() };
-        let took = RefCell::new(vec![]);
-        let memories = memories(Shape::default());
-        let ending = simulate(&timing, &memories, async |clock, bond, around| {
-            let mut guest = Guest::new(&memories.0.board, &memories.1);
-            for _ in 0..6 {
-                guest.offer(&direct(&[out(64)]));
-                let rung = clock.now();
-                ring(bond).await;
-                clock.sleep(Span::from_us(20)).await;
-                took.borrow_mut().push(around.written.get().unwrap().0.since(rung).ps() / 1000);
-            }
-        });
-        assert_eq!(ending, Ending::Finished);
-        took.into_inner()
-    };
-    let plain = shadowed(Engine::default());
-    let ahead = shadowed(Engine { entries_ahead: 4, descriptors_ahead: 4, ..Engine::default() });
-    let watched = shadowed(Engine {
-        watch: Span::from_ns(200),
-        entries_ahead: 4,
-        descriptors_ahead: 4,
-        ..Engine::default()
-    });
-    assert!(plain.iter().all(|ns| (4_400..4_700).contains(ns)), "{plain:?}");
-    // The first chain tells nothing of the second, nor how far apart they are.
-    assert!(ahead[2..].iter().all(|ns| (2_600..2_900).contains(ns)), "{ahead:?}");
-    assert!(watched[2..].iter().all(|ns| (1_700..2_300).contains(ns)), "{watched:?}");
 }
 
 /// A back end that never answers: the board waits for what does not come, and is told so.

@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used)] // a rig that cannot be set up is a failed test
 
 pub mod back_end;
+pub mod cycle;
 pub mod guest;
 pub mod live;
 pub mod oracle;

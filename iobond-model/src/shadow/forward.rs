@@ -90,13 +90,14 @@ impl Queue {
         head_at: Option<BaseAddr>,
         most: u16,
     ) -> Result<Progress, QueueError> {
-        self.stalled = false;
+        let stalled = std::mem::take(&mut self.stalled);
         let bound = BOUND.min(most);
         let mut progress = Progress::default();
         let (mut avail, mut sight) = match seen {
-            Seen::Index(index) => (self.believe_doorbell(index)?, None),
-            Seen::Sight(sight) => (self.believe_doorbell(sight.avail())?, Some(sight)),
-            Seen::Nothing => (fabric.load(self.context.guest.avail_idx()).await?, None),
+            // What comes late knows less than was known when fetching stopped, and nothing else may come.
+            Seen::Index(index) if !stalled => (self.believe_doorbell(index)?, None),
+            Seen::Sight(sight) if !stalled => (self.believe_doorbell(sight.avail())?, Some(sight)),
+            _ => (fabric.load(self.context.guest.avail_idx()).await?, None),
         };
         loop {
             let mut pending = self.pending(avail)?;

@@ -13,8 +13,10 @@ use std::{
 
 use super::{Span, Time, Wheel};
 
-/// Polls at one moment after which time is said to stand still. A busy moment of 16 boards has some thousands.
+/// Polls at one moment after which time is said to stand still. A judgement: a busy moment of 16 boards has some thousands.
 const MOST_AT_ONCE: u64 = 1_000_000;
+/// Polls that each task may have on top of those, as all of them begin at once. A judgement.
+const MOST_OF_A_TASK: u64 = 16;
 
 /// A task of an [`Executor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +210,7 @@ impl<'a> Executor<'a> {
     pub fn run(&mut self, limit: Time) -> Ending {
         let mut context = Context::from_waker(Waker::noop());
         let mut here = 0;
+        let most = MOST_AT_ONCE + MOST_OF_A_TASK * self.tasks.len() as u64;
         while self.left > 0 {
             let Some((time, id)) = self.clock.wheel.borrow_mut().take(limit) else {
                 return match self.clock.wheel.borrow().is_empty() {
@@ -221,7 +224,7 @@ impl<'a> Executor<'a> {
             }
             self.poll(id, &mut context);
             here += 1;
-            if here > MOST_AT_ONCE {
+            if here > most {
                 return Ending::Livelock { at: time, tasks: self.busy() };
             }
         }
@@ -280,5 +283,20 @@ impl fmt::Debug for Executor<'_> {
             .field("left", left)
             .field("polls", polls)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_tasks_at_one_moment_do_not_mean_that_time_stands_still() {
+        let clock = Clock::new();
+        let mut executor = Executor::new(&clock);
+        for _ in 0..=MOST_AT_ONCE {
+            executor.spawn("task", async {});
+        }
+        assert_eq!(executor.run(Time::MAX), Ending::Finished);
     }
 }

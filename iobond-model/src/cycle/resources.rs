@@ -14,13 +14,26 @@ use super::{Clock, Reason, Span, TaskId, Time};
 pub(super) const WORK: &str = "work";
 
 /// Work for one task: raised by anybody, waited for by that task. Raised while the task works, it finds it there afterwards.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Signal {
+    reason: Reason,
     raised: Cell<bool>,
     waiter: Cell<Option<TaskId>>,
 }
 
+impl Default for Signal {
+    fn default() -> Self {
+        Self::of(Reason::WORK)
+    }
+}
+
 impl Signal {
+    /// A signal that says that `reason` is there. Who serves others waits for work, [`Reason::WORK`].
+    #[must_use]
+    pub const fn of(reason: Reason) -> Self {
+        Self { reason, raised: Cell::new(false), waiter: Cell::new(None) }
+    }
+
     /// There is work.
     #[inline]
     pub fn raise(&self, clock: &Clock) {
@@ -52,7 +65,7 @@ impl Signal {
                 return Poll::Ready(());
             }
             self.waiter.set(Some(clock.task()));
-            clock.waits_for(Reason::WORK);
+            clock.waits_for(self.reason);
             Poll::Pending
         })
     }

@@ -1,6 +1,25 @@
 //! The back end of one board: takes what is published in its shadow vrings, serves it, and uses it.
 
+use iobond_model::cycle::Executor;
+
 use super::{Notice, Plan, Service, random::Chance, station::Station};
+
+/// Has `executor` work for the back end of board `number`, and for the disk behind it if there is one.
+pub(super) fn employ<'a>(
+    executor: &mut Executor<'a>,
+    plan: &'a Plan,
+    number: usize,
+    station: &'a Station<'a>,
+) {
+    executor.serve(format!("board{number}: back end"), serve(plan, station));
+    if let Service::Disk { channels, .. } = plan.service {
+        for channel in 0..channels {
+            let chance = Chance::new(plan.seed, (number as u64) << 32 | 1 << 24 | u64::from(channel));
+            let name = format!("board{number}: disk channel {channel}");
+            executor.serve(name, work_at_disk(plan, station, chance));
+        }
+    }
+}
 
 /// How far the back end may look.
 fn available(plan: &Plan, station: &Station<'_>, queue: usize) -> u16 {
@@ -18,7 +37,7 @@ const fn earlier(one: u16, other: u16) -> u16 {
 }
 
 /// Serves the queues in turn, from memory or by handing requests to a disk, on a processor of its own.
-pub(super) async fn serve(plan: &Plan, station: &Station<'_>) {
+async fn serve(plan: &Plan, station: &Station<'_>) {
     let (clock, entry) = (station.clock, plan.timing.back_end_entry);
     let mut taken = vec![0u16; station.lanes.len()];
     loop {
@@ -61,7 +80,7 @@ fn finish(plan: &Plan, station: &Station<'_>, queue: usize, request: u16, head: 
 }
 
 /// One channel of the disk: takes the request that waits longest, and is busy with it for its time.
-pub(super) async fn work_at_disk(plan: &Plan, station: &Station<'_>, mut chance: Chance) {
+async fn work_at_disk(plan: &Plan, station: &Station<'_>, mut chance: Chance) {
     let Service::Disk { fixed, random, .. } = plan.service else { return };
     loop {
         station.disk.take(station.clock).await;

@@ -6,7 +6,7 @@ use bm_hypervisor::{
     pool::{IOVA, Place, Pool},
 };
 use iobond_model::{
-    cycle::{Access, Bond, Clock, Span},
+    cycle::{Access, Bond, Clock},
     fabric::Fabric,
     live::{BaseMemory, BoardMemory},
     shadow::{Context, QueueFeatures, REGISTER_WORDS, Ring},
@@ -23,7 +23,7 @@ use std::os::fd::AsFd;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 use zerocopy::IntoBytes;
 
-use super::{CycleError, Pace, Plan};
+use super::{CycleError, Notice, Pace, Plan};
 
 /// Where board memory begins; what lies below is a hole, so that an address of zero goes nowhere.
 const BOARD: u64 = 1 << 20;
@@ -35,8 +35,9 @@ const COMMAND_BITS: u32 = 0x0006;
 const MSIX_ENABLE: u32 = 0x8000;
 /// Where an x86 board takes MSI-X messages.
 const MSIX_ADDRESS: u32 = 0xFEE0_0000;
-/// Until everything that was written has arrived: some flights.
-const SETTLE: Span = Span::from_us(50);
+/// Round trips to board and base until an IO-Bond whose queues were enabled is quiet again: each reads an index and, with EVENT_IDX,
+/// says where it wants a doorbell and reads it again.
+const SETTLE: u64 = 8;
 
 /// Board and base memory of one board, and its queues.
 pub(super) struct Board {
@@ -137,8 +138,10 @@ impl Board {
 
     /// Sets the IO-Bond up as bm-hypervisor and the board's driver do between them: power, one function, the window, the status page if
     /// it is used, MSI-X, and every queue.
-    pub(super) async fn bring_up<M: Fabric>(&self, clock: &Clock, bond: &Bond<'_, M>, page: bool) {
+    pub(super) async fn bring_up<M: Fabric>(&self, clock: &Clock, bond: &Bond<'_, M>, plan: &Plan) {
         let function = FIRST;
+        // A read passes no write: once it is answered, what was written before it has been done.
+        let settle = || bond.read_register(board::BASE + board::STATE);
         bond.write_register(board::BASE + board::CONTROL, 1);
         let file = functions::BASE;
         let command = u32::from(COMMAND);
@@ -156,7 +159,7 @@ impl Board {
         ] {
             bond.write_register(windows::BASE + at, value);
         }
-        if page {
+        if plan.design.notice != Notice::Registers {
             for (at, value) in [
                 (status_page::ADDRESS_LO, IOVA.0 as u32),
                 (status_page::ADDRESS_HI, (IOVA.0 >> 32) as u32),
@@ -165,7 +168,7 @@ impl Board {
                 bond.write_register(status_page::BASE + at, value);
             }
         }
-        clock.sleep(SETTLE).await;
+        settle().await;
         let config = |offset, value| Access::ConfigWrite { function, offset, width: 2, value };
         bond.access(config(COMMAND, COMMAND_BITS)).await;
         bond.access(config(MSIX_CAP + 2, MSIX_ENABLE)).await;
@@ -175,7 +178,7 @@ impl Board {
                 bond.access(Access::BarWrite { function, offset, width: 4, value }).await;
             }
         }
-        clock.sleep(SETTLE).await;
+        bond.access(Access::ConfigRead { function, offset: COMMAND, width: 2 }).await;
         for (number, context) in (0..).zip(&self.contexts) {
             let words = context.to_registers();
             let file = queues::BASE + number * queues::STRIDE;
@@ -183,7 +186,8 @@ impl Board {
                 bond.write_register(file + 4 * at as u32, words[at]);
             }
         }
-        clock.sleep(SETTLE).await;
+        settle().await;
+        clock.sleep((plan.timing.board_access + plan.timing.mailbox_hop) * SETTLE).await;
     }
 }
 

@@ -110,6 +110,14 @@ const PATIENCE: Span = Span::from_us(10_000);
 /// # Errors
 /// [`CycleError`].
 pub fn run(plan: &Plan) -> Result<Outcome, CycleError> {
+    run_with(plan, back_end::employ)
+}
+
+/// Runs `plan` with back ends of its caller's: `back_end` has an executor work for that of each board.
+fn run_with(
+    plan: &Plan,
+    back_end: impl for<'a> Fn(&mut Executor<'a>, &'a Plan, usize, &'a Station<'a>),
+) -> Result<Outcome, CycleError> {
     plan.check()?;
     let boards = (0..plan.boards).map(|_| Board::new(plan)).collect::<Result<Vec<_>, _>>()?;
     let reached = boards.iter().map(Board::reached).collect::<Result<Vec<_>, _>>()?;
@@ -128,31 +136,25 @@ pub fn run(plan: &Plan) -> Result<Outcome, CycleError> {
     for (number, (station, bond)) in stations.iter().zip(&bonds).enumerate() {
         let name = format!("board{number}");
         bond.serve(&mut executor, &name, plan.queues.into());
-        executor.serve(format!("{name}: back end"), back_end::serve(plan, station));
-        if let Service::Disk { channels, .. } = plan.service {
-            for channel in 0..channels {
-                let chance = Chance::new(plan.seed, (number as u64) << 32 | 1 << 24 | u64::from(channel));
-                executor.serve(
-                    format!("{name}: disk channel {channel}"),
-                    back_end::work_at_disk(plan, station, chance),
-                );
-            }
-        }
+        back_end(&mut executor, plan, number, station);
+        executor.spawn(format!("{name}: set-up"), station.board.bring_up(&clock, bond, plan));
+    }
+    executor.serve("base core", base_core::poll(plan, hypervisors, &stations, &bonds));
+    let set_up = executor.run(Time::MAX);
+    let begin = UP.max(clock.now());
+    for (number, (station, bond)) in stations.iter().zip(&bonds).enumerate() {
         for queue in 0..usize::from(plan.queues) {
             let chance = Chance::new(plan.seed, (number as u64) << 32 | queue as u64);
             let driver = Driver { plan, station, bond, queue, chance, sink: &recorder, due: Time::ZERO };
-            executor.spawn(format!("{name}: driver of queue {queue}"), async move {
-                station.clock.until(UP).await;
+            executor.spawn(format!("board{number}: driver of queue {queue}"), async move {
+                station.clock.until(begin).await;
                 driver.run().await;
             });
         }
-        let page = plan.design.notice != Notice::Registers;
-        executor.spawn(format!("{name}: set-up"), station.board.bring_up(&clock, bond, page));
     }
-    executor.serve("base core", base_core::poll(plan, hypervisors, &stations, &bonds));
     let wanted = (plan.warm_up + plan.requests) * u64::from(plan.queues) * u64::from(plan.boards);
     let limit = PATIENCE * (plan.warm_up + plan.requests);
-    let ending = executor.run(UP + limit);
+    let ending = if set_up == Ending::Finished { executor.run(begin + limit) } else { set_up };
     let events = executor.events();
     drop(executor);
     for (number, station) in stations.iter().enumerate() {
@@ -161,12 +163,49 @@ pub fn run(plan: &Plan) -> Result<Outcome, CycleError> {
         }
     }
     match ending {
-        Ending::Finished => Ok(recorder.outcome(&bonds, &stations, clock.now(), events)),
+        Ending::Finished => Ok(recorder.outcome(&bonds, &stations, begin, clock.now(), events)),
         Ending::OutOfTime => Err(CycleError::TooLong { done: recorder.count(), wanted, limit }),
         Ending::Deadlock(stuck) => Err(CycleError::Deadlock { at: clock.now(), stuck }),
         Ending::Livelock { at, tasks } => Err(CycleError::Livelock { at, tasks }),
     }
 }
 
-/// When the drivers begin: everything has been set up by then, and the IO-Bonds are quiet.
+/// When the drivers begin, at the earliest: mostly everything has been set up by then.
 const UP: Time = Time::from_ps(1_000_000_000);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ```text
+    ///   driver ---> IO-Bond ---> shadow vring, and nobody looks
+    /// ```
+    #[test]
+    fn a_back_end_that_never_answers_is_a_deadlock_that_names_who_waits() {
+        let plan = Plan { queues: 2, ..Plan::default() };
+        let error = run_with(&plan, |_, _, _, _| ()).unwrap_err();
+        assert!(matches!(error, CycleError::Deadlock { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("nothing can happen any more"), "{text}");
+        for queue in 0..2 {
+            let waits = format!("board0: driver of queue {queue} waits for an answer in queue ({queue})");
+            assert!(text.contains(&waits), "{text}");
+        }
+    }
+
+    fn spin<'a>(executor: &mut Executor<'a>, _: &'a Plan, number: usize, station: &'a Station<'a>) {
+        executor.serve(format!("board{number}: back end"), async {
+            station.back_end.wait(station.clock).await;
+            loop {
+                station.clock.turn().await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_back_end_that_only_takes_turns_is_a_livelock_that_names_it() {
+        let error = run_with(&Plan::default(), spin).unwrap_err();
+        assert!(matches!(error, CycleError::Livelock { .. }), "{error}");
+        assert!(error.to_string().ends_with("while these go on: board0: back end"), "{error}");
+    }
+}

@@ -110,12 +110,13 @@ impl Recorder {
         &self,
         bonds: &[Bond<'_, M>],
         stations: &[Station<'_>],
+        begin: Time,
         now: Time,
         events: u64,
     ) -> Outcome {
         let latencies = self.latencies.borrow();
         let rows = MEASURED.iter().zip(latencies.iter()).map(|((name, ..), recorder)| recorder.latency(name));
-        let all = now.since(super::UP).as_secs();
+        let all = now.since(begin).as_secs();
         let usage = bonds.iter().enumerate().flat_map(|(board, bond)| {
             let [to_board, to_base] = bond.sides();
             let wires = [

@@ -57,9 +57,9 @@ pub(super) struct Station<'a> {
 
 impl<'a> Station<'a> {
     pub(super) fn new(clock: &'a Clock, plan: &Plan, board: &'a Board, base_core: &'a Signal) -> Self {
-        let lane = |_| Lane {
+        let lane = |queue: u8| Lane {
             requests: Requests::new(board.room),
-            driver: Signal::default(),
+            driver: Signal::of(Reason { what: "an answer in queue", number: queue.into() }),
             told: Cell::new(0),
             published: Cell::new(0),
         };

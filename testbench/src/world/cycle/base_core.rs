@@ -1,7 +1,7 @@
 //! The base core: bm-hypervisor's real poll pass over one board after the other, in virtual time.
 //!
 //! A pass over a board that finds nothing takes the same time whenever it is made, so a core that finds nothing anywhere is let off:
-//! when something changes it goes on at the board at which it would be by then, at the moment at which it would be there.
+//! when something changes it goes on in the middle of the pass in which it would be by then.
 
 use std::{
     cell::RefCell,
@@ -114,21 +114,26 @@ impl Hypervisor {
         Ok(Self { port, poller, heads, noticed, pass, reads_registers })
     }
 
-    /// One pass, which ends now; whether it found anything, and how much there was of it.
-    async fn pass<M: Fabric>(&mut self, plan: &Plan, station: &Station<'_>, bond: &Bond<'_, M>) -> bool {
+    /// One pass that began at `begun`, to its end; whether it found anything.
+    async fn pass<M: Fabric>(
+        &mut self,
+        plan: &Plan,
+        station: &Station<'_>,
+        bond: &Bond<'_, M>,
+        begun: Time,
+    ) -> bool {
         let clock = station.clock;
-        if self.reads_registers {
-            // A read is answered half way.
-            let back = plan.timing.base_flight();
-            clock.sleep(self.pass.saturating_sub(back)).await;
+        let end = begun + self.pass;
+        // A read is answered half way; what comes later is for the next pass.
+        let answered = end - plan.timing.base_flight();
+        if self.reads_registers && clock.now() <= answered {
+            clock.until(answered).await;
             for queue in 0..plan.queues {
                 let at = queues::BASE + u32::from(queue) * queues::STRIDE + queues::HEAD;
                 self.port.set(at, bond.head(queue.into()).into());
             }
-            clock.sleep(back.min(self.pass)).await;
-        } else {
-            clock.sleep(self.pass).await;
         }
+        clock.until(end).await;
         let progress = self.poller.pass();
         let found = u64::from(progress.published + progress.returned + progress.requests);
         if found > 0 {
@@ -173,22 +178,39 @@ pub(super) async fn poll<M: Fabric>(
     let Some(clock) = stations.first().map(|station| station.clock) else { return };
     let Some(work) = stations.first().map(|station| station.base_core) else { return };
     let boards = hypervisors.len();
-    let (mut next, mut idle) = (0, 0);
+    let (mut next, mut idle, mut begun) = (0, 0, clock.now());
     loop {
         if idle == boards {
-            let since = clock.now();
             work.wait(clock).await;
-            let skipped = passes_until(since, clock.now(), hypervisors[next].pass);
-            next = (next + (skipped % boards as u64) as usize) % boards;
-            clock.until(since + hypervisors[next].pass * skipped).await;
-            idle = 0;
+            let (over, since) = passes_between(begun, clock.now(), hypervisors[next].pass);
+            (next, begun, idle) = ((next + (over % boards as u64) as usize) % boards, since, 0);
         }
-        idle = if hypervisors[next].pass(plan, &stations[next], &bonds[next]).await { 0 } else { idle + 1 };
-        next = (next + 1) % boards;
+        let found = hypervisors[next].pass(plan, &stations[next], &bonds[next], begun).await;
+        (next, begun) = ((next + 1) % boards, clock.now());
+        idle = if found { 0 } else { idle + 1 };
     }
 }
 
-/// Passes that a core makes from `since` on before the first that begins at `now` or later; each takes `pass`.
-fn passes_until(since: Time, now: Time, pass: Span) -> u64 {
-    now.since(since).ps().div_ceil(pass.ps().max(1))
+/// Passes of length `pass` that a core made from `since` on and that are over by `now`, and when the one began that is not.
+fn passes_between(since: Time, now: Time, pass: Span) -> (u64, Time) {
+    let over = now.since(since).ps() / pass.ps().max(1);
+    (over, since + pass * over)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ```text
+    ///   5   15   25   35
+    ///   |----|----|----|
+    ///        ^  ^ ^
+    /// ```
+    #[test]
+    fn a_core_that_was_let_off_is_in_the_middle_of_a_pass() {
+        let at = Time::from_ps;
+        for (now, over, begun) in [(5, 0, 5), (14, 0, 5), (15, 1, 15), (24, 1, 15), (25, 2, 25)] {
+            assert_eq!(passes_between(at(5), at(now), Span::from_ps(10)), (over, at(begun)), "at {now} ps");
+        }
+    }
 }

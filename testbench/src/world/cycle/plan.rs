@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Boards of one base server (BM-Hive, ASPLOS 2020, section 1).
 pub const MAX_BOARDS: u8 = 16;
+/// Requests of one queue, those before the measurement or in it. A judgement: hours of a processor's time.
+const MAX_REQUESTS: u64 = 1_000_000_000;
 /// Largest payload of a request in one direction: a frame of 64 KiB.
 const MAX_PAYLOAD: u32 = 1 << 16;
 
@@ -248,7 +250,9 @@ impl Plan {
             1,
             MAX_PAYLOAD.into(),
         )?;
-        range("requests", self.requests, "nothing would be measured", 1, u64::MAX)?;
+        let hours = "nothing is measured without one, and nobody waits for more";
+        range("requests", self.requests, hours, 1, MAX_REQUESTS)?;
+        range("warm_up", self.warm_up, "nobody waits for more", 0, MAX_REQUESTS)?;
         if let Pace::Closed { depth } = self.pace {
             let most = u64::from(guest / self.descriptors());
             range("depth", depth.into(), "a ring holds so many requests", 1, most)?;
@@ -321,6 +325,9 @@ mod tests {
             ),
             (refused(|plan| plan.boards = 0), "boards = 0"),
             (refused(|plan| plan.queues = 65), "queues = 65"),
+            (refused(|plan| plan.requests = 0), "requests = 0"),
+            (refused(|plan| plan.requests = u64::MAX), "choose 1 to 1000000000"),
+            (refused(|plan| plan.warm_up = u64::MAX), "choose 0 to 1000000000"),
             (refused(|plan| plan.rings.shadow = 128), "shadow = 128"),
             (refused(|plan| plan.shape = Shape { out: 0, back: 0 }), "size = 0"),
             (refused(|plan| plan.pace = Pace::Closed { depth: 129 }), "depth = 129"),

@@ -185,6 +185,16 @@ fn the_ends_of_every_range_are_possible() {
     }
 }
 
+/// HEAD moves between the moment at which a pass read it and the end of that pass, and nothing else happens any more.
+#[test]
+fn a_head_that_moves_behind_the_back_of_a_pass_is_seen_by_the_next() {
+    for seed in 0..200 {
+        let pace = Pace::Open { rate: 281_573 };
+        let design = Design { interrupts: false, ..Design::PAPER };
+        outcome(&Plan { design, pace, requests: 5, warm_up: 0, seed, ..Plan::default() });
+    }
+}
+
 #[test]
 fn so_many_requests_that_nobody_would_see_the_end_are_refused() {
     for change in [(|plan| plan.requests = u64::MAX) as fn(&mut Plan), |plan| plan.warm_up = u64::MAX] {

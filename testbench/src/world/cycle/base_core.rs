@@ -114,7 +114,7 @@ impl Hypervisor {
         Ok(Self { port, poller, heads, noticed, pass, reads_registers })
     }
 
-    /// One pass that began at `begun`, to its end; whether it found anything.
+    /// One pass that began at `begun`, to its end; whether there may be more: it found something, or could not see what there is.
     async fn pass<M: Fabric>(
         &mut self,
         plan: &Plan,
@@ -124,11 +124,13 @@ impl Hypervisor {
     ) -> bool {
         let clock = station.clock;
         let end = begun + self.pass;
-        // A read is answered half way; what comes later is for the next pass.
-        let answered = end - plan.timing.base_flight();
-        if self.reads_registers && clock.now() <= answered {
+        let mut late = false;
+        if self.reads_registers {
+            // A read is answered half way; what comes later is for the next pass.
+            let answered = end - plan.timing.base_flight();
+            late = clock.now() > answered;
             clock.until(answered).await;
-            for queue in 0..plan.queues {
+            for queue in (0..plan.queues).filter(|_| !late) {
                 let at = queues::BASE + u32::from(queue) * queues::STRIDE + queues::HEAD;
                 self.port.set(at, bond.head(queue.into()).into());
             }
@@ -149,7 +151,7 @@ impl Hypervisor {
         while let Some(news) = self.noticed.next() {
             station.failure.replace(Some(format!("bm-hypervisor noticed {news:?}")));
         }
-        found > 0
+        found > 0 || late
     }
 
     /// The back end may look as far as the pass did.
@@ -185,9 +187,9 @@ pub(super) async fn poll<M: Fabric>(
             let (over, since) = passes_between(begun, clock.now(), hypervisors[next].pass);
             (next, begun, idle) = ((next + (over % boards as u64) as usize) % boards, since, 0);
         }
-        let found = hypervisors[next].pass(plan, &stations[next], &bonds[next], begun).await;
+        let more = hypervisors[next].pass(plan, &stations[next], &bonds[next], begun).await;
         (next, begun) = ((next + 1) % boards, clock.now());
-        idle = if found { 0 } else { idle + 1 };
+        idle = if more { 0 } else { idle + 1 };
     }
 }
 

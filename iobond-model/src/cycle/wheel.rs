@@ -194,9 +194,9 @@ impl<E> Wheel<E> {
         let far = here >> SLOTS_LOG2;
         if let Some(slot) = self.far.after((far & MASK) as usize) {
             self.here = reach((far & !MASK | slot as u64) << SLOTS_LOG2, until)?;
+            // Its buffer goes: 4096 of them would grow to what the busiest moments of a long run put there.
             let mut events = self.far.exchange(slot, Vec::new());
             self.spill(&mut events);
-            self.far.slots[slot] = events;
             return Some(());
         }
         let (&epoch, _) = self.later.first_key_value()?;
@@ -308,6 +308,21 @@ mod tests {
             }
             prop_assert!(wheel.is_empty() && wheel.take(Time::MAX).is_none());
         }
+    }
+
+    /// What a level keeps does not grow with time, but to what its fullest slots had at once.
+    #[test]
+    fn a_wheel_keeps_no_memory_of_slots_that_are_over() {
+        let mut wheel = Wheel::default();
+        for n in 0..100 * SLOTS as u64 {
+            // Far away, and another slot each time.
+            wheel.put(wheel.now() + crate::cycle::Span::from_us(100), n);
+            if n >= 64 {
+                wheel.take(Time::MAX);
+            }
+        }
+        let kept: usize = wheel.far.slots.iter().filter(|slot| slot.capacity() > 0).count();
+        assert!(kept <= 64, "{kept} slots keep a buffer");
     }
 
     #[test]

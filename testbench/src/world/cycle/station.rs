@@ -141,11 +141,19 @@ impl<'a> Station<'a> {
     }
 }
 
+/// The queue whose index lies at `at`. Those of a board lie as far apart as the first two.
+fn whose(at: u64, index_of: impl Fn(usize) -> Option<u64>) -> Option<usize> {
+    let first = index_of(0)?;
+    let apart = index_of(1).map_or(1, |second| second.abs_diff(first).max(1));
+    let queue = (at.checked_sub(first)? / apart) as usize;
+    (index_of(queue)? == at).then_some(queue)
+}
+
 impl Neighbours for Station<'_> {
     /// Which index it is says where it lies. What is not one, a HEAD or the mailbox, is bm-hypervisor's matter.
     fn base_written(&self, at: BaseAddr) {
-        let is_avail = |queue: &usize| self.board.contexts[*queue].shadow.avail.wrapping_add(IDX) == at;
-        if let Some(queue) = (0..self.lanes.len()).find(is_avail) {
+        let index_of = |queue: usize| Some(self.board.contexts.get(queue)?.shadow.avail.wrapping_add(IDX).0);
+        if let Some(queue) = whose(at.0, index_of) {
             let index = self.shadow_available(queue);
             self.lanes[queue].requests.shadow(index, self.clock.now());
             self.lanes[queue].published.set(index);
@@ -155,8 +163,8 @@ impl Neighbours for Station<'_> {
     }
 
     fn board_written(&self, at: BoardAddr) {
-        let is_used = |queue: &usize| self.board.contexts[*queue].guest.used.wrapping_add(IDX) == at;
-        if let Some(queue) = (0..self.lanes.len()).find(is_used) {
+        let index_of = |queue: usize| Some(self.board.contexts.get(queue)?.guest.used.wrapping_add(IDX).0);
+        if let Some(queue) = whose(at.0, index_of) {
             self.lanes[queue].requests.land(self.board_word(at.0), self.clock.now());
             if !self.interrupts {
                 self.lanes[queue].driver.raise(self.clock);
@@ -187,5 +195,27 @@ impl Neighbours for Station<'_> {
         if let Some(watch) = self.watch {
             watch(self.clock.now(), event);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_says_whose_it_is_by_where_it_lies() {
+        let plan = Plan { queues: 64, ..Plan::default() };
+        let board = Board::new(&plan).unwrap();
+        let available = |queue: usize| Some(board.contexts.get(queue)?.shadow.avail.wrapping_add(IDX).0);
+        let used = |queue: usize| Some(board.contexts.get(queue)?.guest.used.wrapping_add(IDX).0);
+        for queue in 0..64 {
+            for at in [available(queue).unwrap(), used(queue).unwrap()] {
+                let found = [whose(at, available), whose(at, used)];
+                assert_eq!(found.iter().flatten().collect::<Vec<_>>(), [&queue]);
+                assert_eq!((whose(at + 2, available), whose(at - 2, used)), (None, None));
+            }
+        }
+        assert_eq!(whose(7, |queue| (queue == 0).then_some(7)), Some(0));
+        assert_eq!(whose(8, |queue| (queue == 0).then_some(7)), None);
     }
 }

@@ -1,5 +1,6 @@
 //! One pass at a time: what moved, and what the pass does about it.
 
+mod bare;
 mod sleeping;
 
 use std::sync::Mutex;

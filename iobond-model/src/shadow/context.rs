@@ -237,3 +237,57 @@ impl Context {
         self.slot_size / split::DESC_SIZE as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Any context that passes its check.
+    fn context() -> impl Strategy<Value = Context> {
+        let place = || (0u64..1 << 47).prop_map(|at| at & !0xFFF);
+        let places = (prop::array::uniform3(place()), prop::array::uniform3(place()), place());
+        let sizes = (0u32..16, 0u32..4, 6u32..31, 1u16..);
+        (0u8..8, 0u16..64, any::<u16>(), places, sizes, any::<[bool; 5]>()).prop_map(
+            |(function, index, vector, (guest, shadow, slots), (size, more, slot, slot_count), features)| {
+                let size = 1u16 << size;
+                let [indirect, event_idx, notification_data, shadow_indirect, copy_all] = features;
+                let ([desc, avail, used], [shadow_desc, shadow_avail, shadow_used]) =
+                    (guest.map(BoardAddr), shadow.map(BaseAddr));
+                Context {
+                    function: FunctionId::new(function).unwrap(),
+                    index,
+                    vector,
+                    guest: Ring { size, desc, avail, used },
+                    shadow: Ring {
+                        size: (u32::from(size) << more).min(MAX_RING.into()) as u16,
+                        desc: shadow_desc,
+                        avail: shadow_avail,
+                        used: shadow_used,
+                    },
+                    slots: BaseAddr(slots),
+                    slot_size: 1 << slot,
+                    slot_count,
+                    features: QueueFeatures {
+                        indirect,
+                        event_idx,
+                        notification_data,
+                        shadow_indirect,
+                        copy_all,
+                    },
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn registers_say_all_of_a_context(context in context()) {
+            let words = context.to_registers();
+            let control: Control = decode(words[(offset::CONTROL / 4) as usize]);
+            prop_assert!(control.enable());
+            prop_assert_eq!(Context::from_registers(&words).unwrap(), context);
+        }
+    }
+}

@@ -26,6 +26,9 @@ fn outcome(plan: &Plan) -> Outcome {
     outcome
 }
 
+/// What makes a plan odd.
+type Change = fn(&mut Plan);
+
 fn few(change: impl FnOnce(&mut Plan)) -> Plan {
     let mut plan = Plan { requests: 40, warm_up: 5, ..Plan::default() };
     change(&mut plan);
@@ -114,7 +117,7 @@ proptest! {
 
 #[test]
 fn the_ends_of_every_range_are_possible() {
-    let odd: [(&str, fn(&mut Plan)); 22] = [
+    let odd: [(&str, Change); 22] = [
         ("queues", |plan| plan.queues = 64),
         ("queues and registers", |plan| {
             (plan.queues, plan.design) = (64, Design::PAPER);
@@ -204,7 +207,7 @@ fn a_head_that_moves_behind_the_back_of_a_pass_is_seen_by_the_next() {
 
 #[test]
 fn so_many_requests_that_nobody_would_see_the_end_are_refused() {
-    for change in [(|plan| plan.requests = u64::MAX) as fn(&mut Plan), |plan| plan.warm_up = u64::MAX] {
+    for change in [(|plan| plan.requests = u64::MAX) as Change, |plan| plan.warm_up = u64::MAX] {
         assert!(matches!(run(&few(change)), Err(CycleError::Plan(_))));
     }
 }

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod net;
 pub mod poll;
 pub mod ring;
+pub mod sim;
 
 use std::{
     path::{Path, PathBuf},

@@ -45,14 +45,17 @@ enum What {
     Poll,
     /// What a board costs its base, alone
     Memory,
+    /// The world of virtual time, on one core
+    Sim,
     /// Disks, boot and idle cost of a Linux guest, beside QEMU's own devices (minutes; needs `cargo xtask guest`)
     Guest,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
     let program = std::env::current_exe().into_diagnostic().wrap_err("cannot find this executable")?;
-    let wanted =
-        arguments.what.map_or_else(|| vec![What::Ring, What::Poll, What::Blk, What::Net], |what| vec![what]);
+    let wanted = arguments
+        .what
+        .map_or_else(|| vec![What::Sim, What::Ring, What::Poll, What::Blk, What::Net], |what| vec![what]);
     let mut figures = Vec::new();
     for what in wanted {
         figures.extend(measure(what, arguments, &program)?);
@@ -79,6 +82,7 @@ fn measure(what: What, arguments: &Arguments, program: &Path) -> miette::Result<
         What::Net => bench::net::run(program),
         What::Poll => bench::poll::run(program),
         What::Memory => bench::memory::run(program),
+        What::Sim => bench::sim::run(),
         What::Guest => {
             let files = guest::find(arguments.guest.as_deref()).into_diagnostic()?;
             let directory = tempfile::tempdir().into_diagnostic().wrap_err("cannot make a directory")?;

@@ -4,10 +4,14 @@
 
 mod rig;
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use iobond_model::{
-    cycle::{Access, Bond, Clock, Ending, Executor, Signal, Span, Time, Tlp},
+    cycle::{Access, Activity, Bond, Clock, Ending, Executor, Signal, Span, Time, Tlp, Way},
+    fabric::Direction,
     live::Memory,
     timing::{Engine, Timing},
 };
@@ -23,7 +27,7 @@ use proptest::prelude::*;
 use rig::{
     Shape,
     back_end::BackEnd,
-    cycle::{Around, LIMIT, memories, ring, set_up, simulate, tail},
+    cycle::{Around, LIMIT, memories, ring, set_up, simulate, simulate_watched, tail},
     guest::{Guest, Plan, direct, indirect, out, room},
     reached,
     registers::function,
@@ -72,6 +76,54 @@ fn a_chain_takes_as_long_as_its_packets() {
     assert_eq!(heard.get().since(rung.get()), expected);
     // The paper's figures make most of it: four reads and two flights of 0.4 us.
     assert!((4_000..4_800).contains(&(expected.ps() / 1000)), "{expected}");
+}
+
+/// Its DMA command, the one read of that, and every packet of the four directions.
+#[test]
+fn who_watches_sees_what_links_and_dma_engine_do() {
+    let timing = Timing::default();
+    let memories = memories(Shape::default());
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let watch = Rc::clone(&seen);
+    let watch: Rc<dyn Fn(Activity)> = Rc::new(move |activity| watch.borrow_mut().push(activity));
+    let ending =
+        simulate_watched(&timing, (&memories.0, &memories.1), Some(watch), async |clock, bond, _| {
+            let mut guest = Guest::new(&memories.0.board, &memories.1);
+            guest.offer(&direct(&[out(64)]));
+            ring(bond).await;
+            clock.sleep(Span::from_us(20)).await;
+            for way in Way::ALL {
+                let [board, base] = bond.sides();
+                let wire = match way {
+                    Way::FromBoard => &board.back,
+                    Way::ToBoard => &board.out,
+                    Way::ToBase => &base.out,
+                    Way::FromBase => &base.back,
+                };
+                let seen = seen.borrow();
+                let packets = seen.iter().filter_map(|activity| match activity {
+                    Activity::Packet { way: on, sent } if *on == way => Some(sent),
+                    _ => None,
+                });
+                assert_eq!(packets.clone().count() as u64, wire.traffic().tlps, "{way:?}");
+                let busy: Span = packets.clone().map(|sent| sent.to.since(sent.from)).sum();
+                assert_eq!(busy, wire.traffic().busy, "{way:?}");
+                assert!(packets.clone().all(|sent| sent.at <= sent.from));
+                assert!(packets.clone().is_sorted_by(|one, next| one.to <= next.from), "{way:?}");
+            }
+        });
+    assert_eq!(ending, Ending::Finished);
+    let seen = seen.borrow();
+    let dma = seen.iter().filter(|activity| !matches!(activity, Activity::Packet { .. }));
+    let dma: Vec<_> = dma.copied().collect();
+    let [Activity::Read { from, sent, read, path, to, .. }, command] = dma[..] else { panic!("{dma:?}") };
+    let there = across(&timing, Tlp::MemoryRead) + timing.board_memory;
+    let back = across(&timing, Tlp::Completion { data: 64 });
+    assert_eq!((sent, read, path), (from, sent + there + back, read));
+    assert_eq!(to, path + Span::at_rate(64 * 8, timing.dma.rate));
+    let (queue, direction, asked) = (0, Direction::Up, from - timing.dma.setup());
+    let expected = Activity::Copied { queue, direction, channel: 0, bytes: 64, requests: 1, asked, from, to };
+    assert_eq!(command, expected);
 }
 
 /// Access, 0.8 us, and another hop of 0.8 us to whoever answers at once.

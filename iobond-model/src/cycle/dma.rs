@@ -18,7 +18,7 @@ use std::{
 
 use iobond_spec::{MAX_QUEUES, address::Address};
 
-use super::{Clock, Line, Permits, Reason, Signal, Span, TaskId, Time, Tlp, Wire};
+use super::{Activity, Clock, Line, Permits, Reason, Signal, Span, TaskId, Time, Tlp, Wire, watch::Watcher};
 use crate::{
     fabric::{Copy, Direction, Fabric, Fault},
     live::ready,
@@ -68,6 +68,7 @@ pub struct Dma {
     tags: Permits,
     path: Line,
     commands: Vec<Command>,
+    pub(super) watch: Option<Watcher>,
 }
 
 impl Dma {
@@ -92,6 +93,7 @@ impl Dma {
             ),
             path: Line::default(),
             commands: (0..MAX_QUEUES).map(|_| Command::default()).collect(),
+            watch: None,
         }
     }
 
@@ -124,21 +126,28 @@ impl Dma {
         if copies.is_empty() {
             return Ok(());
         }
+        let asked = clock.now();
         self.free.take(clock).await;
         clock.sleep(self.timing.setup()).await;
-        let command = &self.commands[queue];
+        let (command, from) = (&self.commands[queue], clock.now());
         command.fault.set(None);
-        let requests = self.enqueue(queue, direction, copies, source);
+        let (channel, requests) = self.enqueue(queue, direction, copies, source);
         command.left.set(requests);
         self.call(clock, requests);
         command.done.wait(clock).await;
+        if let Some(watch) = &self.watch {
+            let bytes = copies.iter().map(|copy| u64::from(copy.len)).sum();
+            let to = clock.now();
+            watch.see(Activity::Copied { queue, direction, channel, bytes, requests, asked, from, to });
+        }
         command.fault.take().map_or(Ok(()), Err)
     }
 
-    /// Gives a command to a channel that has nothing to do, of which there is one; its requests.
-    fn enqueue(&self, queue: usize, direction: Direction, copies: &[Copy], source: &Side) -> u32 {
+    /// Gives a command to a channel that has nothing to do, of which there is one; which, and its requests.
+    fn enqueue(&self, queue: usize, direction: Direction, copies: &[Copy], source: &Side) -> (usize, u32) {
         let mut channels = self.channels.borrow_mut();
-        let Some(channel) = channels.iter_mut().find(|channel| channel.is_empty()) else { return 0 };
+        let mut free = channels.iter_mut().enumerate().filter(|(_, channel)| channel.is_empty());
+        let Some((number, channel)) = free.next() else { return (0, 0) };
         for &Copy { board, base, len } in copies {
             let at = match direction {
                 Direction::Up => board.0,
@@ -152,7 +161,7 @@ impl Dma {
         }
         let requests = channel.len();
         self.waiting.set(self.waiting.get() + requests);
-        requests as u32
+        (number, requests as u32)
     }
 
     /// Wakes as many workers as there is work for.
@@ -202,15 +211,23 @@ impl Dma {
                 Direction::Down => (base, board),
             };
             let (from, to) = copy.ends(direction);
+            let taken = clock.now();
             self.tags.take(clock).await;
-            clock.until(source.out.send(clock.now(), Tlp::MemoryRead) + source.memory).await;
+            let sent = clock.now();
+            clock.until(source.out.send(sent, Tlp::MemoryRead) + source.memory).await;
             // The bytes are there at once; nobody looks before the index that follows them.
             let copied = ready(memory.copy_all(direction, &[copy]));
             clock.until(complete(clock.now(), source, raw(from), copy.len)).await;
             self.tags.give(clock);
-            clock.until(self.path.occupy(clock.now(), self.pace(copy.len))).await;
+            let (read, pace) = (clock.now(), self.pace(copy.len));
+            let through = self.path.occupy(read, pace);
+            clock.until(through).await;
             for (_, data) in target.out.pcie().writes(raw(to), copy.len) {
                 target.out.send(clock.now(), Tlp::MemoryWrite { data });
+            }
+            if let Some(watch) = &self.watch {
+                let (bytes, from, path, to) = (copy.len, taken, through - pace, through);
+                watch.see(Activity::Read { queue, direction, bytes, from, sent, read, path, to });
             }
             self.finish(clock, queue, copied.err());
         }

@@ -63,6 +63,8 @@ pub struct Traffic {
 pub struct Sent {
     /// What it is.
     pub tlp: Tlp,
+    /// When it was sent: it may have had to wait.
+    pub at: Time,
     /// When its first byte left.
     pub from: Time,
     /// When its last byte left.
@@ -151,7 +153,7 @@ impl Wire {
         let starved = starved + from.since(turn);
         self.traffic.set(Traffic { tlps: tlps + 1, bytes: before + bytes, busy: busy + span, starved });
         if let Some(watch) = &self.watch {
-            watch(Sent { tlp, from: begin, to: gone });
+            watch(Sent { tlp, at: now, from: begin, to: gone });
         }
         there
     }

@@ -20,6 +20,7 @@ mod link;
 mod pcie;
 mod resources;
 mod time;
+mod watch;
 mod wheel;
 
 pub use access::Access;
@@ -31,4 +32,5 @@ pub use link::{Flight, Sent, Traffic, Wire};
 pub use pcie::{Credits, Generation, Link, Pcie, PcieError, Tlp};
 pub use resources::{Line, Permits, Signal};
 pub use time::{Span, Time};
+pub use watch::{Activity, Way};
 pub use wheel::Wheel;

@@ -1,9 +1,12 @@
 //! An IO-Bond in virtual time, set up, and those around it.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use iobond_model::{
-    cycle::{Access, Bond, Clock, Ending, Event, Executor, Neighbours, Signal, Span, Time},
+    cycle::{Access, Activity, Bond, Clock, Ending, Event, Executor, Neighbours, Signal, Span, Time},
     fabric::Fabric,
     front_end::Message,
     live::Memory,
@@ -128,13 +131,26 @@ pub fn simulate(
     (rig, context): &(Rig, Context),
     script: impl AsyncFn(&Clock, &Bond<'_, Memory<'_, '_, Raised>>, &Around<'_>),
 ) -> Ending {
+    simulate_watched(timing, (rig, context), None, script)
+}
+
+/// The same, and `watch` sees what links and DMA engine do.
+pub fn simulate_watched(
+    timing: &Timing,
+    (rig, context): (&Rig, &Context),
+    watch: Option<Rc<dyn Fn(Activity)>>,
+    script: impl AsyncFn(&Clock, &Bond<'_, Memory<'_, '_, Raised>>, &Around<'_>),
+) -> Ending {
     timing.check().unwrap();
     let clock = Clock::new();
     let around = Around::new(&clock);
     let (board, base) = (reached(&rig.board), reached(&rig.base));
     let (board, base) = (board.lease(), base.lease());
     let memory = Memory::new(&board, &base, &rig.raised);
-    let bond = Bond::new(&clock, timing, &memory, &around);
+    let mut bond = Bond::new(&clock, timing, &memory, &around);
+    if let Some(watch) = watch {
+        bond = bond.watched_by(watch);
+    }
     let mut executor = Executor::new(&clock);
     bond.serve(&mut executor, "board0", 1);
     executor.spawn("test", async {

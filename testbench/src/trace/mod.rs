@@ -142,6 +142,18 @@ impl Trace {
         }
     }
 
+    /// A flow that is over: arrows from point to point, all of them or, where the limit leaves no room for that, none.
+    pub fn arrows(&mut self, id: u64, name: &str, points: &[(Track, u64)]) {
+        let [(first, begin), between @ .., (last, end)] = points else { return };
+        if self.limit - self.events.len() < points.len() {
+            self.left_out += points.len() as u64;
+            return;
+        }
+        self.flow_begin(*first, id, *begin, name);
+        between.iter().for_each(|(track, at)| self.flow_step(*track, id, *at, name));
+        self.flow_end(*last, id, *end, name);
+    }
+
     fn flow_on(&mut self, track: Track, kind: Kind, id: u64, at_ps: u64, name: &str) -> bool {
         // Viewers complain about an arrow from nowhere.
         let begun = self.flows.contains(&(id, name.to_owned()));

@@ -177,6 +177,22 @@ fn beyond_the_limit_events_are_counted_and_the_file_says_so() {
 }
 
 #[test]
+fn arrows_are_kept_all_or_not_at_all() {
+    let mut trace = Trace::new(5);
+    let (track, other) = (trace.track("g", "t"), trace.track("g", "u"));
+    trace.arrows(1, "f", &[(track, 1), (other, 2), (track, 3)]);
+    trace.arrows(2, "f", &[(track, 1), (other, 2), (track, 3)]);
+    trace.arrows(3, "f", &[(track, 4), (other, 5)]);
+    trace.arrows(4, "f", &[(track, 4)]);
+    assert_eq!((trace.len(), trace.left_out()), (5, 3), "one point is no arrow");
+    let events = events(&trace);
+    let phases = |id: &str| -> String {
+        events.iter().filter(|event| event["id"] == id).map(|event| event["ph"].as_str().unwrap()).collect()
+    };
+    assert_eq!(["0x1", "0x2", "0x3"].map(phases), ["stf", "", "sf"]);
+}
+
+#[test]
 fn an_arrow_from_nowhere_is_left_out() {
     let mut trace = Trace::new(9);
     let track = trace.track("g", "t");

@@ -2,7 +2,7 @@
 
 use iobond_model::cycle::Executor;
 
-use super::{Notice, Plan, Service, random::Chance, station::Station};
+use super::{Notice, Plan, Seen, Service, random::Chance, station::Station};
 
 /// Has `executor` work for the back end of board `number`, and for the disk behind it if there is one.
 pub(super) fn employ<'a>(
@@ -16,7 +16,7 @@ pub(super) fn employ<'a>(
         for channel in 0..channels {
             let chance = Chance::new(plan.seed, (number as u64) << 32 | 1 << 24 | u64::from(channel));
             let name = format!("board{number}: disk channel {channel}");
-            executor.serve(name, work_at_disk(plan, station, chance));
+            executor.serve(name, work_at_disk(plan, station, channel, chance));
         }
     }
 }
@@ -52,12 +52,16 @@ async fn serve(plan: &Plan, station: &Station<'_>) {
                 idle = false;
                 let head = station.shadow_head(queue, *taken);
                 *taken = taken.wrapping_add(1);
-                let request = lane.requests.take(clock.now());
+                let (number, from) = (lane.requests.taken(), clock.now());
+                let request = lane.requests.take(from);
+                station.check_frame(queue, head, number);
                 clock.sleep(entry).await;
+                station.tell(Seen::Served { queue, request, from });
+                let job = Job { queue, request, head, number };
                 match plan.service {
-                    Service::Memory => finish(plan, station, queue, request, head),
+                    Service::Memory => finish(plan, station, job),
                     Service::Disk { .. } => {
-                        station.jobs.borrow_mut().push_back(Job { queue, request, head });
+                        station.jobs.borrow_mut().push_back(job);
                         station.disk.give(clock);
                     }
                 }
@@ -72,28 +76,35 @@ async fn serve(plan: &Plan, station: &Station<'_>) {
 /// Requests that are taken from one queue before another has its turn: a burst of DPDK's.
 const BURST: usize = 32;
 
-fn finish(plan: &Plan, station: &Station<'_>, queue: usize, request: u16, head: u16) {
+fn finish(plan: &Plan, station: &Station<'_>, job: Job) {
+    let Job { queue, request, head, number } = job;
     let requests = &station.lanes[queue].requests;
+    station.write_answer(queue, head, number);
+    station.tell(Seen::Used { queue, request });
     let index = requests.used() as u16;
     requests.finish(request, station.clock.now());
     station.use_shadow(queue, index, head, plan.shape.back);
 }
 
 /// One channel of the disk: takes the request that waits longest, and is busy with it for its time.
-async fn work_at_disk(plan: &Plan, station: &Station<'_>, mut chance: Chance) {
+async fn work_at_disk(plan: &Plan, station: &Station<'_>, channel: u16, mut chance: Chance) {
     let Service::Disk { fixed, random, .. } = plan.service else { return };
     loop {
         station.disk.take(station.clock).await;
-        let Some(Job { queue, request, head }) = station.jobs.borrow_mut().pop_front() else { continue };
+        let Some(job) = station.jobs.borrow_mut().pop_front() else { continue };
+        let from = station.clock.now();
         station.clock.sleep(fixed + chance.exponential(random)).await;
-        finish(plan, station, queue, request, head);
+        station.tell(Seen::Disk { channel, queue: job.queue, request: job.request, from });
+        finish(plan, station, job);
     }
 }
 
-/// A request that waits for the disk.
+/// A request that the back end has taken.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
     queue: usize,
     request: u16,
     head: u16,
+    /// As which it was made.
+    number: u64,
 }

@@ -27,7 +27,7 @@ use iobond_spec::{
     register_access::RegisterIo,
 };
 
-use super::{CycleError, Notice, Plan, board::Board, station::Station};
+use super::{CycleError, Notice, Plan, Seen, board::Board, station::Station};
 
 /// What a pass reads and writes of the registers: reads see what was there when they arrived, writes are sent when the pass is over.
 #[derive(Debug)]
@@ -114,16 +114,16 @@ impl Hypervisor {
         Ok(Self { port, poller, heads, noticed, pass, reads_registers })
     }
 
-    /// One pass that began at `begun`, to its end; whether there may be more: it found something, or could not see what there is.
+    /// One pass that began at `from`, to its end; whether there may be more: it found something, or could not see what there is.
     async fn pass<M: Fabric>(
         &mut self,
         plan: &Plan,
         station: &Station<'_>,
         bond: &Bond<'_, M>,
-        begun: Time,
+        from: Time,
     ) -> bool {
         let clock = station.clock;
-        let end = begun + self.pass;
+        let end = from + self.pass;
         let mut late = false;
         if self.reads_registers {
             // A read is answered half way; what comes later is for the next pass.
@@ -144,21 +144,27 @@ impl Hypervisor {
         for (offset, value) in self.port.take_written() {
             if let Some(queue) = tail_of(offset).filter(|queue| *queue < station.lanes.len()) {
                 station.lanes[queue].requests.tell(value as u16, clock.now());
+                station.tell(Seen::Tail { queue, index: value as u16, from });
             }
             bond.write_register(offset, value);
         }
-        self.tell_back_end(station);
+        self.tell_back_end(station, from);
+        if found > 0 {
+            let (published, returned) = (progress.published.into(), progress.returned.into());
+            station.tell(Seen::Pass { from, published, returned });
+        }
         while let Some(news) = self.noticed.next() {
             station.failure.replace(Some(format!("bm-hypervisor noticed {news:?}")));
         }
         found > 0 || late
     }
 
-    /// The back end may look as far as the pass did.
-    fn tell_back_end(&self, station: &Station<'_>) {
+    /// The back end may look as far as the pass did that began at `from`.
+    fn tell_back_end(&self, station: &Station<'_>, from: Time) {
         for (queue, head) in self.heads.0.borrow_mut().drain(..) {
             if let Some(lane) = station.lanes.get(usize::from(queue)) {
                 lane.told.set(head);
+                station.tell(Seen::Head { queue: queue.into(), index: head, from });
                 station.back_end.raise(station.clock);
             }
         }

@@ -23,7 +23,7 @@ use std::os::fd::AsFd;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 use zerocopy::IntoBytes;
 
-use super::{CycleError, Notice, Pace, Plan};
+use super::{CycleError, Notice, Pace, Plan, Shape};
 
 /// Where board memory begins; what lies below is a hole, so that an address of zero goes nowhere.
 const BOARD: u64 = 1 << 20;
@@ -45,6 +45,8 @@ pub(super) struct Board {
     pub(super) pool: Pool,
     pub(super) contexts: Vec<Context>,
     pub(super) places: Vec<Place>,
+    /// Where the buffers of each queue begin in board memory.
+    buffers: Vec<u64>,
     /// Requests that fit into a queue.
     pub(super) room: u16,
 }
@@ -79,15 +81,18 @@ impl Board {
         }
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(BOARD), (end - BOARD) as usize)])
             .map_err(|error| CycleError::Map(error.to_string()))?;
-        let board = Self { memory, pool, contexts, places, room };
-        for (queue, at) in buffers.into_iter().enumerate() {
-            board.write_descriptors(plan, queue, at)?;
-        }
+        let board = Self { memory, pool, contexts, places, buffers, room };
+        (0..queues).try_for_each(|queue| board.write_descriptors(plan, queue))?;
         Ok(board)
     }
 
+    /// Where a request has what goes out; what comes back follows.
+    pub(super) fn buffer(&self, shape: Shape, queue: usize, request: u16) -> u64 {
+        self.buffers[queue] + u64::from(request) * u64::from(shape.out + shape.back)
+    }
+
     /// Writes the descriptors of every request that a queue has room for; they never change.
-    fn write_descriptors(&self, plan: &Plan, queue: usize, buffers: u64) -> Result<(), CycleError> {
+    fn write_descriptors(&self, plan: &Plan, queue: usize) -> Result<(), CycleError> {
         let (ring, shape) = (&self.contexts[queue].guest, plan.shape);
         let stride = plan.descriptors();
         let put = |index: u16, addr: u64, len: u32, flags: u16| {
@@ -100,7 +105,7 @@ impl Board {
                 .map_err(|error| CycleError::Map(error.to_string()))
         };
         for request in 0..self.room {
-            let at = buffers + u64::from(request) * u64::from(shape.out + shape.back);
+            let at = self.buffer(shape, queue, request);
             let head = request * stride;
             if shape.out > 0 {
                 put(head, at, shape.out, if shape.back > 0 { DESC_NEXT } else { 0 })?;

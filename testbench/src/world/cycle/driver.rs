@@ -9,7 +9,7 @@ use iobond_spec::{
     ring::split::need_event,
 };
 
-use super::{Pace, Plan, board::FIRST, moments::Stamps, random::Chance, station::Station};
+use super::{Pace, Plan, Seen, board::FIRST, moments::Stamps, random::Chance, station::Station};
 
 /// Gets every finished request: its number in its queue, and when it passed whom.
 pub(super) trait Sink {
@@ -44,7 +44,9 @@ impl<M: Fabric> Driver<'_, '_, M> {
                 continue;
             }
             if self.station.interrupts {
+                let from = clock.now();
                 clock.sleep(self.plan.timing.guest.interrupt).await;
+                self.station.tell(Seen::Interrupted { queue: self.queue, from });
             }
             self.take_back().await;
         }
@@ -81,9 +83,11 @@ impl<M: Fabric> Driver<'_, '_, M> {
                 }
                 Pace::Open { .. } => break,
             };
-            let index = requests.made() as u16;
+            let number = requests.made();
             let Some(request) = requests.make(due) else { break };
-            station.offer(self.queue, index, request * stride);
+            station.tell(Seen::Made { queue: self.queue, request });
+            station.write_frame(self.queue, request, number);
+            station.offer(self.queue, number as u16, request * stride);
         }
         let made = requests.made() - before;
         if made == 0 {
@@ -93,7 +97,9 @@ impl<M: Fabric> Driver<'_, '_, M> {
         let index = requests.made() as u16;
         station.publish(self.queue, index);
         requests.ring(clock.now());
+        station.tell(Seen::Submitted { queue: self.queue, from: now, count: made });
         if !station.event_idx || need_event(station.avail_event(self.queue), index, before as u16) {
+            station.tell(Seen::Rang { queue: self.queue, index });
             self.ring(index).await;
         }
         true
@@ -113,13 +119,16 @@ impl<M: Fabric> Driver<'_, '_, M> {
         let (clock, station) = (self.station.clock, self.station);
         let lane = &station.lanes[self.queue];
         loop {
-            let mut taken = 0;
-            while let Some((request, stamps)) = lane.requests.take_back(clock.now()) {
-                self.sink.finished(request, &stamps);
+            let (mut taken, from) = (0, clock.now());
+            while let Some((nth, request, stamps)) = lane.requests.take_back(from) {
+                station.check_answer(self.queue, request);
+                station.tell(Seen::Done { queue: self.queue, request, stamps: &stamps });
+                self.sink.finished(nth, &stamps);
                 taken += 1;
             }
             if taken > 0 {
                 clock.sleep(self.plan.timing.guest.complete * taken).await;
+                station.tell(Seen::TakenBack { queue: self.queue, from, count: taken });
                 continue;
             }
             if station.event_idx {

@@ -11,20 +11,31 @@ mod back_end;
 mod base_core;
 mod board;
 mod driver;
+mod frames;
 mod moments;
+mod packets;
 mod plan;
 mod random;
 mod recorder;
 mod station;
+mod timeline;
+mod watch;
+
+use std::rc::Rc;
 
 use iobond_model::{
-    cycle::{Bond, Clock, Ending, Executor, Signal, Span, Stuck, Time},
+    cycle::{Activity, Bond, Clock, Ending, Executor, Signal, Span, Stuck, Time},
+    fabric::Fabric,
     live::{Interrupts, Memory},
 };
 use iobond_spec::address::FunctionId;
 
-pub use plan::{Design, MAX_BOARDS, Notice, Pace, Plan, PlanError, Service, Shape};
+pub use moments::Stamps;
+pub use packets::{Captured, Packets};
+pub use plan::{Design, MAX_BOARDS, Notice, Pace, Payload, Plan, PlanError, Service, Shape};
 pub use recorder::{Outcome, Recorder, Usage};
+pub use timeline::Timeline;
+pub use watch::{Seen, Watch};
 
 use base_core::Hypervisor;
 use board::Board;
@@ -110,12 +121,21 @@ const PATIENCE: Span = Span::from_us(10_000);
 /// # Errors
 /// [`CycleError`].
 pub fn run(plan: &Plan) -> Result<Outcome, CycleError> {
-    run_with(plan, back_end::employ)
+    run_with(plan, None, back_end::employ)
+}
+
+/// The same, and `watch` sees all of it: the outcome is that of [`run`].
+///
+/// # Errors
+/// [`CycleError`].
+pub fn run_watched(plan: &Plan, watch: &Rc<dyn Watch>) -> Result<Outcome, CycleError> {
+    run_with(plan, Some(watch), back_end::employ)
 }
 
 /// Runs `plan` with back ends of its caller's: `back_end` has an executor work for that of each board.
 fn run_with(
     plan: &Plan,
+    watch: Option<&Rc<dyn Watch>>,
     back_end: impl for<'a> Fn(&mut Executor<'a>, &'a Plan, usize, &'a Station<'a>),
 ) -> Result<Outcome, CycleError> {
     plan.check()?;
@@ -126,11 +146,12 @@ fn run_with(
     let hypervisors =
         boards.iter().map(|board| Hypervisor::new(plan, board)).collect::<Result<Vec<_>, _>>()?;
     let (clock, base_core, recorder) = (Clock::new(), Signal::default(), Recorder::new(plan.warm_up));
-    let stations: Vec<_> = boards.iter().map(|board| Station::new(&clock, plan, board, &base_core)).collect();
+    let stations: Vec<_> =
+        boards.iter().enumerate().map(|board| Station::new(&clock, plan, board, &base_core, watch)).collect();
     let bonds: Vec<_> = memories
         .iter()
         .zip(&stations)
-        .map(|(memory, station)| Bond::new(&clock, &plan.timing, memory, station))
+        .map(|(memory, station)| watched(Bond::new(&clock, &plan.timing, memory, station), station))
         .collect();
     let mut executor = Executor::new(&clock);
     for (number, (station, bond)) in stations.iter().zip(&bonds).enumerate() {
@@ -170,6 +191,18 @@ fn run_with(
     }
 }
 
+/// Has those who watch `station` watch its IO-Bond's hardware as well.
+fn watched<'a, M: Fabric>(bond: Bond<'a, M>, station: &Station<'_>) -> Bond<'a, M> {
+    let (number, Some(watch)) = (station.number, station.watch.clone()) else { return bond };
+    bond.watched_by(Rc::new(move |activity| {
+        let now = match activity {
+            Activity::Packet { sent, .. } => sent.at,
+            Activity::Copied { to, .. } | Activity::Read { to, .. } => to,
+        };
+        watch.see(now, number, &Seen::Hardware(activity));
+    }))
+}
+
 /// When the drivers begin, at the earliest: mostly everything has been set up by then.
 const UP: Time = Time::from_ps(1_000_000_000);
 
@@ -183,7 +216,7 @@ mod tests {
     #[test]
     fn a_back_end_that_never_answers_is_a_deadlock_that_names_who_waits() {
         let plan = Plan { queues: 2, ..Plan::default() };
-        let error = run_with(&plan, |_, _, _, _| ()).unwrap_err();
+        let error = run_with(&plan, None, |_, _, _, _| ()).unwrap_err();
         assert!(matches!(error, CycleError::Deadlock { .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains("nothing can happen any more"), "{text}");
@@ -204,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_back_end_that_only_takes_turns_is_a_livelock_that_names_it() {
-        let error = run_with(&Plan::default(), spin).unwrap_err();
+        let error = run_with(&Plan::default(), None, spin).unwrap_err();
         assert!(matches!(error, CycleError::Livelock { .. }), "{error}");
         assert!(error.to_string().ends_with("while these go on: board0: back end"), "{error}");
     }

@@ -13,7 +13,7 @@ use iobond_model::cycle::Time;
 use crate::measure::{MOMENTS, Stage};
 
 /// When a request passed whom, by [`Stage`].
-pub(super) type Stamps = [Time; MOMENTS];
+pub type Stamps = [Time; MOMENTS];
 
 /// Requests of one queue. Each has a number of its own, from 0 on, for as long as it is under way.
 #[derive(Debug)]
@@ -85,6 +85,11 @@ impl Requests {
         self.done.get()
     }
 
+    /// How many the back end has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
     /// How many it has used.
     pub(super) fn used(&self) -> u64 {
         self.used.get()
@@ -143,8 +148,8 @@ impl Requests {
         self.landed.set(to);
     }
 
-    /// The driver takes the next answer that is there: as which it was used, and when it passed whom.
-    pub(super) fn take_back(&self, now: Time) -> Option<(u64, Stamps)> {
+    /// The driver takes the next answer that is there: as which it was used, its number, and when it passed whom.
+    pub(super) fn take_back(&self, now: Time) -> Option<(u64, u16, Stamps)> {
         if self.done.get() == self.landed.get() {
             return None;
         }
@@ -152,7 +157,7 @@ impl Requests {
         let request = at(&self.used_as, nth);
         self.stamp(request, Stage::Done, now);
         self.free.borrow_mut().push_back(request);
-        Some((nth, self.stamps.borrow()[usize::from(request)]))
+        Some((nth, request, self.stamps.borrow()[usize::from(request)]))
     }
 }
 
@@ -183,7 +188,7 @@ mod tests {
             for (nth, n) in [1, 2, 0].into_iter().enumerate() {
                 let (nth, tail) = (nth as u64, if nth < 2 { 50 } else { 51 });
                 let stamps = [n, 10, 20, 30 + n, 40 + nth, tail, 60, 70].map(|ps| at(base + ps));
-                assert_eq!(requests.take_back(at(base + 70)), Some((before + nth, stamps)));
+                assert_eq!(requests.take_back(at(base + 70)), Some((before + nth, made[n as usize], stamps)));
             }
             assert_eq!(requests.take_back(at(0)), None);
         }
@@ -200,10 +205,10 @@ mod tests {
             requests.finish(quick, now);
             used += 1;
             requests.land(used, now);
-            assert_eq!(requests.take_back(now).unwrap().1[Stage::Begin as usize], now);
+            assert_eq!(requests.take_back(now).unwrap().2[Stage::Begin as usize], now);
         }
         requests.finish(slow, now);
         requests.land(used + 1, now);
-        assert_eq!(requests.take_back(now).unwrap().1[Stage::Begin as usize], Time::ZERO);
+        assert_eq!(requests.take_back(now).unwrap().2[Stage::Begin as usize], Time::ZERO);
     }
 }

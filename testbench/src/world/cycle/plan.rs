@@ -8,6 +8,8 @@ use iobond_model::{
 use iobond_spec::{MAX_QUEUES, MAX_RING};
 use serde::{Deserialize, Serialize};
 
+use super::frames::LEAST;
+
 /// Boards of one base server (BM-Hive, ASPLOS 2020, section 1).
 pub const MAX_BOARDS: u8 = 16;
 /// Requests of one queue, those before the measurement or in it. A judgement: hours of a processor's time.
@@ -96,6 +98,16 @@ pub enum Service {
     },
 }
 
+/// What is in the buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Payload {
+    /// Nothing that anybody looks at.
+    #[default]
+    Blank,
+    /// Ethernet frames with a number each, behind virtio-net headers. Both ends hold what arrives against what was sent.
+    Frames,
+}
+
 /// A simulation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -113,6 +125,8 @@ pub struct Plan {
     pub service: Service,
     /// Requests.
     pub shape: Shape,
+    /// What is in them.
+    pub payload: Payload,
     /// When they are made.
     pub pace: Pace,
     /// Requests of each queue that are measured.
@@ -134,6 +148,7 @@ impl Default for Plan {
             design: Design::default(),
             service: Service::Memory,
             shape: Shape { out: 64, back: 64 },
+            payload: Payload::Blank,
             pace: Pace::Closed { depth: 1 },
             requests: 1000,
             warm_up: 100,
@@ -250,6 +265,11 @@ impl Plan {
             1,
             MAX_PAYLOAD.into(),
         )?;
+        if self.payload == Payload::Frames {
+            let size = [self.shape.out, self.shape.back].into_iter().filter(|size| *size > 0).min();
+            let (size, why) = (size.unwrap_or(0).into(), "a frame has headers and a number in it");
+            range("size", size, why, LEAST.into(), MAX_PAYLOAD.into())?;
+        }
         let hours = "nothing is measured without one, and nobody waits for more";
         range("requests", self.requests, hours, 1, MAX_REQUESTS)?;
         range("warm_up", self.warm_up, "nobody waits for more", 0, MAX_REQUESTS)?;
@@ -330,6 +350,13 @@ mod tests {
             (refused(|plan| plan.warm_up = u64::MAX), "choose 0 to 1000000000"),
             (refused(|plan| plan.rings.shadow = 128), "shadow = 128"),
             (refused(|plan| plan.shape = Shape { out: 0, back: 0 }), "size = 0"),
+            (
+                refused(|plan| {
+                    plan.payload = Payload::Frames;
+                    plan.shape.back = 61;
+                }),
+                "size = 61: a frame has headers and a number in it; choose 62 to 65536",
+            ),
             (refused(|plan| plan.pace = Pace::Closed { depth: 129 }), "depth = 129"),
             (refused(|plan| plan.pace = Pace::Open { rate: 0 }), "rate = 0"),
             (

@@ -3,11 +3,12 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    rc::Rc,
     sync::atomic::Ordering,
 };
 
 use iobond_model::{
-    cycle::{Clock, Event, Neighbours, Permits, Reason, Signal, Time},
+    cycle::{Clock, Event, Neighbours, Permits, Reason, Signal},
     front_end::Message,
 };
 use iobond_spec::{
@@ -19,7 +20,7 @@ use iobond_spec::{
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::IntoBytes;
 
-use super::{Plan, back_end::Job, board::Board, moments::Requests};
+use super::{Payload, Plan, Seen, Watch, back_end::Job, board::Board, frames::Frames, moments::Requests};
 
 /// One queue of a board.
 pub(super) struct Lane {
@@ -35,6 +36,8 @@ pub(super) struct Lane {
 /// A board, and those around it.
 pub(super) struct Station<'a> {
     pub(super) clock: &'a Clock,
+    /// Number of the board.
+    pub(super) number: usize,
     pub(super) board: &'a Board,
     pub(super) interrupts: bool,
     pub(super) event_idx: bool,
@@ -51,12 +54,20 @@ pub(super) struct Station<'a> {
     pub(super) interrupted: Cell<u64>,
     /// What went wrong inside the IO-Bond.
     pub(super) failure: RefCell<Option<String>>,
-    /// Who watches the IO-Bond, for a trace.
-    pub(super) watch: Option<&'a dyn Fn(Time, Event)>,
+    /// If requests carry frames.
+    pub(super) frames: Option<Frames>,
+    /// Who watches.
+    pub(super) watch: Option<Rc<dyn Watch>>,
 }
 
 impl<'a> Station<'a> {
-    pub(super) fn new(clock: &'a Clock, plan: &Plan, board: &'a Board, base_core: &'a Signal) -> Self {
+    pub(super) fn new(
+        clock: &'a Clock,
+        plan: &Plan,
+        (number, board): (usize, &'a Board),
+        base_core: &'a Signal,
+        watch: Option<&Rc<dyn Watch>>,
+    ) -> Self {
         let lane = |queue: u8| Lane {
             requests: Requests::new(board.room),
             driver: Signal::of(Reason { what: "an answer in queue", number: queue.into() }),
@@ -65,6 +76,7 @@ impl<'a> Station<'a> {
         };
         Self {
             clock,
+            number,
             board,
             interrupts: plan.design.interrupts,
             event_idx: plan.design.event_idx,
@@ -76,8 +88,24 @@ impl<'a> Station<'a> {
             doorbells: Cell::new(0),
             interrupted: Cell::new(0),
             failure: RefCell::default(),
-            watch: None,
+            frames: (plan.payload == Payload::Frames).then(|| Frames::new(plan, board.room)),
+            watch: watch.cloned(),
         }
+    }
+
+    /// Whoever watches sees it.
+    #[inline]
+    pub(super) fn tell(&self, seen: Seen<'_>) {
+        if let Some(watch) = &self.watch {
+            watch.see(self.clock.now(), self.number, &seen);
+        }
+    }
+
+    /// Something went wrong: the run ends.
+    pub(super) fn fail(&self, what: String) {
+        self.failure.replace(Some(what));
+        // Whoever waits for an answer finds out that there is none.
+        self.lanes.iter().for_each(|lane| lane.driver.raise(self.clock));
     }
 
     fn word16(&self, offset: u64) -> u16 {
@@ -188,13 +216,9 @@ impl Neighbours for Station<'_> {
             self.base_core.raise(self.clock);
         }
         if let Event::Failed { queue, error } = event {
-            self.failure.replace(Some(format!("queue {queue}: {error}")));
-            // Whoever waits for an answer finds out that there is none.
-            self.lanes.iter().for_each(|lane| lane.driver.raise(self.clock));
+            self.fail(format!("queue {queue}: {error}"));
         }
-        if let Some(watch) = self.watch {
-            watch(self.clock.now(), event);
-        }
+        self.tell(Seen::Engine(event));
     }
 }
 

@@ -15,6 +15,7 @@ mod launch;
 mod output;
 mod run;
 mod status;
+mod trace;
 mod up;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ enum Command {
     Ablation(ablation::Arguments),
     Check(check::Arguments),
     Compare(compare::Arguments),
+    Trace(trace::Arguments),
     #[command(hide = true, subcommand)]
     Backend(backend::Arguments),
     #[command(hide = true)]
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Ablation(arguments) => ablation::run(&arguments, &output),
         Command::Check(arguments) => check::run(&arguments, &output),
         Command::Compare(arguments) => compare::run(&arguments, &output),
+        Command::Trace(arguments) => trace::run(&arguments, &output),
         Command::Backend(arguments) => backend::run(arguments),
         Command::Launch(arguments) => launch::run(&arguments),
     };

@@ -78,6 +78,7 @@ pub enum Activity {
 pub(super) struct Watcher(Rc<dyn Fn(Activity)>);
 
 impl Watcher {
+    #[cold]
     pub(super) fn see(&self, activity: Activity) {
         (self.0)(activity);
     }

@@ -54,7 +54,9 @@ async fn serve(plan: &Plan, station: &Station<'_>) {
                 *taken = taken.wrapping_add(1);
                 let (number, from) = (lane.requests.taken(), clock.now());
                 let request = lane.requests.take(from);
-                station.check_frame(queue, head, number);
+                if let Some(frames) = &station.frames {
+                    frames.check(station, queue, head, number);
+                }
                 clock.sleep(entry).await;
                 station.tell(Seen::Served { queue, request, from });
                 let job = Job { queue, request, head, number };
@@ -79,7 +81,9 @@ const BURST: usize = 32;
 fn finish(plan: &Plan, station: &Station<'_>, job: Job) {
     let Job { queue, request, head, number } = job;
     let requests = &station.lanes[queue].requests;
-    station.write_answer(queue, head, number);
+    if let Some(frames) = &station.frames {
+        frames.answer(station, queue, head, number);
+    }
     station.tell(Seen::Used { queue, request });
     let index = requests.used() as u16;
     requests.finish(request, station.clock.now());

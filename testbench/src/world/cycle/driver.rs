@@ -86,7 +86,9 @@ impl<M: Fabric> Driver<'_, '_, M> {
             let number = requests.made();
             let Some(request) = requests.make(due) else { break };
             station.tell(Seen::Made { queue: self.queue, request });
-            station.write_frame(self.queue, request, number);
+            if let Some(frames) = &station.frames {
+                frames.write(station, self.queue, request, number);
+            }
             station.offer(self.queue, number as u16, request * stride);
         }
         let made = requests.made() - before;
@@ -121,7 +123,9 @@ impl<M: Fabric> Driver<'_, '_, M> {
         loop {
             let (mut taken, from) = (0, clock.now());
             while let Some((nth, request, stamps)) = lane.requests.take_back(from) {
-                station.check_answer(self.queue, request);
+                if let Some(frames) = &station.frames {
+                    frames.check_answer(station, self.queue, request);
+                }
                 station.tell(Seen::Done { queue: self.queue, request, stamps: &stamps });
                 self.sink.finished(nth, &stamps);
                 taken += 1;

@@ -48,13 +48,6 @@ pub(super) struct Frames {
     numbers: RefCell<Vec<Box<[u64]>>>,
 }
 
-impl Frames {
-    pub(super) fn new(plan: &Plan, room: u16) -> Self {
-        let numbers = vec![vec![0; usize::from(room)].into(); plan.queues.into()];
-        Self { shape: plan.shape, numbers: RefCell::new(numbers) }
-    }
-}
-
 /// Frame `number` of a board's queue, in a buffer of `len` bytes, at least [`LEAST`].
 fn frame(len: u32, direction: Direction, board: usize, queue: usize, number: u64) -> Vec<u8> {
     let mut bytes = vec![0; len as usize];
@@ -101,99 +94,108 @@ fn differs(got: &[u8], expected: &[u8]) -> Option<String> {
     Some(format!("differs from what was sent at byte {at}: {:#04x}, not {:#04x}", got[at], expected[at]))
 }
 
-/// What a driver and a back end do if requests carry frames; nothing otherwise.
-impl Station<'_> {
+/// What a driver and a back end do where requests carry frames, which is seldom.
+impl Frames {
+    pub(super) fn new(plan: &Plan, room: u16) -> Self {
+        let numbers = vec![vec![0; usize::from(room)].into(); plan.queues.into()];
+        Self { shape: plan.shape, numbers: RefCell::new(numbers) }
+    }
+
     /// The driver writes the frame of its request number `number`, counted from the first.
-    pub(super) fn write_frame(&self, queue: usize, request: u16, number: u64) {
-        let Some(Frames { shape, numbers }) = &self.frames else { return };
+    #[cold]
+    pub(super) fn write(&self, station: &Station<'_>, queue: usize, request: u16, number: u64) {
+        let Self { shape, numbers } = self;
         numbers.borrow_mut()[queue][usize::from(request)] = number;
         if shape.out > 0 {
-            let bytes = frame(shape.out, Direction::Up, self.number, queue, number);
-            let at = self.board.buffer(*shape, queue, request);
-            if self.board.memory.write_slice(&bytes, GuestAddress(at)).is_err() {
-                self.fail(format!("queue {queue}: no memory for frame {number}"));
+            let bytes = frame(shape.out, Direction::Up, station.number, queue, number);
+            let at = station.board.buffer(*shape, queue, request);
+            if station.board.memory.write_slice(&bytes, GuestAddress(at)).is_err() {
+                station.fail(format!("queue {queue}: no memory for frame {number}"));
             }
         }
     }
 
     /// The back end looks at the frame of the chain at `head`, the queue's number `number`.
-    pub(super) fn check_frame(&self, queue: usize, head: u16, number: u64) {
-        let Some(Frames { shape, .. }) = &self.frames else { return };
+    #[cold]
+    pub(super) fn check(&self, station: &Station<'_>, queue: usize, head: u16, number: u64) {
+        let Self { shape, .. } = self;
         if shape.out == 0 {
             return;
         }
         let mut got = Vec::with_capacity(shape.out as usize);
-        for (at, len) in self.pieces(queue, head, false) {
+        for (at, len) in pieces(station, queue, head, false) {
             let from = got.len();
-            got.resize(from + len as usize, 0);
-            self.board.pool.mapping().read(at, &mut got[from..]);
+            got.resize(from + len.min(shape.out) as usize, 0);
+            station.board.pool.mapping().read(at, &mut got[from..]);
         }
-        let expected = frame(shape.out, Direction::Up, self.number, queue, number);
+        let expected = frame(shape.out, Direction::Up, station.number, queue, number);
         match differs(&got, &expected) {
-            Some(what) => self.fail(format!("queue {queue}: frame {number} to the back end {what}")),
+            Some(what) => station.fail(format!("queue {queue}: frame {number} to the back end {what}")),
             None => {
-                self.tell(Seen::Frame { queue, direction: Direction::Up, bytes: &got[NET_HEADER..] });
+                station.tell(Seen::Frame { queue, direction: Direction::Up, bytes: &got[NET_HEADER..] });
             }
         }
     }
 
     /// The back end writes its answer to the queue's number `number` into the chain at `head`.
-    pub(super) fn write_answer(&self, queue: usize, head: u16, number: u64) {
-        let Some(Frames { shape, .. }) = &self.frames else { return };
+    #[cold]
+    pub(super) fn answer(&self, station: &Station<'_>, queue: usize, head: u16, number: u64) {
+        let Self { shape, .. } = self;
         if shape.back == 0 {
             return;
         }
-        let bytes = frame(shape.back, Direction::Down, self.number, queue, number);
+        let bytes = frame(shape.back, Direction::Down, station.number, queue, number);
         let mut rest = bytes.as_slice();
-        for (at, len) in self.pieces(queue, head, true) {
+        for (at, len) in pieces(station, queue, head, true) {
             let (part, left) = rest.split_at(rest.len().min(len as usize));
-            self.board.pool.mapping().write(at, part);
+            station.board.pool.mapping().write(at, part);
             rest = left;
         }
         if !rest.is_empty() {
-            self.fail(format!("queue {queue}: no room for {} bytes of answer {number}", rest.len()));
+            station.fail(format!("queue {queue}: no room for {} bytes of answer {number}", rest.len()));
         }
-        self.tell(Seen::Frame { queue, direction: Direction::Down, bytes: &bytes[NET_HEADER..] });
+        station.tell(Seen::Frame { queue, direction: Direction::Down, bytes: &bytes[NET_HEADER..] });
     }
 
     /// The driver looks at the answer to its request.
-    pub(super) fn check_answer(&self, queue: usize, request: u16) {
-        let Some(Frames { shape, numbers }) = &self.frames else { return };
+    #[cold]
+    pub(super) fn check_answer(&self, station: &Station<'_>, queue: usize, request: u16) {
+        let Self { shape, numbers } = self;
         if shape.back == 0 {
             return;
         }
         let number = numbers.borrow()[queue][usize::from(request)];
         let mut got = vec![0; shape.back as usize];
-        let at = self.board.buffer(*shape, queue, request) + u64::from(shape.out);
+        let at = station.board.buffer(*shape, queue, request) + u64::from(shape.out);
         // What cannot be read stays zero, and differs.
-        let _ = self.board.memory.read_slice(&mut got, GuestAddress(at));
-        let expected = frame(shape.back, Direction::Down, self.number, queue, number);
+        let _ = station.board.memory.read_slice(&mut got, GuestAddress(at));
+        let expected = frame(shape.back, Direction::Down, station.number, queue, number);
         if let Some(what) = differs(&got, &expected) {
-            self.fail(format!("queue {queue}: answer {number} {what}"));
+            station.fail(format!("queue {queue}: answer {number} {what}"));
         }
     }
+}
 
-    /// The pieces of a shadow chain that the back end may write, or those that it may read, as offsets into the pool.
-    fn pieces(&self, queue: usize, head: u16, write: bool) -> Vec<(u64, u32)> {
-        let place = &self.board.places[queue];
-        let (mut pieces, mut index) = (Vec::new(), head);
-        // No chain is longer than its ring.
-        for _ in 0..place.sizes.shadow {
-            let mut bytes = [0; DESC_SIZE as usize];
-            self.board.pool.mapping().read(place.desc + desc_bytes(index), &mut bytes);
-            let Ok(Descriptor { addr, len, flags, next }) = Descriptor::read_from_bytes(&bytes) else {
-                break;
-            };
-            if (flags.get() & DESC_WRITE != 0) == write {
-                pieces.push((addr.get().wrapping_sub(IOVA.0), len.get()));
-            }
-            if flags.get() & DESC_NEXT == 0 {
-                break;
-            }
-            index = next.get();
+/// The pieces of a shadow chain that the back end may write, or those that it may read, as offsets into the pool.
+fn pieces(station: &Station<'_>, queue: usize, head: u16, write: bool) -> Vec<(u64, u32)> {
+    let place = &station.board.places[queue];
+    let (mut pieces, mut index) = (Vec::new(), head);
+    // No chain is longer than its ring.
+    for _ in 0..place.sizes.shadow {
+        let mut bytes = [0; DESC_SIZE as usize];
+        station.board.pool.mapping().read(place.desc + desc_bytes(index), &mut bytes);
+        let Ok(Descriptor { addr, len, flags, next }) = Descriptor::read_from_bytes(&bytes) else {
+            break;
+        };
+        if (flags.get() & DESC_WRITE != 0) == write {
+            pieces.push((addr.get().wrapping_sub(IOVA.0), len.get()));
         }
-        pieces
+        if flags.get() & DESC_NEXT == 0 {
+            break;
+        }
+        index = next.get();
     }
+    pieces
 }
 
 #[cfg(test)]
@@ -254,10 +256,15 @@ mod tests {
         station.failure.take()
     }
 
+    fn frames<'a>(station: &'a Station<'_>) -> &'a Frames {
+        station.frames.as_ref().unwrap()
+    }
+
     #[test]
     fn a_back_end_sees_what_does_not_belong_there() {
         let good = frame(100, Direction::Up, 0, 0, 9);
-        let check = |bytes: &[u8]| with_shadow_chain(bytes, |station| station.check_frame(0, 0, 9));
+        let check =
+            |bytes: &[u8]| with_shadow_chain(bytes, |station| frames(station).check(station, 0, 0, 9));
         assert_eq!(check(&good), None);
         for at in [0, 63, 64, 99] {
             let mut bad = good.clone();
@@ -277,19 +284,19 @@ mod tests {
     fn an_answer_lands_in_the_chain_and_is_looked_at() {
         let good = frame(100, Direction::Up, 0, 0, 9);
         let said = with_shadow_chain(&good, |station| {
-            station.write_answer(0, 0, 9);
+            frames(station).answer(station, 0, 0, 9);
             let mut got = [0; 100];
             let (place, slot) = (&station.board.places[0], 2 * u64::from(Plan::default().rings.slot_size));
             assert!(station.board.pool.mapping().read(place.slots + slot, &mut got));
             assert_eq!(differs(&got, &frame(100, Direction::Down, 0, 0, 9)), None);
 
-            station.write_frame(0, 0, 9);
+            frames(station).write(station, 0, 0, 9);
             let at = GuestAddress(station.board.buffer(Shape { out: 100, back: 100 }, 0, 0) + 100);
             station.board.memory.write_slice(&got, at).unwrap();
-            station.check_answer(0, 0);
+            frames(station).check_answer(station, 0, 0);
             assert_eq!(station.failure.take(), None);
-            station.write_frame(0, 0, 10);
-            station.check_answer(0, 0);
+            frames(station).write(station, 0, 0, 10);
+            frames(station).check_answer(station, 0, 0);
         });
         assert!(said.unwrap().contains("answer 10 differs from what was sent at byte "));
     }

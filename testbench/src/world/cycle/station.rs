@@ -97,8 +97,13 @@ impl<'a> Station<'a> {
     #[inline]
     pub(super) fn tell(&self, seen: Seen<'_>) {
         if let Some(watch) = &self.watch {
-            watch.see(self.clock.now(), self.number, &seen);
+            self.show(watch.as_ref(), &seen);
         }
+    }
+
+    #[cold]
+    fn show(&self, watch: &dyn Watch, seen: &Seen<'_>) {
+        watch.see(self.clock.now(), self.number, seen);
     }
 
     /// Something went wrong: the run ends.

@@ -174,6 +174,7 @@ impl Context {
         features.set_notification_data(self.features.notification_data);
         features.set_shadow_indirect(self.features.shadow_indirect);
         features.set_copy_all(self.features.copy_all);
+        features.set_count_on_return(self.features.count_on_return);
         slot_count.set_count(self.slot_count);
         set(offset::CONTROL, encode(control));
         set(offset::SIZES, encode(sizes));
@@ -249,10 +250,11 @@ mod tests {
         let place = || (0u64..1 << 47).prop_map(|at| at & !0xFFF);
         let places = (prop::array::uniform3(place()), prop::array::uniform3(place()), place());
         let sizes = (0u32..16, 0u32..4, 6u32..31, 1u16..);
-        (0u8..8, 0u16..64, any::<u16>(), places, sizes, any::<[bool; 5]>()).prop_map(
+        (0u8..8, 0u16..64, any::<u16>(), places, sizes, any::<[bool; 6]>()).prop_map(
             |(function, index, vector, (guest, shadow, slots), (size, more, slot, slot_count), features)| {
                 let size = 1u16 << size;
-                let [indirect, event_idx, notification_data, shadow_indirect, copy_all] = features;
+                let [indirect, event_idx, notification_data, shadow_indirect, copy_all, count_on_return] =
+                    features;
                 let ([desc, avail, used], [shadow_desc, shadow_avail, shadow_used]) =
                     (guest.map(BoardAddr), shadow.map(BaseAddr));
                 Context {
@@ -275,6 +277,7 @@ mod tests {
                         notification_data,
                         shadow_indirect,
                         copy_all,
+                        count_on_return,
                     },
                 }
             },

@@ -45,7 +45,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
         ("--size", "61", "a frame has headers and a number in it; choose 62 to 65536"),
         ("--boards", "17", "a base server has so many places; choose 1 to 16"),
         ("--depth", "129", "a ring holds so many requests"),
-        ("--requests", "0", "nothing would be measured"),
+        ("--requests", "0", "nothing is measured without one"),
     ] {
         let ended = home.bmhive(["trace", "--out", out.to_str().unwrap(), option, value]).finish();
         assert_eq!(ended.code, Some(1), "{ended:#?}");

@@ -56,7 +56,8 @@ impl RingSizes {
     pub const SPARE: Self = Self { guest: 512, shadow: 1024, slot_size: 32768, slots: 512 };
 
     /// The shadow vring for a guest ring of `guest` descriptors when nothing else is said.
-    fn default_shadow(guest: u16) -> u16 {
+    #[must_use]
+    pub fn default_shadow(guest: u16) -> u16 {
         guest.saturating_mul(4).min(1024).max(guest)
     }
 

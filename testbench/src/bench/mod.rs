@@ -6,6 +6,7 @@
 
 pub mod blk;
 pub mod guest;
+pub mod latency;
 pub mod memory;
 pub mod net;
 pub mod poll;

@@ -1,5 +1,7 @@
 //! `bmhive bench`.
 
+mod latency;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -18,7 +20,10 @@ use crate::{
 
 /// Measure, beside a baseline in the same run
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    suite: Option<Suite>,
     /// What to measure; everything but the guest when not given
     #[arg(value_enum)]
     what: Option<What>,
@@ -31,6 +36,12 @@ pub(super) struct Arguments {
     /// For `guest`: who runs the guests' instructions
     #[arg(long, value_enum, default_value_t)]
     accel: Wanted,
+}
+
+/// Benches with choices of their own.
+#[derive(Debug, clap::Subcommand)]
+enum Suite {
+    Latency(latency::Arguments),
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -52,6 +63,9 @@ enum What {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
+    if let Some(Suite::Latency(arguments)) = &arguments.suite {
+        return latency::run(arguments, output);
+    }
     let program = std::env::current_exe().into_diagnostic().wrap_err("cannot find this executable")?;
     let wanted = arguments
         .what

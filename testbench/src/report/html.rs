@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
-    plot::{self, Plot, PlotError, Plots},
+    plot::{self, Plot, PlotError, Plots, distribution},
     quantity::{duration, grouped, percent, quantity},
 };
 use crate::result::{Check, Curve, Figure, Latency, ResultError, RunResult, Stages, Table};
@@ -150,6 +150,7 @@ fn latencies(latencies: &[Latency], plot: Option<&Plot>) -> Markup {
                 p.lead {
                     "Both axes are logarithmic: each step up is ten times fewer requests that took longer. A steep line far left is "
                     "good, one that leans right has a slow tail. Marks are at the quantiles of the table."
+                    @if latencies.len() > distribution::LINES { " Of so many only the round trips have lines." }
                 }
                 table {
                     thead { tr {

@@ -28,7 +28,7 @@ pub struct RunResult {
     pub schema: String,
     /// What was run, for people.
     pub title: String,
-    /// What carried the scenario: `live`.
+    /// What carried the scenario: `live` or `cycle`.
     pub world: String,
     /// The scenario, if one was run; a bench has none.
     pub scenario: Option<ScenarioRecord>,

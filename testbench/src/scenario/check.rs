@@ -1,6 +1,7 @@
 //! From a document to a scenario: every limit, and what belongs to which kind.
 
 mod function;
+mod virtual_time;
 
 use std::{
     collections::HashMap,
@@ -46,7 +47,7 @@ const CMDLINE_LENGTH: usize = 1024;
 const LONGEST_POLL_US: u32 = 1_000_000;
 
 pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document) -> Checked<Scenario> {
-    let Document { server, switch, boards, workload, faults } = document;
+    let Document { server, switch, boards, workload, faults, timing, design } = document;
     let name = KeyPath::root("server").key("name");
     within(&name, server.name.chars().count(), 1, 80, "characters")?;
     within(&KeyPath::root("server").key("poll_us"), server.poll_us, 0, LONGEST_POLL_US, "microseconds")?;
@@ -68,7 +69,7 @@ pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document
         .map(|(index, fault)| check_fault(&fault, &names, &KeyPath::root("fault").index(index)))
         .collect::<Checked<Vec<_>>>()?;
     check_kills(&faults)?;
-    Ok(Scenario {
+    let scenario = Scenario {
         file: file.to_owned(),
         text: text.to_owned(),
         name: server.name,
@@ -80,7 +81,11 @@ pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document
         boards,
         workload,
         faults,
-    })
+        timing,
+        design,
+    };
+    virtual_time::check(&scenario)?;
+    Ok(scenario)
 }
 
 pub(super) fn back_ends(boards: &[Board]) -> Vec<(String, BackEnd)> {

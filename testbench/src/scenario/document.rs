@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use iobond_model::timing::Timing;
 use serde::Deserialize;
 
 use super::Mac;
+use crate::world::cycle::Design;
 
 /// Where IO-Bonds and hypervisors get their processor time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Execution {
     /// From whoever waits on a board: everything but the back ends runs in turns on the thread of the boards' software.
@@ -40,6 +42,10 @@ pub(super) struct Document {
     pub workload: Workload,
     #[serde(default, rename = "fault")]
     pub faults: Vec<Fault>,
+    #[serde(default)]
+    pub timing: Timing,
+    #[serde(default)]
+    pub design: Design,
 }
 
 #[derive(Debug, Deserialize)]

@@ -107,7 +107,7 @@ fn explain(message: &str) -> (String, String) {
     let found = found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
     let expected = match expected {
         "" => return (found.replace('\n', ", "), "expected valid TOML".to_owned()),
-        "u16" | "u32" | "u64" => "a whole number",
+        "u8" | "u16" | "u32" | "u64" => "a whole number",
         "f64" => "a number",
         "a boolean" => "true or false",
         "path string" => "a file's path in quotes",

@@ -60,6 +60,18 @@
 //! after_ms = 500                 # from the start of the workload
 //! restart_after_ms = 200         # from then on; the boards wait for it. Default: it stays dead, and its functions end. A back
 //!                                # end that is started again is killed by one fault at most
+//!
+//! [timing]                       # optional, for the world of virtual time: latencies in ns, widths, rates in bit/s. What is not
+//! board_access = 800             # said is the paper's, see `iobond_model::timing::Timing`
+//! [timing.board]                 # a link is said as a whole: generation and lanes
+//! generation = "gen3"
+//! lanes = 4
+//!
+//! [design]                       # optional, for `bmhive bench latency`: see `world::cycle::Design`
+//! notice = "ring"                # how back ends learn of buffers: "ring" (default), "status_page", "registers"
+//! notification_data = true
+//! event_idx = false
+//! interrupts = true
 //! ```
 //!
 //! A file that deviates is refused with file, line, column, key and what was expected. Left out: what the file's devices do;
@@ -77,7 +89,9 @@ use std::{
 };
 
 use bm_hypervisor::config::LimitsConfig;
+use iobond_model::timing::Timing;
 
+use crate::world::cycle::Design;
 pub use document::{Execution, Poll};
 pub use error::{Invalid, ScenarioError};
 pub use mac::Mac;
@@ -115,6 +129,10 @@ pub struct Scenario {
     pub workload: Workload,
     /// What breaks meanwhile.
     pub faults: Vec<Fault>,
+    /// Latencies and widths of the world of virtual time.
+    pub timing: Timing,
+    /// What is chosen of IO-Bond's design, where nothing but a bench drives it.
+    pub design: Design,
 }
 
 /// One compute board.
@@ -161,6 +179,16 @@ pub struct Function {
 }
 
 impl Function {
+    /// Queues that carry requests: a disk's, a card's pairs, the one of a console.
+    #[must_use]
+    pub const fn request_queues(&self) -> u16 {
+        match &self.device {
+            Device::Blk(blk) => blk.queues,
+            Device::Net(net) => net.queue_pairs,
+            Device::Console(Console) => 1,
+        }
+    }
+
     /// Virtqueues of this function. A net function with more than one pair has a control queue besides
     /// (virtio 1.3, 5.1.2 and 5.1.3.1: VIRTIO_NET_F_MQ requires VIRTIO_NET_F_CTRL_VQ).
     #[must_use]

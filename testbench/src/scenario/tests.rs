@@ -1,9 +1,11 @@
 use std::path::Path;
 
+use iobond_model::cycle::Span;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use proptest::prelude::*;
 
 use super::*;
+use crate::world::cycle::{Notice, Plan};
 
 /// A scenario without a fault, which each typo below spoils in one place.
 const GOOD: &str = r#"[server]
@@ -204,6 +206,75 @@ fn typos_are_answered_with_place_key_and_expectation() {
         .render_report(&mut graphical, &refuse(&typos[1].1))
         .unwrap();
     insta::assert_snapshot!(format!("{catalogue}\n{graphical}"));
+}
+
+/// What stands below the 31 lines of [`GOOD`].
+#[test]
+fn impossible_timings_are_refused_where_they_stand() {
+    let link = |name: &str, keys: &str| format!("\n[timing.{name}]\ngeneration = \"gen3\"\n{keys}");
+    let refused = [
+        (
+            link("board", "lanes = 3\n"),
+            "35:9: timing.board.lanes: lanes = 3: there is no such link; choose 1, 2, 4, 8, 12, 16 or 32",
+        ),
+        (
+            link("base", "lanes = 8\nmax_payload = 1024\nmax_read_request = 512\n"),
+            "36:15: timing.base.max_payload: max_payload = 1024 is more than max_read_request = 512, so no completion could be \
+             so large; raise max_read_request or lower max_payload",
+        ),
+        (
+            link("base", "lanes = 8\ncompletion_boundary = 32\n"),
+            "36:23: timing.base.completion_boundary: completion_boundary = 32; a read completion boundary is 64 or 128 bytes",
+        ),
+        (
+            "\n[timing]\ndma.rate = 100_000_000_000\n".to_owned(),
+            "34:12: timing.dma.rate: rate = 100000000000 bit/s cannot be met: 32 bytes at 250 MHz are 64000000000 bit/s; lower \
+             rate, or raise width or clock_mhz",
+        ),
+        (
+            "\n[timing]\ndma.channels = 0\n".to_owned(),
+            "34:16: timing.dma.channels: channels = 0: no command would ever begin; choose more than 0",
+        ),
+        (
+            "\n[timing]\nboard_access = 12\n".to_owned(),
+            "34:16: timing.board_access: board_access = 12 ns cannot be met: request and completion are 12.456 ns on the wire; \
+             raise it, or make timing.board faster",
+        ),
+        (
+            "\n[timing]\nboard_acces = 12\n".to_owned(),
+            "34:1: timing.board_acces: unknown key `board_acces`; did you mean `board_access`?",
+        ),
+        (link("board", ""), "33:1: timing.board: key `lanes` is missing; expected `lanes` in this table"),
+        (
+            "\n[design]\nnotice = \"rings\"\n".to_owned(),
+            "34:10: design.notice: unknown value `rings`; did you mean `ring`?",
+        ),
+    ];
+    for (rest, expected) in refused {
+        assert_eq!(refuse(&(GOOD.to_owned() + &rest)).to_string(), format!("scenario.toml:{expected}"));
+    }
+    let slot = refuse(&spoil("size_mib = 8", "size_mib = 8\nslot_size = 0")).to_string();
+    assert!(
+        slot.ends_with("function[0].slot_size: found 0; expected a power of two from 64 to 65536"),
+        "{slot}"
+    );
+}
+
+#[test]
+fn a_plan_is_the_base_server_of_a_scenario() {
+    let rest = "\n[timing]\nboard_access = 300\npoll.entry = 5\n[design]\nnotice = \"registers\"\nevent_idx = true\n";
+    let text = spoil("size_mib = 8", "size_mib = 8\nqueues = 3\nqueue_size = 256\nslots = 700") + rest;
+    let scenario = Scenario::parse("scenario.toml", &text, Path::new("")).unwrap();
+    let plan = Plan::of(&scenario);
+    assert_eq!((plan.boards, plan.queues), (2, 3));
+    let rings = plan.rings;
+    assert_eq!((rings.guest, rings.shadow, rings.slot_size, rings.slots), (256, 1024, 32768, 700));
+    let mut timing = Timing { board_access: Span::from_ns(300), ..Timing::default() };
+    timing.poll.entry = Span::from_ns(5);
+    assert_eq!(plan.timing, timing);
+    assert_eq!(plan.design, Design { notice: Notice::Registers, event_idx: true, ..Design::default() });
+    let plain = Scenario::parse("scenario.toml", GOOD, Path::new("")).unwrap();
+    assert_eq!((plain.timing, plain.design), (Timing::default(), Design::default()));
 }
 
 #[test]

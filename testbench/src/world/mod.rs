@@ -5,6 +5,7 @@
 mod accesses;
 mod back_end;
 mod back_ends;
+pub mod bare;
 mod base_core;
 mod base_function;
 mod board_function;

@@ -11,6 +11,20 @@ use crate::{
     result::Latency,
 };
 
+/// Lines that a reader tells apart: as many as two rounds of the colours.
+pub(in crate::report) const LINES: usize = 12;
+
+/// Those of which there are lines: all, or of many the round trips, and the first of them if these are too many still.
+pub(super) fn told_apart(latencies: &[Latency]) -> Vec<Latency> {
+    let few = latencies.len() <= LINES;
+    let whole = |latency: &&Latency| few || latency.name.ends_with(".round_trip");
+    let mut shown: Vec<_> = latencies.iter().filter(whole).take(LINES).cloned().collect();
+    if shown.is_empty() {
+        shown = latencies.iter().take(LINES).cloned().collect();
+    }
+    shown
+}
+
 /// One line each. Time is logarithmic, and so is the share of requests that took longer: each nine of the percentile is one step
 /// up, which gives the tail its room.
 pub(super) fn distributions(latencies: &[Latency]) -> Result<Plot, PlotError> {
@@ -136,6 +150,19 @@ mod tests {
         let latency = Latency { count: 50, ..few() };
         let nines: Vec<_> = quantiles(&latency).iter().map(|(_, nines)| *nines).collect();
         assert_eq!(nines, [2f64.log10(), 1.0]);
+    }
+
+    #[test]
+    fn of_many_latencies_the_round_trips_have_lines() {
+        let named = |name: &str| Latency { name: name.to_owned(), ..few() };
+        let names =
+            |latencies: &[Latency]| told_apart(latencies).into_iter().map(|l| l.name).collect::<Vec<_>>();
+        assert_eq!(names(&[named("a"), named("b")]), ["a", "b"]);
+        let mut many = vec![named("hop"); LINES];
+        assert_eq!(names(&many).len(), LINES);
+        many.push(named("x.round_trip"));
+        assert_eq!(names(&many), ["x.round_trip"]);
+        assert_eq!(names(&vec![named("x.round_trip"); 2 * LINES]).len(), LINES);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod axis;
 mod bars;
 mod curve;
-mod distribution;
+pub(super) mod distribution;
 mod series;
 
 use std::{collections::BTreeSet, fmt::Write, io};
@@ -205,7 +205,10 @@ impl Plots {
         let some = |there: bool, plot: Result<Plot, PlotError>| if there { plot.map(Some) } else { Ok(None) };
         Ok(Self {
             figures: some(!compared.is_empty(), bars::ratios(&compared))?,
-            latencies: some(!result.latencies.is_empty(), distribution::distributions(&result.latencies))?,
+            latencies: some(
+                !result.latencies.is_empty(),
+                distribution::distributions(&distribution::told_apart(&result.latencies)),
+            )?,
             stages: result.stages.iter().map(bars::waterfall).collect::<Result<_, _>>()?,
             curves: result.curves.iter().map(curve::curve).collect::<Result<_, _>>()?,
         })

@@ -50,7 +50,7 @@ async fn serve(plan: &Plan, station: &Station<'_>) {
                     break;
                 }
                 idle = false;
-                let head = station.shadow_head(queue, *taken);
+                let head = station.board.shadow_head(queue, *taken);
                 *taken = taken.wrapping_add(1);
                 let (number, from) = (lane.requests.taken(), clock.now());
                 let request = lane.requests.take(from);

@@ -40,19 +40,19 @@ const MSIX_ADDRESS: u32 = 0xFEE0_0000;
 const SETTLE: u64 = 8;
 
 /// Board and base memory of one board, and its queues.
-pub(super) struct Board {
-    pub(super) memory: GuestMemoryMmap,
-    pub(super) pool: Pool,
-    pub(super) contexts: Vec<Context>,
-    pub(super) places: Vec<Place>,
+pub(in crate::world) struct Board {
+    pub(in crate::world) memory: GuestMemoryMmap,
+    pub(in crate::world) pool: Pool,
+    pub(in crate::world) contexts: Vec<Context>,
+    pub(in crate::world) places: Vec<Place>,
     /// Where the buffers of each queue begin in board memory.
     buffers: Vec<u64>,
     /// Requests that fit into a queue.
-    pub(super) room: u16,
+    pub(in crate::world) room: u16,
 }
 
 impl Board {
-    pub(super) fn new(plan: &Plan) -> Result<Self, CycleError> {
+    pub(in crate::world) fn new(plan: &Plan) -> Result<Self, CycleError> {
         let queues = usize::from(plan.queues);
         let room = match plan.pace {
             Pace::Closed { depth } => depth,
@@ -137,67 +137,87 @@ impl Board {
     }
 
     /// What bm-hypervisor polls.
-    pub(super) fn polled(&self) -> impl Iterator<Item = BareQueue> {
+    pub(in crate::world) fn polled(&self) -> impl Iterator<Item = BareQueue> {
         (0..).zip(&self.places).map(|(context, place)| BareQueue { context, place: *place })
     }
 
-    /// Sets the IO-Bond up as bm-hypervisor and the board's driver do between them: power, one function, the window, the status page if
-    /// it is used, MSI-X, and every queue.
+    /// Sets the IO-Bond up, in the steps of [`Board::steps`].
     pub(super) async fn bring_up<M: Fabric>(&self, clock: &Clock, bond: &Bond<'_, M>, plan: &Plan) {
-        let function = FIRST;
-        // A read passes no write: once it is answered, what was written before it has been done.
-        let settle = || bond.read_register(board::BASE + board::STATE);
-        bond.write_register(board::BASE + board::CONTROL, 1);
-        let file = functions::BASE;
-        let command = u32::from(COMMAND);
-        // Which bits the board may set, its command register's and that of MSI-X; the rest of the image is of no interest here.
-        bond.write_register(file + functions::MASK + command, COMMAND_BITS);
-        bond.write_register(file + functions::MASK + u32::from(MSIX_CAP), MSIX_ENABLE << 16);
-        bond.write_register(file + functions::CONTROL, 1);
+        for Step { accesses, writes } in self.steps(plan.design.notice != Notice::Registers) {
+            // A read passes no write: once it is answered, what was written before it has been done.
+            for access in accesses {
+                bond.access(access).await;
+            }
+            bond.access(Access::ConfigRead { function: FIRST, offset: COMMAND, width: 2 }).await;
+            writes.into_iter().for_each(|(at, value)| bond.write_register(at, value));
+            bond.read_register(board::BASE + board::STATE).await;
+        }
+        clock.sleep((plan.timing.board_access + plan.timing.mailbox_hop) * SETTLE).await;
+    }
+
+    /// Sets an IO-Bond up as bm-hypervisor and the board's driver do between them: power, one function, the window, the status page
+    /// if it is used; MSI-X; and every queue.
+    pub(in crate::world) fn steps(&self, page: bool) -> [Step; 3] {
+        let power = Step { accesses: Vec::new(), writes: self.power(page) };
+        let queues = Step { accesses: self.message_signalled(), writes: Vec::new() };
+        let running = (0..).zip(&self.contexts).flat_map(|(number, context)| {
+            let (words, file) = (context.to_registers(), queues::BASE + number * queues::STRIDE);
+            (1..REGISTER_WORDS).chain([0]).map(move |at| (file + 4 * at as u32, words[at]))
+        });
+        [power, queues, Step { accesses: Vec::new(), writes: running.collect() }]
+    }
+
+    fn power(&self, page: bool) -> Vec<(u32, u32)> {
+        let (file, command) = (functions::BASE, u32::from(COMMAND));
         let length = self.pool.length();
-        for (at, value) in [
+        let mut writes = vec![
+            (board::BASE + board::CONTROL, 1),
+            // Which bits the board may set, its command register's and that of MSI-X; the rest of the image is of no interest here.
+            (file + functions::MASK + command, COMMAND_BITS),
+            (file + functions::MASK + u32::from(MSIX_CAP), MSIX_ENABLE << 16),
+            (file + functions::CONTROL, 1),
+        ];
+        let window = [
             (windows::ADDRESS_LO, IOVA.0 as u32),
             (windows::ADDRESS_HI, (IOVA.0 >> 32) as u32),
             (windows::LENGTH_LO, length as u32),
             (windows::LENGTH_HI, (length >> 32) as u32),
             (windows::CONTROL, 1),
-        ] {
-            bond.write_register(windows::BASE + at, value);
-        }
-        if plan.design.notice != Notice::Registers {
-            for (at, value) in [
-                (status_page::ADDRESS_LO, IOVA.0 as u32),
-                (status_page::ADDRESS_HI, (IOVA.0 >> 32) as u32),
-                (status_page::CONTROL, 1),
-            ] {
-                bond.write_register(status_page::BASE + at, value);
-            }
-        }
-        settle().await;
+        ];
+        writes.extend(window.map(|(at, value)| (windows::BASE + at, value)));
+        let status_page = [
+            (status_page::ADDRESS_LO, IOVA.0 as u32),
+            (status_page::ADDRESS_HI, (IOVA.0 >> 32) as u32),
+            (status_page::CONTROL, 1),
+        ];
+        let status_page = status_page.map(|(at, value)| (status_page::BASE + at, value));
+        writes.extend(status_page.into_iter().filter(|_| page));
+        writes
+    }
+
+    /// The board's part: bus mastering, and a message for each queue.
+    fn message_signalled(&self) -> Vec<Access> {
+        let function = FIRST;
         let config = |offset, value| Access::ConfigWrite { function, offset, width: 2, value };
-        bond.access(config(COMMAND, COMMAND_BITS)).await;
-        bond.access(config(MSIX_CAP + 2, MSIX_ENABLE)).await;
+        let mut accesses = vec![config(COMMAND, COMMAND_BITS), config(MSIX_CAP + 2, MSIX_ENABLE)];
         for vector in 0..self.contexts.len() as u32 {
             for (word, value) in (0..).zip([MSIX_ADDRESS, 0, vector, 0]) {
                 let offset = MSIX_TABLE + MSIX_ENTRY_SIZE * vector + 4 * word;
-                bond.access(Access::BarWrite { function, offset, width: 4, value }).await;
+                accesses.push(Access::BarWrite { function, offset, width: 4, value });
             }
         }
-        bond.access(Access::ConfigRead { function, offset: COMMAND, width: 2 }).await;
-        for (number, context) in (0..).zip(&self.contexts) {
-            let words = context.to_registers();
-            let file = queues::BASE + number * queues::STRIDE;
-            for at in (1..REGISTER_WORDS).chain([0]) {
-                bond.write_register(file + 4 * at as u32, words[at]);
-            }
-        }
-        settle().await;
-        clock.sleep((plan.timing.board_access + plan.timing.mailbox_hop) * SETTLE).await;
+        accesses
     }
 }
 
+/// A part of bringing an IO-Bond up: accesses of the board, then writes of the base to its registers.
+pub(in crate::world) struct Step {
+    pub(in crate::world) accesses: Vec<Access>,
+    pub(in crate::world) writes: Vec<(u32, u32)>,
+}
+
 /// The one function of a simulated board.
-pub(super) const FIRST: FunctionId = match FunctionId::new(0) {
+pub(in crate::world) const FIRST: FunctionId = match FunctionId::new(0) {
     Some(first) => first,
     None => unreachable!(),
 };

@@ -12,7 +12,7 @@ use iobond_spec::{
 use super::{Pace, Plan, Seen, board::FIRST, moments::Stamps, random::Chance, station::Station};
 
 /// Gets every finished request: its number in its queue, and when it passed whom.
-pub(super) trait Sink {
+pub(in crate::world) trait Sink {
     fn finished(&self, request: u64, stamps: &Stamps);
 }
 
@@ -89,7 +89,7 @@ impl<M: Fabric> Driver<'_, '_, M> {
             if let Some(frames) = &station.frames {
                 frames.write(station, self.queue, request, number);
             }
-            station.offer(self.queue, number as u16, request * stride);
+            station.board.offer(self.queue, number as u16, request * stride);
         }
         let made = requests.made() - before;
         if made == 0 {
@@ -97,10 +97,10 @@ impl<M: Fabric> Driver<'_, '_, M> {
         }
         clock.sleep(self.plan.timing.guest.submit * made).await;
         let index = requests.made() as u16;
-        station.publish(self.queue, index);
+        station.board.publish(self.queue, index);
         requests.ring(clock.now());
         station.tell(Seen::Submitted { queue: self.queue, from: now, count: made });
-        if !station.event_idx || need_event(station.avail_event(self.queue), index, before as u16) {
+        if !station.event_idx || need_event(station.board.avail_event(self.queue), index, before as u16) {
             station.tell(Seen::Rang { queue: self.queue, index });
             self.ring(index).await;
         }
@@ -136,7 +136,7 @@ impl<M: Fabric> Driver<'_, '_, M> {
                 continue;
             }
             if station.event_idx {
-                station.want_interrupt(self.queue, lane.requests.done() as u16);
+                station.board.want_interrupt(self.queue, lane.requests.done() as u16);
             }
             return;
         }

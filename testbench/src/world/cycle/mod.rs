@@ -9,14 +9,15 @@
 
 mod back_end;
 mod base_core;
-mod board;
-mod driver;
+pub(super) mod board;
+pub(super) mod driver;
 mod frames;
-mod moments;
+pub(super) mod moments;
 mod packets;
 mod plan;
-mod random;
+pub(super) mod random;
 mod recorder;
+mod rings;
 mod station;
 mod timeline;
 mod watch;

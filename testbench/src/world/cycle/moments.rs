@@ -34,7 +34,7 @@ pub(super) struct Requests {
 }
 
 /// `counter` moved on to where the low 16 bits of it are `index`.
-fn reach(counter: u64, index: u16) -> u64 {
+pub(in crate::world) fn reach(counter: u64, index: u16) -> u64 {
     counter + u64::from(index.wrapping_sub(counter as u16))
 }
 

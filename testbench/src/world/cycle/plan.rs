@@ -9,6 +9,7 @@ use iobond_spec::{MAX_QUEUES, MAX_RING};
 use serde::{Deserialize, Serialize};
 
 use super::frames::LEAST;
+use crate::scenario::{Function, Scenario};
 
 /// Boards of one base server (BM-Hive, ASPLOS 2020, section 1).
 pub const MAX_BOARDS: u8 = 16;
@@ -226,6 +227,26 @@ pub enum PlanError {
 }
 
 impl Plan {
+    /// As many boards as `scenario` has, each with the rings and request queues of the first function of its first board, and a
+    /// default load. Boards are alike in a simulation.
+    #[must_use]
+    pub fn of(scenario: &Scenario) -> Self {
+        let boards = u8::try_from(scenario.boards.len()).unwrap_or(u8::MAX);
+        let (timing, design) = (scenario.timing.clone(), scenario.design);
+        let plan = Self { boards, timing, design, ..Self::default() };
+        match scenario.boards.first().and_then(|board| board.functions.first()) {
+            Some(function) => plan.with_function(function),
+            None => plan,
+        }
+    }
+
+    fn with_function(self, function: &Function) -> Self {
+        let &Function { queue_size: guest, slot_size, slots, .. } = function;
+        let rings = RingSizes { guest, shadow: RingSizes::default_shadow(guest), slot_size, slots };
+        let queues = u8::try_from(function.request_queues()).unwrap_or(u8::MAX);
+        Self { rings, queues, ..self }
+    }
+
     /// Whether there can be such a simulation.
     ///
     /// # Errors

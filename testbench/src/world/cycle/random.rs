@@ -4,11 +4,11 @@ use iobond_model::cycle::Span;
 
 /// A source of chance of its own: equal seeds and names give equal sequences.
 #[derive(Debug)]
-pub(super) struct Chance(fastrand::Rng);
+pub(in crate::world) struct Chance(fastrand::Rng);
 
 impl Chance {
     /// The source `name` of a run with `seed`.
-    pub(super) fn new(seed: u64, name: u64) -> Self {
+    pub(in crate::world) fn new(seed: u64, name: u64) -> Self {
         // Neighbouring seeds must not give neighbouring sequences; the odd constant is 2^64 divided by the golden ratio.
         Self(fastrand::Rng::with_seed(seed ^ name.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
     }
@@ -16,7 +16,7 @@ impl Chance {
     /// An exponentially distributed time, by comparisons alone (von Neumann 1951, "Various techniques used in connection with random
     /// digits", section 3): of runs of falling numbers those of odd length are kept, and their first number is what is wanted, above as
     /// many whole means as were not kept.
-    pub(super) fn exponential(&mut self, mean: Span) -> Span {
+    pub(in crate::world) fn exponential(&mut self, mean: Span) -> Span {
         let mut whole = 0;
         loop {
             let first = self.0.u64(..);

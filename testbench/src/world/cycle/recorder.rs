@@ -106,6 +106,23 @@ impl Recorder {
         self.count.get()
     }
 
+    /// What was measured, without what only a simulation knows.
+    pub(in crate::world) fn taken(&self) -> Outcome {
+        let latencies = self.latencies.borrow();
+        let rows = MEASURED.iter().zip(latencies.iter()).map(|((name, ..), recorder)| recorder.latency(name));
+        Outcome {
+            requests: self.count.get(),
+            span: self.end.get().since(self.begin.get()),
+            latencies: rows.collect(),
+            stages: self.stages.borrow().stages("request"),
+            usage: Vec::new(),
+            doorbells: 0,
+            interrupts: 0,
+            events: 0,
+            digest: self.digest.get(),
+        }
+    }
+
     pub(super) fn outcome<M: Fabric>(
         &self,
         bonds: &[Bond<'_, M>],
@@ -114,8 +131,6 @@ impl Recorder {
         now: Time,
         events: u64,
     ) -> Outcome {
-        let latencies = self.latencies.borrow();
-        let rows = MEASURED.iter().zip(latencies.iter()).map(|((name, ..), recorder)| recorder.latency(name));
         let all = now.since(begin).as_secs();
         let usage = bonds.iter().enumerate().flat_map(|(board, bond)| {
             let [to_board, to_base] = bond.sides();
@@ -133,15 +148,11 @@ impl Recorder {
             })
         });
         Outcome {
-            requests: self.count.get(),
-            span: self.end.get().since(self.begin.get()),
-            latencies: rows.collect(),
-            stages: self.stages.borrow().stages("request"),
             usage: usage.collect(),
             doorbells: stations.iter().map(|station| station.doorbells.get()).sum(),
             interrupts: stations.iter().map(|station| station.interrupted.get()).sum(),
             events,
-            digest: self.digest.get(),
+            ..self.taken()
         }
     }
 }

@@ -4,7 +4,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     rc::Rc,
-    sync::atomic::Ordering,
 };
 
 use iobond_model::{
@@ -13,12 +12,8 @@ use iobond_model::{
 };
 use iobond_spec::{
     address::{BaseAddr, BoardAddr},
-    ring::split::{
-        IDX, UsedElement, avail_entry_offset, avail_event_offset, used_element_offset, used_event_offset,
-    },
+    ring::split::IDX,
 };
-use vm_memory::{Bytes, GuestAddress};
-use zerocopy::IntoBytes;
 
 use super::{Payload, Plan, Seen, Watch, back_end::Job, board::Board, frames::Frames, moments::Requests};
 
@@ -113,64 +108,10 @@ impl<'a> Station<'a> {
         self.lanes.iter().for_each(|lane| lane.driver.raise(self.clock));
     }
 
-    fn word16(&self, offset: u64) -> u16 {
-        let words = self.board.pool.mapping().words16();
-        words.get((offset / 2) as usize).map_or(0, |word| word.load(Ordering::Acquire))
-    }
-
-    /// The shadow available index of a queue.
-    pub(super) fn shadow_available(&self, queue: usize) -> u16 {
-        self.word16(self.board.places[queue].avail + IDX)
-    }
-
-    /// The head of the shadow chain that was made available as number `index`.
-    pub(super) fn shadow_head(&self, queue: usize, index: u16) -> u16 {
-        let place = &self.board.places[queue];
-        self.word16(place.avail + avail_entry_offset(index, place.sizes.shadow))
-    }
-
     /// The back end uses a shadow chain, as number `index`, and says that it wrote `len` bytes.
     pub(super) fn use_shadow(&self, queue: usize, index: u16, head: u16, len: u32) {
-        let (place, mapping) = (&self.board.places[queue], self.board.pool.mapping());
-        let element = UsedElement { id: u32::from(head).into(), len: len.into() };
-        mapping.write(place.used + used_element_offset(index, place.sizes.shadow), element.as_bytes());
-        if let Some(word) = mapping.words16().get(((place.used + IDX) / 2) as usize) {
-            word.store(index.wrapping_add(1), Ordering::Release);
-        }
+        self.board.use_shadow(queue, index, head, len);
         self.base_core.raise(self.clock);
-    }
-
-    /// A 16-bit word of board memory; 0 where there is none.
-    fn board_word(&self, at: u64) -> u16 {
-        self.board.memory.load(GuestAddress(at), Ordering::Acquire).unwrap_or(0)
-    }
-
-    fn set_board_word(&self, at: u64, value: u16) {
-        // The rings lie in board memory; they were put there.
-        let _ = self.board.memory.store(value, GuestAddress(at), Ordering::Release);
-    }
-
-    /// The driver makes the chain at `head` available as number `index`.
-    pub(super) fn offer(&self, queue: usize, index: u16, head: u16) {
-        let ring = &self.board.contexts[queue].guest;
-        self.set_board_word(ring.avail.0 + avail_entry_offset(index, ring.size), head);
-    }
-
-    /// The driver moves its available index to `index`.
-    pub(super) fn publish(&self, queue: usize, index: u16) {
-        self.set_board_word(self.board.contexts[queue].guest.avail.0 + IDX, index);
-    }
-
-    /// The index at which IO-Bond asked for a doorbell last.
-    pub(super) fn avail_event(&self, queue: usize) -> u16 {
-        let ring = &self.board.contexts[queue].guest;
-        self.board_word(ring.used.0 + avail_event_offset(ring.size))
-    }
-
-    /// The driver asks for an interrupt at used index `index`.
-    pub(super) fn want_interrupt(&self, queue: usize, index: u16) {
-        let ring = &self.board.contexts[queue].guest;
-        self.set_board_word(ring.avail.0 + used_event_offset(ring.size), index);
     }
 }
 
@@ -187,7 +128,7 @@ impl Neighbours for Station<'_> {
     fn base_written(&self, at: BaseAddr) {
         let index_of = |queue: usize| Some(self.board.contexts.get(queue)?.shadow.avail.wrapping_add(IDX).0);
         if let Some(queue) = whose(at.0, index_of) {
-            let index = self.shadow_available(queue);
+            let index = self.board.shadow_available(queue);
             self.lanes[queue].requests.shadow(index, self.clock.now());
             self.lanes[queue].published.set(index);
             self.back_end.raise(self.clock);
@@ -198,7 +139,7 @@ impl Neighbours for Station<'_> {
     fn board_written(&self, at: BoardAddr) {
         let index_of = |queue: usize| Some(self.board.contexts.get(queue)?.guest.used.wrapping_add(IDX).0);
         if let Some(queue) = whose(at.0, index_of) {
-            self.lanes[queue].requests.land(self.board_word(at.0), self.clock.now());
+            self.lanes[queue].requests.land(self.board.word(at.0), self.clock.now());
             if !self.interrupts {
                 self.lanes[queue].driver.raise(self.clock);
             }

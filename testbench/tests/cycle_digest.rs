@@ -60,6 +60,18 @@ fn plans() -> Vec<(String, Plan)> {
             plan
         }),
         ("the paper".to_owned(), with(Design::PAPER)),
+        ("looking ahead".to_owned(), {
+            let mut plan = Plan { queues: 2, pace: open, ..base() };
+            (plan.timing.engine.entries_ahead, plan.timing.engine.descriptors_ahead) = (4, 4);
+            plan
+        }),
+        ("watched rings".to_owned(), {
+            let mut plan = Plan { queues: 2, pace: open, ..base() };
+            let engine = &mut plan.timing.engine;
+            (engine.entries_ahead, engine.descriptors_ahead, engine.prefetch) = (4, 4, 8);
+            (engine.watch, engine.moderation) = (Span::from_ns(250), Span::from_us(20));
+            plan
+        }),
     ];
     for notice in [Notice::Registers, Notice::StatusPage, Notice::Ring] {
         for event_idx in [false, true] {

@@ -8,7 +8,8 @@
 //! * [`report`] shows a result on the terminal, as a page, and beside another one;
 //! * [`mod@trace`] is what happened when, as a file for trace viewers;
 //! * [`world`] is what carries a scenario, [`workload`] what is done in it;
-//! * [`mod@bench`] measures parts beside a baseline, [`ablation`] what choices of the design are worth;
+//! * [`mod@bench`] measures parts beside a baseline, [`ablation`] what choices of the design are worth, [`paper`] what is simulated
+//!   beside what is published;
 //! * [`command`] is `bmhive`.
 //!
 //! Left out: IO-Bond itself (crate `iobond-model`), its base side (`bm-hypervisor`) and the devices' back ends
@@ -21,6 +22,7 @@ pub mod command;
 pub mod guest;
 pub mod instance;
 pub mod measure;
+pub mod paper;
 pub mod report;
 pub mod result;
 pub mod scenario;

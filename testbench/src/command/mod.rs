@@ -13,6 +13,7 @@ mod demo;
 mod iobond;
 mod launch;
 mod output;
+mod paper;
 mod run;
 mod status;
 mod trace;
@@ -55,6 +56,7 @@ enum Command {
     Check(check::Arguments),
     Compare(compare::Arguments),
     Trace(trace::Arguments),
+    Paper(paper::Arguments),
     #[command(hide = true, subcommand)]
     Backend(backend::Arguments),
     #[command(hide = true)]
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, &output),
         Command::Compare(arguments) => compare::run(&arguments, &output),
         Command::Trace(arguments) => trace::run(&arguments, &output),
+        Command::Paper(arguments) => paper::run(&arguments, &output),
         Command::Backend(arguments) => backend::run(arguments),
         Command::Launch(arguments) => launch::run(&arguments),
     };

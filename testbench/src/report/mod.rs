@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 pub use html::ReportError;
 pub use markdown::table as markdown_table;
+pub(crate) use quantity::quantity;
 pub use status::render as render_status;
+pub(crate) use table::columns;
 pub use terminal::render as render_terminal;
 
 use crate::result::{RunResult, replace};

@@ -2,7 +2,7 @@
 
 /// A value in its unit with a decimal prefix and three significant digits: `3.21 GB/s`, `22.1 M packets/s`.
 /// Sizes (`bytes`) get binary prefixes, `12.4 MiB`.
-pub(super) fn quantity(value: f64, unit: &str) -> String {
+pub(crate) fn quantity(value: f64, unit: &str) -> String {
     match unit {
         "ns" => duration(value),
         "bytes" => scaled(value, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"]),

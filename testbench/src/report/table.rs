@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 /// A table without rules, its header above, indented by two blanks. Columns after the first are aligned to the right unless
 /// they are named in `left`.
-pub(super) fn columns(header: &[&str], left: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn columns(header: &[&str], left: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());

@@ -2,7 +2,7 @@
 
 use iobond_model::cycle::Executor;
 
-use super::{Notice, Plan, Seen, Service, random::Chance, station::Station};
+use super::{Notice, Plan, Seen, Service, Way, network::Network, random::Chance, station::Station};
 
 /// Has `executor` work for the back end of board `number`, and for the disk behind it if there is one.
 pub(super) fn employ<'a>(
@@ -10,8 +10,9 @@ pub(super) fn employ<'a>(
     plan: &'a Plan,
     number: usize,
     station: &'a Station<'a>,
+    network: &'a Network,
 ) {
-    executor.serve(format!("board{number}: back end"), serve(plan, station));
+    executor.serve(format!("board{number}: back end"), serve(plan, station, network, number));
     if let Service::Disk { channels, .. } = plan.service {
         for channel in 0..channels {
             let chance = Chance::new(plan.seed, (number as u64) << 32 | 1 << 24 | u64::from(channel));
@@ -25,6 +26,8 @@ pub(super) fn employ<'a>(
 fn available(plan: &Plan, station: &Station<'_>, queue: usize) -> u16 {
     let lane = &station.lanes[queue];
     match plan.design.notice {
+        _ if station.shared => lane.published.get(),
+        _ if station.shared => lane.published.get(),
         Notice::Ring => lane.published.get(),
         // A read's completion does not pass what was written before it (PCIe 5.0, 2.4.1), so that what it tells of is there.
         Notice::Registers | Notice::StatusPage => earlier(lane.told.get(), lane.published.get()),
@@ -36,9 +39,10 @@ const fn earlier(one: u16, other: u16) -> u16 {
     if one.wrapping_sub(other) < 1 << 15 { other } else { one }
 }
 
-/// Serves the queues in turn, from memory or by handing requests to a disk, on a processor of its own.
-async fn serve(plan: &Plan, station: &Station<'_>) {
+/// Serves the queues in turn, from memory or by handing requests to a disk or to the network, on a processor of its own.
+async fn serve(plan: &Plan, station: &Station<'_>, network: &Network, board: usize) {
     let (clock, entry) = (station.clock, plan.timing.back_end_entry);
+    let receives = matches!(plan.service, Service::Network { way: Way::Receive { .. } });
     let mut taken = vec![0u16; station.lanes.len()];
     loop {
         let mut idle = true;
@@ -46,11 +50,11 @@ async fn serve(plan: &Plan, station: &Station<'_>) {
             let lane = &station.lanes[queue];
             // A burst, so that no queue keeps the others waiting.
             for _ in 0..BURST {
-                if available(plan, station, queue) == *taken {
+                if available(plan, station, queue) == *taken || (receives && station.arrived.get() == 0) {
                     break;
                 }
                 idle = false;
-                let head = station.board.shadow_head(queue, *taken);
+                let head = station.offered_head(queue, *taken);
                 *taken = taken.wrapping_add(1);
                 let (number, from) = (lane.requests.taken(), clock.now());
                 let request = lane.requests.take(from);
@@ -66,6 +70,13 @@ async fn serve(plan: &Plan, station: &Station<'_>) {
                         station.jobs.borrow_mut().push_back(job);
                         station.disk.give(clock);
                     }
+                    Service::Network { way: Way::Transmit } => {
+                        network.send(clock, board, plan.shape.out, job);
+                    }
+                    Service::Network { way: Way::Receive { .. } } => {
+                        station.arrived.set(station.arrived.get() - 1);
+                        finish(plan, station, job);
+                    }
                 }
             }
         }
@@ -78,7 +89,8 @@ async fn serve(plan: &Plan, station: &Station<'_>) {
 /// Requests that are taken from one queue before another has its turn: a burst of DPDK's.
 const BURST: usize = 32;
 
-fn finish(plan: &Plan, station: &Station<'_>, job: Job) {
+/// Uses a chain.
+pub(super) fn finish(plan: &Plan, station: &Station<'_>, job: Job) {
     let Job { queue, request, head, number } = job;
     let requests = &station.lanes[queue].requests;
     if let Some(frames) = &station.frames {
@@ -103,7 +115,7 @@ async fn work_at_disk(plan: &Plan, station: &Station<'_>, channel: u16, mut chan
     }
 }
 
-/// A request that the back end has taken.
+/// A request that the back end has taken, and that waits for the disk or for its turn on the network.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
     queue: usize,

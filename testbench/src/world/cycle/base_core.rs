@@ -37,18 +37,18 @@ pub(super) struct Registers {
 }
 
 impl Registers {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let values = (0..offsets::BAR0_SIZE / 4).map(|_| AtomicU32::new(0)).collect();
         Self { values, written: Mutex::default() }
     }
 
-    fn set(&self, offset: u32, value: u32) {
+    pub(super) fn set(&self, offset: u32, value: u32) {
         if let Some(register) = self.values.get((offset / 4) as usize) {
             register.store(value, Ordering::Relaxed);
         }
     }
 
-    fn take_written(&self) -> Vec<(u32, u32)> {
+    pub(super) fn take_written(&self) -> Vec<(u32, u32)> {
         std::mem::take(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

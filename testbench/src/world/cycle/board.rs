@@ -9,12 +9,13 @@ use iobond_model::{
     cycle::{Access, Bond, Clock},
     fabric::Fabric,
     live::{BaseMemory, BoardMemory},
+    qos::Limits,
     shadow::{Context, QueueFeatures, REGISTER_WORDS, Ring},
 };
 use iobond_spec::{
     address::{BoardAddr, FunctionId},
     function::{MSIX_CAP, MSIX_ENTRY_SIZE, MSIX_TABLE, NO_VECTOR},
-    offsets::{board, functions, queues, status_page, windows},
+    offsets::{board, functions, qos, queues, status_page, windows},
     ring::split::{
         AVAIL_NO_INTERRUPT, DESC_NEXT, DESC_WRITE, Descriptor, avail_bytes, desc_bytes, used_bytes,
     },
@@ -23,7 +24,7 @@ use std::os::fd::AsFd;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 use zerocopy::IntoBytes;
 
-use super::{CycleError, Notice, Pace, Plan, Shape};
+use super::{CycleError, Notice, Pace, Plan, Service, Shape, Way};
 
 /// Where board memory begins; what lies below is a hole, so that an address of zero goes nowhere.
 const BOARD: u64 = 1 << 20;
@@ -49,6 +50,8 @@ pub(in crate::world) struct Board {
     buffers: Vec<u64>,
     /// Requests that fit into a queue.
     pub(in crate::world) room: u16,
+    /// What its function is held to.
+    limits: Option<Limits>,
 }
 
 impl Board {
@@ -81,7 +84,7 @@ impl Board {
         }
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(BOARD), (end - BOARD) as usize)])
             .map_err(|error| CycleError::Map(error.to_string()))?;
-        let board = Self { memory, pool, contexts, places, buffers, room };
+        let board = Self { memory, pool, contexts, places, buffers, room, limits: plan.limits };
         (0..queues).try_for_each(|queue| board.write_descriptors(plan, queue))?;
         Ok(board)
     }
@@ -192,6 +195,7 @@ impl Board {
         ];
         let status_page = status_page.map(|(at, value)| (status_page::BASE + at, value));
         writes.extend(status_page.into_iter().filter(|_| page));
+        writes.extend(self.limits.iter().flat_map(limit));
         writes
     }
 
@@ -214,6 +218,22 @@ impl Board {
 pub(in crate::world) struct Step {
     pub(in crate::world) accesses: Vec<Access>,
     pub(in crate::world) writes: Vec<(u32, u32)>,
+}
+
+/// Holds the first function to limits. What does not fit into a burst's register is as good as no bound.
+fn limit(limits: &Limits) -> [(u32, u32); 7] {
+    let Limits { operations, bytes } = limits;
+    let burst = |burst: u64| u32::try_from(burst).unwrap_or(u32::MAX);
+    [
+        (qos::OPERATIONS_LO, operations.rate as u32),
+        (qos::OPERATIONS_HI, (operations.rate >> 32) as u32),
+        (qos::BYTES_LO, bytes.rate as u32),
+        (qos::BYTES_HI, (bytes.rate >> 32) as u32),
+        (qos::OPERATIONS_BURST, burst(operations.burst)),
+        (qos::BYTES_BURST, burst(bytes.burst)),
+        (qos::CONTROL, 1),
+    ]
+    .map(|(at, value)| (qos::BASE + at, value))
 }
 
 /// The one function of a simulated board.
@@ -241,6 +261,8 @@ fn context(plan: &Plan, index: u16, guest: Ring<BoardAddr>, place: &Place, pool:
         features: QueueFeatures {
             event_idx: plan.design.event_idx,
             notification_data: plan.design.notification_data,
+            // A frame that is received is a packet when it is returned, and not where room for it is offered.
+            count_on_return: matches!(plan.service, Service::Network { way: Way::Receive { .. } }),
             ..QueueFeatures::default()
         },
     }

@@ -11,15 +11,37 @@ use iobond_spec::{
 
 use super::{Pace, Plan, Seen, board::FIRST, moments::Stamps, random::Chance, station::Station};
 
+/// What the driver's processor is in: a board with an IO-Bond, or a virtual machine.
+pub(super) trait Machine {
+    /// Rings for `queue`, whose available index is `index`; over when the processor goes on.
+    async fn ring(&self, plan: &Plan, queue: usize, index: u16);
+    /// An interrupt has come; over when the driver looks.
+    async fn interrupted(&self, station: &Station<'_>, plan: &Plan) {
+        station.clock.sleep(plan.timing.guest.interrupt).await;
+    }
+}
+
+impl<M: Fabric> Machine for Bond<'_, M> {
+    async fn ring(&self, plan: &Plan, queue: usize, index: u16) {
+        let queue = queue as u32;
+        let (width, value) = match plan.design.notification_data {
+            true => (4, u32::from(index) << 16 | queue),
+            false => (2, queue),
+        };
+        let offset = NOTIFY + NOTIFY_MULTIPLIER * queue;
+        self.access(Access::BarWrite { function: FIRST, offset, width, value }).await;
+    }
+}
+
 /// Gets every finished request: its number in its queue, and when it passed whom.
 pub(in crate::world) trait Sink {
     fn finished(&self, request: u64, stamps: &Stamps);
 }
 
-pub(super) struct Driver<'a, 'c, M> {
+pub(super) struct Driver<'a, M> {
     pub(super) plan: &'a Plan,
     pub(super) station: &'a Station<'a>,
-    pub(super) bond: &'a Bond<'c, M>,
+    pub(super) machine: &'a M,
     pub(super) queue: usize,
     pub(super) chance: Chance,
     pub(super) sink: &'a dyn Sink,
@@ -27,12 +49,12 @@ pub(super) struct Driver<'a, 'c, M> {
     pub(super) due: Time,
 }
 
-impl<M: Fabric> Driver<'_, '_, M> {
+impl<M: Machine> Driver<'_, M> {
     /// Makes all requests of the plan and waits for their answers.
     pub(super) async fn run(mut self) {
         let clock = self.station.clock;
         let requests = &self.station.lanes[self.queue].requests;
-        let total = self.plan.warm_up + self.plan.requests;
+        let total = self.plan.total();
         self.due = clock.now();
         self.schedule();
         while requests.done() < total && self.station.failure.borrow().is_none() {
@@ -45,7 +67,7 @@ impl<M: Fabric> Driver<'_, '_, M> {
             }
             if self.station.interrupts {
                 let from = clock.now();
-                clock.sleep(self.plan.timing.guest.interrupt).await;
+                self.machine.interrupted(self.station, self.plan).await;
                 self.station.tell(Seen::Interrupted { queue: self.queue, from });
             }
             self.take_back().await;
@@ -102,19 +124,9 @@ impl<M: Fabric> Driver<'_, '_, M> {
         station.tell(Seen::Submitted { queue: self.queue, from: now, count: made });
         if !station.event_idx || need_event(station.board.avail_event(self.queue), index, before as u16) {
             station.tell(Seen::Rang { queue: self.queue, index });
-            self.ring(index).await;
+            self.machine.ring(self.plan, self.queue, index).await;
         }
         true
-    }
-
-    async fn ring(&self, index: u16) {
-        let queue = self.queue as u32;
-        let (width, value) = match self.plan.design.notification_data {
-            true => (4, u32::from(index) << 16 | queue),
-            false => (2, queue),
-        };
-        let offset = NOTIFY + NOTIFY_MULTIPLIER * queue;
-        self.bond.access(Access::BarWrite { function: FIRST, offset, width, value }).await;
     }
 
     async fn take_back(&mut self) {

@@ -5,14 +5,20 @@
 //!   IO-Bond       iobond_model::cycle: the device and engines of the live world
 //!   base core     bm-hypervisor's poll pass, over all boards in turn
 //!   back end      one a board, on a processor of its own; a disk behind it, if there is one
+//!   network       one port, which the back ends of all boards share, if they have one
 //! ```
+//! [`vm`] is the same without an IO-Bond, for comparison.
 
 mod back_end;
 mod base_core;
 pub(super) mod board;
 pub(super) mod driver;
+mod forwarded;
 mod frames;
+#[cfg(test)]
+mod limits;
 pub(super) mod moments;
+mod network;
 mod packets;
 mod plan;
 pub(super) mod random;
@@ -20,6 +26,7 @@ mod recorder;
 mod rings;
 mod station;
 mod timeline;
+pub mod vm;
 mod watch;
 
 use std::rc::Rc;
@@ -31,17 +38,22 @@ use iobond_model::{
 };
 use iobond_spec::address::FunctionId;
 
+pub use forwarded::{Accesses, accesses};
 pub use moments::Stamps;
 pub use packets::{Captured, Packets};
-pub use plan::{Design, MAX_BOARDS, Notice, Pace, Payload, Plan, PlanError, Service, Shape};
-pub use recorder::{Outcome, Recorder, Usage};
+pub use plan::{
+    Design, Load, MAX_BOARDS, NET_HEADER, Notice, Pace, Payload, Plan, PlanError, Service, Shape, Way, Window,
+};
+pub use recorder::{Outcome, Recorder, Share, Usage};
 pub use timeline::Timeline;
 pub use watch::{Seen, Watch};
 
 use base_core::Hypervisor;
 use board::Board;
-use driver::Driver;
+use driver::{Driver, Machine};
+use network::Network;
 use random::Chance;
+use recorder::OfBoard;
 use station::Station;
 
 /// Why there is no outcome.
@@ -137,18 +149,24 @@ pub fn run_watched(plan: &Plan, watch: &Rc<dyn Watch>) -> Result<Outcome, CycleE
 fn run_with(
     plan: &Plan,
     watch: Option<&Rc<dyn Watch>>,
-    back_end: impl for<'a> Fn(&mut Executor<'a>, &'a Plan, usize, &'a Station<'a>),
+    back_end: impl for<'a> Fn(&mut Executor<'a>, &'a Plan, usize, &'a Station<'a>, &'a Network),
 ) -> Result<Outcome, CycleError> {
     plan.check()?;
-    let boards = (0..plan.boards).map(|_| Board::new(plan)).collect::<Result<Vec<_>, _>>()?;
+    let plans: Vec<Plan> = (0..plan.boards.into()).map(|number| plan.of_board(number)).collect();
+    let boards = plans.iter().map(Board::new).collect::<Result<Vec<_>, _>>()?;
     let reached = boards.iter().map(Board::reached).collect::<Result<Vec<_>, _>>()?;
     let leases: Vec<_> = reached.iter().map(|(board, base)| (board.lease(), base.lease())).collect();
     let memories: Vec<_> = leases.iter().map(|(board, base)| Memory::new(board, base, &Silent)).collect();
     let hypervisors =
         boards.iter().map(|board| Hypervisor::new(plan, board)).collect::<Result<Vec<_>, _>>()?;
-    let (clock, base_core, recorder) = (Clock::new(), Signal::default(), Recorder::new(plan.warm_up));
-    let stations: Vec<_> =
-        boards.iter().enumerate().map(|board| Station::new(&clock, plan, board, &base_core, watch)).collect();
+    let (clock, base_core, network) = (Clock::new(), Signal::default(), Network::new(plan));
+    let recorder = Recorder::new(plan.warm_up).within(plan.window);
+    let sinks: Vec<_> = boards.iter().map(|_| OfBoard::new(&recorder)).collect();
+    let stations: Vec<_> = plans
+        .iter()
+        .zip(boards.iter().enumerate())
+        .map(|(plan, board)| Station::new(&clock, plan, board, &base_core, watch))
+        .collect();
     let bonds: Vec<_> = memories
         .iter()
         .zip(&stations)
@@ -158,38 +176,118 @@ fn run_with(
     for (number, (station, bond)) in stations.iter().zip(&bonds).enumerate() {
         let name = format!("board{number}");
         bond.serve(&mut executor, &name, plan.queues.into());
-        back_end(&mut executor, plan, number, station);
+        back_end(&mut executor, &plans[number], number, station, &network);
         executor.spawn(format!("{name}: set-up"), station.board.bring_up(&clock, bond, plan));
     }
     executor.serve("base core", base_core::poll(plan, hypervisors, &stations, &bonds));
     let set_up = executor.run(Time::MAX);
     let begin = UP.max(clock.now());
     for (number, (station, bond)) in stations.iter().zip(&bonds).enumerate() {
-        for queue in 0..usize::from(plan.queues) {
-            let chance = Chance::new(plan.seed, (number as u64) << 32 | queue as u64);
-            let driver = Driver { plan, station, bond, queue, chance, sink: &recorder, due: Time::ZERO };
-            executor.spawn(format!("board{number}: driver of queue {queue}"), async move {
-                station.clock.until(begin).await;
-                driver.run().await;
-            });
-        }
+        spawn_drivers(
+            &mut executor,
+            ("board", number),
+            (&plans[number], begin),
+            station,
+            bond,
+            &sinks[number],
+        );
     }
-    let wanted = (plan.warm_up + plan.requests) * u64::from(plan.queues) * u64::from(plan.boards);
-    let limit = PATIENCE * (plan.warm_up + plan.requests);
-    let ending = if set_up == Ending::Finished { executor.run(begin + limit) } else { set_up };
+    serve_network(&mut executor, (&plans, begin), &stations, &network);
+    let ending = if set_up == Ending::Finished { executor.run(begin + limit(plan)) } else { set_up };
     let events = executor.events();
     drop(executor);
+    conclude(plan, ending, &stations, &recorder)?;
+    let outcome = recorder.outcome(&bonds, &stations, begin, clock.now(), events);
+    Ok(with_shares(outcome, &plans, &sinks, &network, (begin, clock.now())))
+}
+
+/// Has a board's drivers begin when everything is set up.
+fn spawn_drivers<'b, M: Machine>(
+    executor: &mut Executor<'b>,
+    (kind, number): (&str, usize),
+    (plan, begin): (&'b Plan, Time),
+    station: &'b Station<'b>,
+    machine: &'b M,
+    sink: &'b OfBoard<'b>,
+) {
+    for queue in 0..usize::from(plan.queues) {
+        let chance = Chance::new(plan.seed, (number as u64) << 32 | queue as u64);
+        let driver = Driver { plan, station, machine, queue, chance, sink, due: Time::ZERO };
+        executor.spawn(format!("{kind}{number}: driver of queue {queue}"), async move {
+            station.clock.until(begin).await;
+            driver.run().await;
+        });
+    }
+}
+
+/// Has the port to the network at work, and those who send to the boards from `begin` on.
+fn serve_network<'b>(
+    executor: &mut Executor<'b>,
+    (plans, begin): (&'b [Plan], Time),
+    stations: &'b [Station<'_>],
+    network: &'b Network,
+) {
+    let Some(clock) = stations.first().map(|station| station.clock) else { return };
+    if plans.iter().any(|plan| matches!(plan.service, Service::Network { .. })) {
+        executor.serve("network", network.carry(plans, stations, clock));
+        for (number, plan) in plans.iter().enumerate() {
+            executor.serve(format!("network for board{number}"), network.come(plan, clock, number, begin));
+        }
+    }
+}
+
+/// How long a run may take in virtual time.
+fn limit(plan: &Plan) -> Span {
+    match plan.window {
+        Some(Window { after, length }) => after + length,
+        None => PATIENCE * plan.total(),
+    }
+}
+
+/// Whether a run came to the end that it was to come to.
+fn conclude(
+    plan: &Plan,
+    ending: Ending,
+    stations: &[Station<'_>],
+    recorder: &Recorder,
+) -> Result<(), CycleError> {
+    let at = stations.first().map_or(Time::ZERO, |station| station.clock.now());
     for (number, station) in stations.iter().enumerate() {
         if let Some(what) = station.failure.take() {
-            return Err(CycleError::Failed { board: format!("board{number}"), at: clock.now(), what });
+            return Err(CycleError::Failed { board: format!("board{number}"), at, what });
         }
     }
     match ending {
-        Ending::Finished => Ok(recorder.outcome(&bonds, &stations, begin, clock.now(), events)),
-        Ending::OutOfTime => Err(CycleError::TooLong { done: recorder.count(), wanted, limit }),
-        Ending::Deadlock(stuck) => Err(CycleError::Deadlock { at: clock.now(), stuck }),
+        Ending::Finished => Ok(()),
+        Ending::OutOfTime if plan.window.is_some() => Ok(()),
+        Ending::OutOfTime => {
+            let wanted = plan.total() * u64::from(plan.queues) * u64::from(plan.boards);
+            Err(CycleError::TooLong { done: recorder.count(), wanted, limit: limit(plan) })
+        }
+        Ending::Deadlock(stuck) => Err(CycleError::Deadlock { at, stuck }),
         Ending::Livelock { at, tasks } => Err(CycleError::Livelock { at, tasks }),
     }
+}
+
+/// Adds to `outcome` what each board got, and how busy the network was since `begin`.
+fn with_shares(
+    mut outcome: Outcome,
+    plans: &[Plan],
+    sinks: &[OfBoard<'_>],
+    network: &Network,
+    (begin, now): (Time, Time),
+) -> Outcome {
+    let shares = plans.iter().zip(sinks).enumerate().map(|(number, (plan, sink))| {
+        let (requests, carried) = (sink.requests(), network.carried(number));
+        let bytes = requests * u64::from(plan.shape.out + plan.shape.back);
+        Share { requests, bytes, wire_bytes: carried.bytes, lost: carried.lost }
+    });
+    outcome.boards = shares.collect();
+    if plans.iter().any(|plan| matches!(plan.service, Service::Network { .. })) {
+        let share = network.busy().as_secs() / now.since(begin).as_secs();
+        outcome.usage.push(Usage { name: "network".to_owned(), share, bytes: network.bytes() });
+    }
+    outcome
 }
 
 /// Has those who watch `station` watch its IO-Bond's hardware as well.
@@ -217,7 +315,7 @@ mod tests {
     #[test]
     fn a_back_end_that_never_answers_is_a_deadlock_that_names_who_waits() {
         let plan = Plan { queues: 2, ..Plan::default() };
-        let error = run_with(&plan, None, |_, _, _, _| ()).unwrap_err();
+        let error = run_with(&plan, None, |_, _, _, _, _| ()).unwrap_err();
         assert!(matches!(error, CycleError::Deadlock { .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains("nothing can happen any more"), "{text}");
@@ -227,7 +325,13 @@ mod tests {
         }
     }
 
-    fn spin<'a>(executor: &mut Executor<'a>, _: &'a Plan, number: usize, station: &'a Station<'a>) {
+    fn spin<'a>(
+        executor: &mut Executor<'a>,
+        _: &'a Plan,
+        number: usize,
+        station: &'a Station<'a>,
+        _: &'a Network,
+    ) {
         executor.serve(format!("board{number}: back end"), async {
             station.back_end.wait(station.clock).await;
             loop {

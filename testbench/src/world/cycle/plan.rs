@@ -3,6 +3,7 @@
 use bm_hypervisor::config::RingSizes;
 use iobond_model::{
     cycle::Span,
+    qos::Limits,
     timing::{Timing, TimingError},
 };
 use iobond_spec::{MAX_QUEUES, MAX_RING};
@@ -17,6 +18,10 @@ pub const MAX_BOARDS: u8 = 16;
 const MAX_REQUESTS: u64 = 1_000_000_000;
 /// Largest payload of a request in one direction: a frame of 64 KiB.
 const MAX_PAYLOAD: u32 = 1 << 16;
+/// Most frames a second for a board: one each nanosecond, seven times what 100 Gbit/s carry.
+const MAX_FRAMES: u64 = 1_000_000_000;
+/// Bytes before a frame in its buffer (virtio 1.3, 5.1.6: virtio_net_hdr, with num_buffers).
+pub const NET_HEADER: u32 = 12;
 
 /// How a back end learns that there are buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -97,6 +102,48 @@ pub enum Service {
         /// Mean of what comes on top.
         random: Span,
     },
+    /// The base server's one port to the network, `timing.network`, which all boards share in equal parts. A request is a frame
+    /// behind the header of virtio-net.
+    Network {
+        /// Where frames go.
+        way: Way,
+    },
+}
+
+/// Which way frames go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Way {
+    /// To the network: a request is used when its frame has left.
+    Transmit,
+    /// From the network, into buffers that the drivers posted; a frame that finds none is lost.
+    Receive {
+        /// Frames that come for each board in a second, evenly spaced.
+        rate: u64,
+    },
+}
+
+/// What one board is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Nothing.
+    Idle,
+    /// This.
+    Busy {
+        /// In place of [`Plan::shape`].
+        shape: Shape,
+        /// In place of [`Plan::pace`].
+        pace: Pace,
+    },
+}
+
+/// A time for which is measured, whatever happens in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// How long the boards have been at work when it begins.
+    pub after: Span,
+    /// How long it is.
+    pub length: Span,
 }
 
 /// What is in the buffers.
@@ -130,6 +177,12 @@ pub struct Plan {
     pub payload: Payload,
     /// When they are made.
     pub pace: Pace,
+    /// What the first boards are asked to do; those beyond do as `shape` and `pace` say.
+    pub loads: Vec<Load>,
+    /// What each board's function is held to.
+    pub limits: Option<Limits>,
+    /// Measures for a time in place of a number: `requests` and `warm_up` have no meaning then.
+    pub window: Option<Window>,
     /// Requests of each queue that are measured.
     pub requests: u64,
     /// Requests of each queue before those.
@@ -151,6 +204,9 @@ impl Default for Plan {
             shape: Shape { out: 64, back: 64 },
             payload: Payload::Blank,
             pace: Pace::Closed { depth: 1 },
+            loads: Vec::new(),
+            limits: None,
+            window: None,
             requests: 1000,
             warm_up: 100,
             seed: 1,
@@ -252,6 +308,30 @@ impl Plan {
     /// # Errors
     /// The first thing that is impossible, and what to do.
     pub fn check(&self) -> Result<(), PlanError> {
+        self.check_one()?;
+        (0..self.loads.len().min(self.boards.into())).try_for_each(|number| match self.loads[number] {
+            Load::Idle => Ok(()),
+            Load::Busy { .. } => self.of_board(number).check_one(),
+        })
+    }
+
+    /// The plan as board `number` has to carry it out.
+    pub(super) fn of_board(&self, number: usize) -> Self {
+        let mut plan = Self { loads: Vec::new(), ..self.clone() };
+        match self.loads.get(number) {
+            None => {}
+            Some(Load::Idle) => (plan.requests, plan.warm_up, plan.window) = (0, 0, None),
+            Some(Load::Busy { shape, pace }) => (plan.shape, plan.pace) = (*shape, *pace),
+        }
+        plan
+    }
+
+    /// Requests that a driver makes before it ends.
+    pub(super) fn total(&self) -> u64 {
+        self.window.map_or_else(|| self.warm_up.saturating_add(self.requests), |_| u64::MAX)
+    }
+
+    fn check_one(&self) -> Result<(), PlanError> {
         self.timing.check()?;
         let range = |field, value: u64, why, least, most| match (least..=most).contains(&value) {
             true => Ok(()),
@@ -300,6 +380,21 @@ impl Plan {
         }
         if let Service::Disk { channels, .. } = self.service {
             range("channels", channels.into(), "the disk would never work", 1, u16::MAX.into())?;
+        }
+        if let Service::Network { way } = self.service {
+            let (frame, other) = match way {
+                Way::Transmit => (self.shape.out, self.shape.back),
+                Way::Receive { rate } => {
+                    range("rate", rate, "no frame would ever come", 1, MAX_FRAMES)?;
+                    (self.shape.back, self.shape.out)
+                }
+            };
+            let least = u64::from(NET_HEADER) + 1;
+            range("size", frame.into(), "a frame has its header before it", least, MAX_PAYLOAD.into())?;
+            range("size", other.into(), "a frame goes one way", 0, 0)?;
+        }
+        if let Some(Window { length, .. }) = self.window {
+            range("window", length.ps(), "nothing would be measured", 1, u64::MAX)?;
         }
         let taken =
             [self.shape.out, self.shape.back].map(|bytes| u64::from(bytes.div_ceil(slot_size))).iter().sum();

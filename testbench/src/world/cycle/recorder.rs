@@ -7,7 +7,7 @@ use iobond_model::{
     fabric::Fabric,
 };
 
-use super::{driver::Sink, moments::Stamps, station::Station};
+use super::{Window, driver::Sink, moments::Stamps, station::Station};
 use crate::{
     measure::{LatencyRecorder, Stage, StageTotals},
     result::{Latency, Stages},
@@ -29,6 +29,7 @@ const FNV_PRIME: u64 = 0x0100_0000_01B3;
 #[derive(Debug)]
 pub struct Recorder {
     warm_up: u64,
+    window: Option<Window>,
     latencies: RefCell<[LatencyRecorder; MEASURED.len()]>,
     stages: RefCell<StageTotals>,
     count: Cell<u64>,
@@ -48,6 +49,19 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// What one board got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Requests that were measured.
+    pub requests: u64,
+    /// Their payload in bytes, both ways.
+    pub bytes: u64,
+    /// Bytes of the network's wire that its frames took.
+    pub wire_bytes: u64,
+    /// Frames that came for it and were lost.
+    pub lost: u64,
+}
+
 /// What came out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -59,8 +73,10 @@ pub struct Outcome {
     pub latencies: Vec<Latency>,
     /// Where the time went.
     pub stages: Stages,
-    /// Links and DMA engines.
+    /// Links and DMA engines, and the network where there is one.
     pub usage: Vec<Usage>,
+    /// Of each board.
+    pub boards: Vec<Share>,
     /// Doorbells that arrived at IO-Bonds, those of the warm-up among them.
     pub doorbells: u64,
     /// Interrupts that arrived at boards, likewise.
@@ -91,6 +107,7 @@ impl Recorder {
     pub fn new(warm_up: u64) -> Self {
         Self {
             warm_up,
+            window: None,
             latencies: RefCell::new(std::array::from_fn(|_| LatencyRecorder::new())),
             stages: RefCell::default(),
             count: Cell::new(0),
@@ -98,6 +115,12 @@ impl Recorder {
             end: Cell::new(Time::ZERO),
             digest: Cell::new(FNV_BASIS),
         }
+    }
+
+    /// Measures in `window` instead, if there is one.
+    #[must_use]
+    pub fn within(self, window: Option<Window>) -> Self {
+        Self { warm_up: if window.is_some() { 0 } else { self.warm_up }, window, ..self }
     }
 
     /// Requests that were measured so far.
@@ -112,10 +135,11 @@ impl Recorder {
         let rows = MEASURED.iter().zip(latencies.iter()).map(|((name, ..), recorder)| recorder.latency(name));
         Outcome {
             requests: self.count.get(),
-            span: self.end.get().since(self.begin.get()),
+            span: self.window.map_or(self.end.get().since(self.begin.get()), |window| window.length),
             latencies: rows.collect(),
             stages: self.stages.borrow().stages("request"),
             usage: Vec::new(),
+            boards: Vec::new(),
             doorbells: 0,
             interrupts: 0,
             events: 0,
@@ -157,12 +181,14 @@ impl Recorder {
     }
 }
 
-impl Sink for Recorder {
-    fn finished(&self, request: u64, stamps: &Stamps) {
+impl Recorder {
+    /// Records a request; whether it is one of those that are measured.
+    fn record(&self, request: u64, stamps: &Stamps) -> bool {
         let mix = |digest: u64, time: &Time| (digest ^ time.ps()).wrapping_mul(FNV_PRIME);
         self.digest.set(stamps.iter().fold(self.digest.get(), mix));
-        if request < self.warm_up {
-            return;
+        let early = self.window.is_some_and(|window| stamps[Stage::Done as usize] < super::UP + window.after);
+        if request < self.warm_up || early {
+            return false;
         }
         self.count.set(self.count.get() + 1);
         self.begin.set(self.begin.get().min(stamps[Stage::Begin as usize]));
@@ -173,5 +199,36 @@ impl Sink for Recorder {
         }
         let ns = stamps.map(Time::ns);
         self.stages.borrow_mut().record(&ns);
+        true
+    }
+}
+
+impl Sink for Recorder {
+    fn finished(&self, request: u64, stamps: &Stamps) {
+        self.record(request, stamps);
+    }
+}
+
+/// The requests of one board, which are recorded with all others'.
+#[derive(Debug)]
+pub(super) struct OfBoard<'a> {
+    recorder: &'a Recorder,
+    requests: Cell<u64>,
+}
+
+impl<'a> OfBoard<'a> {
+    pub(super) fn new(recorder: &'a Recorder) -> Self {
+        Self { recorder, requests: Cell::new(0) }
+    }
+
+    /// Those that were measured.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+}
+
+impl Sink for OfBoard<'_> {
+    fn finished(&self, request: u64, stamps: &Stamps) {
+        self.requests.set(self.requests.get() + u64::from(self.recorder.record(request, stamps)));
     }
 }

@@ -45,6 +45,22 @@ impl Board {
         self.word(ring.used.0 + used_element_offset(index, ring.size))
     }
 
+    /// The head of the chain that the guest made available as number `index`.
+    pub(super) fn guest_head(&self, queue: usize, index: u16) -> u16 {
+        let ring = &self.contexts[queue].guest;
+        self.word(ring.avail.0 + avail_entry_offset(index, ring.size))
+    }
+
+    /// A back end that has the guest's own ring uses a chain, as number `index`, and says that it wrote `len` bytes.
+    pub(super) fn use_guest(&self, queue: usize, index: u16, head: u16, len: u32) {
+        let ring = &self.contexts[queue].guest;
+        let element = UsedElement { id: u32::from(head).into(), len: len.into() };
+        let at = ring.used.0 + used_element_offset(index, ring.size);
+        // The rings lie in board memory; they were put there.
+        let _ = self.memory.write_slice(element.as_bytes(), GuestAddress(at));
+        self.set_word(ring.used.0 + IDX, index.wrapping_add(1));
+    }
+
     /// The shadow available index of a queue.
     pub(in crate::world) fn shadow_available(&self, queue: usize) -> u16 {
         self.pool_word(self.places[queue].avail + IDX)

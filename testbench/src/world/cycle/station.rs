@@ -42,6 +42,10 @@ pub(super) struct Station<'a> {
     /// Requests that wait for the board's disk, one permit each.
     pub(super) disk: Permits,
     pub(super) jobs: RefCell<VecDeque<Job>>,
+    /// Frames from the network that no buffer has been found for yet.
+    pub(super) arrived: Cell<u32>,
+    /// The back end works on the guest's own rings: there is no IO-Bond between them.
+    pub(super) shared: bool,
     /// For the base core: something that it polls changed.
     pub(super) base_core: &'a Signal,
     /// Doorbells that arrived at the IO-Bond, and interrupts that arrived at the board.
@@ -79,6 +83,8 @@ impl<'a> Station<'a> {
             back_end: Signal::default(),
             disk: Permits::new(0, Reason::WORK),
             jobs: RefCell::default(),
+            arrived: Cell::new(0),
+            shared: false,
             base_core,
             doorbells: Cell::new(0),
             interrupted: Cell::new(0),
@@ -108,8 +114,24 @@ impl<'a> Station<'a> {
         self.lanes.iter().for_each(|lane| lane.driver.raise(self.clock));
     }
 
-    /// The back end uses a shadow chain, as number `index`, and says that it wrote `len` bytes.
+    /// The head of the chain that was made available to the back end as number `index`.
+    pub(super) fn offered_head(&self, queue: usize, index: u16) -> u16 {
+        match self.shared {
+            true => self.board.guest_head(queue, index),
+            false => self.board.shadow_head(queue, index),
+        }
+    }
+
+    /// The back end uses a chain, as number `index`, and says that it wrote `len` bytes.
     pub(super) fn use_shadow(&self, queue: usize, index: u16, head: u16, len: u32) {
+        if self.shared {
+            // It is there at once.
+            self.board.use_guest(queue, index, head, len);
+            let (lane, next) = (&self.lanes[queue], index.wrapping_add(1));
+            lane.requests.tell(next, self.clock.now());
+            lane.requests.land(next, self.clock.now());
+            return lane.driver.raise(self.clock);
+        }
         self.board.use_shadow(queue, index, head, len);
         self.base_core.raise(self.clock);
     }

@@ -145,22 +145,35 @@ fn interrupts_keep_their_distance_and_the_last_one_comes() {
     assert_eq!(u64::from(held), took / 30 + 2, "in {took} us");
 }
 
+async fn limit<M: Fabric>(clock: &Clock, bond: &Bond<'_, M>, [operations, bytes]: [u32; 2]) {
+    for (at, value) in [
+        (qos::OPERATIONS_LO, operations),
+        (qos::OPERATIONS_HI, 0),
+        (qos::OPERATIONS_BURST, 1),
+        (qos::BYTES_LO, bytes),
+        (qos::BYTES_HI, 0),
+        (qos::BYTES_BURST, 1),
+        (qos::CONTROL, 1),
+    ] {
+        bond.write_register(qos::BASE + at, value);
+    }
+    clock.sleep(Span::from_us(20)).await;
+}
+
+/// A byte a second: the 64 of the first chain are owed for a minute, and it comes back all the same, since it brings nothing.
+#[test]
+fn what_brings_no_bytes_back_does_not_wait_for_any() {
+    let (ending, returned, _) =
+        chains_in_turn(&Timing::default(), 1, async |clock, bond| limit(clock, bond, [0, 1]).await);
+    assert_eq!((ending, returned.len()), (Ending::Finished, 1));
+    assert!(returned[0] < Time::ZERO + Span::from_us(150), "{}", returned[0]);
+}
+
 /// One chain at once, one on what has flowed in since, and 10 000 a second after that: each of the others waits its 100 us.
 #[test]
 fn a_function_is_held_to_its_limits() {
     let (ending, returned, _) = chains_in_turn(&Timing::default(), 6, async |clock, bond| {
-        for (at, value) in [
-            (qos::OPERATIONS_LO, 10_000),
-            (qos::OPERATIONS_HI, 0),
-            (qos::OPERATIONS_BURST, 1),
-            (qos::BYTES_LO, 0),
-            (qos::BYTES_HI, 0),
-            (qos::BYTES_BURST, 0),
-            (qos::CONTROL, 1),
-        ] {
-            bond.write_register(qos::BASE + at, value);
-        }
-        clock.sleep(Span::from_us(20)).await;
+        limit(clock, bond, [10_000, 0]).await;
     });
     assert_eq!(ending, Ending::Finished);
     let apart: Vec<_> = returned.windows(2).map(|pair| pair[1].since(pair[0]).ps() / 1000).collect();

@@ -154,7 +154,7 @@ impl<M: Fabric> Bond<'_, M> {
     /// Returns what there is up to `tail`, within limits; when there may be more of it.
     async fn retire(&self, number: usize, queue: &mut Queue, tail: u16) -> Time {
         let (door, from, context) = (&self.doors[number], self.clock.now(), *queue.context());
-        let cost = Cost::of_returning(context.features.count_on_return);
+        let cost = Cost::of_returning(context.features.count_on_return, queue.has_room_in_flight());
         let most = match self.admit(context.function, cost) {
             Ok(most) => most,
             Err(at) => {

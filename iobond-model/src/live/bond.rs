@@ -316,7 +316,7 @@ impl Bond {
             let grants = read(&self.grants);
             let mut queue = lock(&self.queues[number]);
             let Some(running) = queue.as_mut() else { return };
-            let (function, cost) = (running.context().function, work.cost(running.context()));
+            let (function, cost) = (running.context().function, work.cost(running));
             let reached = self.board_memory(function);
             let board = reached.lease();
             if reached.is_being_remapped() && !board.holds_index(running.context().guest.avail) {

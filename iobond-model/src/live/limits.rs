@@ -12,7 +12,7 @@ use iobond_spec::{MAX_FUNCTIONS, address::FunctionId};
 
 use crate::{
     qos::{Cost, Limits, Meter},
-    shadow::{Context, Progress},
+    shadow::{Progress, Queue},
 };
 
 /// "Nobody waits."
@@ -28,11 +28,11 @@ pub(super) enum Work {
 }
 
 impl Work {
-    pub(super) fn cost(self, context: &Context) -> Cost {
-        let on_return = context.features.count_on_return;
+    pub(super) fn cost(self, queue: &Queue) -> Cost {
+        let on_return = queue.context().features.count_on_return;
         match self {
             Self::Forward(_) => Cost::of_forwarding(on_return),
-            Self::Retire(_) => Cost::of_returning(on_return),
+            Self::Retire(_) => Cost::of_returning(on_return, queue.has_room_in_flight()),
         }
     }
 }

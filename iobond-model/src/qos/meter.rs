@@ -94,10 +94,15 @@ impl Cost {
         if count_on_return { Self::Nothing } else { Self::Operations }
     }
 
-    /// Of returning, in such a queue.
+    /// Of returning, in such a queue; `copies`: there may be bytes to be copied. Where there are none, as in a queue that transmits,
+    /// nothing waits for bytes.
     #[must_use]
-    pub const fn of_returning(count_on_return: bool) -> Self {
-        if count_on_return { Self::Operations } else { Self::Bytes }
+    pub const fn of_returning(count_on_return: bool, copies: bool) -> Self {
+        match (count_on_return, copies) {
+            (true, _) => Self::Operations,
+            (false, true) => Self::Bytes,
+            (false, false) => Self::Nothing,
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Chains {
     free: FreeList,
     by_head: Box<[Chain]>,
     in_flight: u32,
+    /// Writable bytes of those in flight.
+    room: u64,
 }
 
 impl Chains {
@@ -33,6 +35,7 @@ impl Chains {
             free: FreeList::new(size),
             by_head: vec![Chain::NOT_IN_FLIGHT; usize::from(size)].into(),
             in_flight: 0,
+            room: 0,
         }
     }
 
@@ -59,6 +62,7 @@ impl Chains {
     pub(super) fn start(&mut self, head: u16, chain: Chain) {
         self.by_head[usize::from(head)] = chain;
         self.in_flight += 1;
+        self.room += chain.room;
     }
 
     /// The chain at `head` if one is in flight; `head` is whatever the back end wrote.
@@ -70,12 +74,19 @@ impl Chains {
     /// Forgets the chain at `head`, which [`Chains::get`] found.
     #[inline]
     pub(super) fn finish(&mut self, head: u32) {
-        self.by_head[head as usize].first = NONE;
+        let chain = &mut self.by_head[head as usize];
+        chain.first = NONE;
         self.in_flight -= 1;
+        self.room -= chain.room;
     }
 
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+
+    /// Writable bytes of the chains in flight.
+    pub(super) fn room(&self) -> u64 {
+        self.room
     }
 
     /// Bytes on the heap.

@@ -162,6 +162,11 @@ impl Queue {
         self.chains.in_flight()
     }
 
+    /// Whether any chain in flight has writable bytes, so that returning may copy.
+    pub fn has_room_in_flight(&self) -> bool {
+        self.chains.room() > 0
+    }
+
     /// Bytes that this queue takes besides the slots and rings themselves.
     pub fn footprint(&self) -> usize {
         let payload = self.payload.capacity() * size_of::<Copy>();

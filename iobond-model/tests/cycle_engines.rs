@@ -7,14 +7,14 @@ mod rig;
 use std::cell::{Cell, RefCell};
 
 use iobond_model::{
-    cycle::{Access, Bond, Clock, Ending, Span, Time},
+    cycle::{Access, Bond, Clock, Ending, Event, Span, Time},
     fabric::Fabric,
     live::Memory,
     timing::{Engine, Timing, WATCH_FOR},
 };
 use iobond_spec::{
     function::{MSIX_CAP, MSIX_TABLE},
-    offsets::qos,
+    offsets::{qos, queues},
 };
 use rig::{
     Raised, Shape, VECTOR,
@@ -143,6 +143,35 @@ fn interrupts_keep_their_distance_and_the_last_one_comes() {
     assert_eq!(messages(0).0, 10);
     let (held, took) = messages(30);
     assert_eq!(u64::from(held), took / 30 + 2, "in {took} us");
+}
+
+/// ```text
+///   driver  ring, index 1000        index 0, a chain, ring
+///   base          disable, enable
+///   engine     |-- reads 1000 --|   |-- forwards --
+/// ```
+#[test]
+fn a_queue_is_not_blamed_for_its_predecessor() {
+    let memories = memories(Shape::default());
+    let ending = simulate(&Timing::default(), &memories, async |clock, bond, around| {
+        let mut guest = Guest::new(&memories.0.board, &memories.1);
+        guest.set_avail_index(1000);
+        ring(bond).await;
+        clock.sleep(Span::from_ns(700)).await;
+        let words = memories.1.to_registers();
+        bond.write_register(queues::BASE + queues::CONTROL, words[0] & !1);
+        bond.write_register(queues::BASE + queues::CONTROL, words[0]);
+        clock.sleep(Span::from_ns(300)).await;
+        guest.set_avail_index(0);
+        clock.sleep(Span::from_us(20)).await;
+        guest.offer(&direct(&[out(64)]));
+        ring(bond).await;
+        clock.sleep(Span::from_us(20)).await;
+        assert_eq!(bond.head(0), 1);
+        let events = around.events.borrow();
+        assert!(!events.iter().any(|(_, event)| matches!(event, Event::Failed { .. })), "{events:?}");
+    });
+    assert_eq!(ending, Ending::Finished);
 }
 
 async fn limit<M: Fabric>(clock: &Clock, bond: &Bond<'_, M>, [operations, bytes]: [u32; 2]) {

@@ -65,6 +65,11 @@ impl Door {
         watched
     }
 
+    /// Whether another queue, or none, is to be there from now on.
+    fn is_changed(&self) -> bool {
+        self.change.get().is_some()
+    }
+
     /// A doorbell rang, and more may come.
     pub(super) fn wake_watchers(&self, clock: &Clock) {
         self.watch.asleep.borrow_mut().drain(..).for_each(|task| clock.wake(task));
@@ -165,10 +170,10 @@ impl<M: Fabric> Bond<'_, M> {
         let result = self.within(number, queue, async |queue, fabric| queue.retire(fabric, tail, most).await);
         let progress = result.await;
         self.pay(context.function, cost, progress);
-        if progress.more && door.tail.get().is_none() {
+        if progress.more && door.tail.get().is_none() && !door.is_changed() {
             door.tail.set(Some(tail));
         }
-        if queue.is_stalled() {
+        if queue.is_stalled() && !door.is_changed() {
             door.doorbell.set(true);
         }
         if progress.chains > 0 {
@@ -217,6 +222,8 @@ impl<M: Fabric> Bond<'_, M> {
         }
         match result {
             Ok(progress) => progress,
+            // The base replaced the queue since; its successor has done nothing wrong.
+            Err(_) if self.doors[number].is_changed() => Progress::default(),
             Err(error) => {
                 self.with_device(|device, _, effects| device.fail_queue(number, &error, effects));
                 self.neighbours.observe(Event::Failed { queue: number, error });

@@ -9,7 +9,7 @@
 //! The plan's timing is the world of virtual time's; here everything takes as long as it takes. Of its services there is only
 //! [`Service::Memory`].
 
-mod base;
+mod base_core;
 mod driver;
 mod watch;
 
@@ -29,7 +29,7 @@ use iobond_model::{
 use iobond_spec::register_access::RegisterIo;
 
 use self::{
-    base::{Base, Post},
+    base_core::{Base, Post},
     driver::Driver,
     watch::{Lines, Watch},
 };

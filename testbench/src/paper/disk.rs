@@ -24,7 +24,7 @@ const HEADER: u32 = 16;
 const STATUS: u32 = 1;
 /// Bytes a second that an SSD reads. A judgement: NVMe of the paper's time behind PCIe 3.0 x4 reads 3.2 GB/s.
 const DISK: u64 = 3_200_000_000;
-/// Blocks of the measurements. Judgements, as the paper gives none: a page, and what .
+/// Blocks of the measurements. Judgements, as the paper gives none: a page, and what a slot of a disk holds.
 const SMALL: u32 = 4 << 10;
 const LARGE: u32 = 32 << 10;
 /// Queues of the run for bandwidth, of which each has eight reads outstanding. A judgement.

@@ -12,7 +12,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::Output;
 use crate::{
     scenario::Scenario,
-    workload::demonstration::{self, Plan},
+    workload::{
+        demonstration::{self, Plan},
+        simulated,
+    },
 };
 
 /// Run a scenario
@@ -23,13 +26,32 @@ pub(super) struct Arguments {
     /// Directory for result.json, report.html and captures [default: target/bmhive/NAME of the file]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// What carries it
+    #[arg(long, value_enum, default_value_t)]
+    world: World,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum World {
+    /// The wall clock: all of the scenario, with real back ends
+    #[default]
+    Live,
+    /// Virtual time: its random reads, alike on every machine
+    Cycle,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
     let scenario = Scenario::load(&arguments.scenario)?;
     let name = arguments.scenario.file_stem().unwrap_or_default();
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("target/bmhive").join(name));
-    carry_out(&scenario, None, &out, output)
+    match arguments.world {
+        World::Live => carry_out(&scenario, None, &out, output),
+        World::Cycle => {
+            let say = |depth| output.say(&format!("simulating random reads, {depth} in flight"));
+            let result = simulated::run(&scenario, say).into_diagnostic()?;
+            output.conclude(&result, &out)
+        }
+    }
 }
 
 /// Carries a scenario out, prints its result and leaves it in `out`.

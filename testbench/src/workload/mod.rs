@@ -9,6 +9,7 @@ pub mod disk;
 mod faults;
 pub mod file;
 pub mod link;
+pub mod simulated;
 
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,7 @@
 use bm_hypervisor::config::RingSizes;
 use iobond_model::{
     cycle::Span,
-    qos::Limits,
+    qos::{Limit, Limits},
     timing::{Timing, TimingError},
 };
 use iobond_spec::{MAX_QUEUES, MAX_RING};
@@ -283,7 +283,7 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// As many boards as `scenario` has, each with the rings and request queues of the first function of its first board, and a
+    /// As many boards as `scenario` has, each with the rings, request queues and limits of the first function of its first board, and a
     /// default load. Boards are alike in a simulation.
     #[must_use]
     pub fn of(scenario: &Scenario) -> Self {
@@ -296,11 +296,18 @@ impl Plan {
         }
     }
 
-    fn with_function(self, function: &Function) -> Self {
-        let &Function { queue_size: guest, slot_size, slots, .. } = function;
+    /// The same with rings, request queues and limits of `function`.
+    #[must_use]
+    pub fn with_function(self, function: &Function) -> Self {
+        let &Function { queue_size: guest, slot_size, slots, limits, .. } = function;
+        let limit = |rate: Option<u64>, burst: u32| Limit { rate: rate.unwrap_or(0), burst: burst.into() };
+        let limits = limits.and_then(|limits| limits.rates()).map(|rates| Limits {
+            operations: limit(rates.operations_per_second, rates.operations_burst),
+            bytes: limit(rates.bytes_per_second, rates.bytes_burst),
+        });
         let rings = RingSizes { guest, shadow: RingSizes::default_shadow(guest), slot_size, slots };
         let queues = u8::try_from(function.request_queues()).unwrap_or(u8::MAX);
-        Self { rings, queues, ..self }
+        Self { rings, queues, limits, ..self }
     }
 
     /// Whether there can be such a simulation.

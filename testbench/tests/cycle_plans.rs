@@ -3,9 +3,15 @@
 #![allow(clippy::unwrap_used)] // a plan that cannot be run is a failed test
 
 use bm_hypervisor::config::RingSizes;
-use iobond_model::cycle::Span;
+use iobond_model::{
+    cycle::Span,
+    qos::{Limit, Limits},
+    timing::Engine,
+};
 use proptest::prelude::*;
-use testbench::world::cycle::{CycleError, Design, Notice, Outcome, Pace, Plan, Service, Shape, run};
+use testbench::world::cycle::{
+    CycleError, Design, Notice, Outcome, Pace, Payload, Plan, Service, Shape, run,
+};
 
 /// Runs a plan that is possible. Whatever comes out of any of them must be so.
 fn outcome(plan: &Plan) -> Outcome {
@@ -70,14 +76,39 @@ fn pace() -> impl Strategy<Value = Pace> {
     ]
 }
 
+/// Every way to build an engine.
+fn engine() -> impl Strategy<Value = Engine> {
+    let ahead = prop_oneof![Just((0, 0)), (1u8..=16, 0u8..=16)];
+    let times = (prop_oneof![Just(0), 50u64..2000], prop_oneof![Just(0), 1u64..20_000]);
+    (1u8..=16, ahead, times).prop_map(
+        |(prefetch, (entries_ahead, descriptors_ahead), (watch, moderation))| {
+            let (watch, moderation) = (Span::from_ns(watch), Span::from_ns(moderation));
+            Engine { prefetch, entries_ahead, descriptors_ahead, watch, moderation }
+        },
+    )
+}
+
+/// Limits that let a small plan end in time, or none.
+fn limits() -> impl Strategy<Value = Option<Limits>> {
+    let limit = |least: u64| {
+        let some = (least..1000 * least, 1u64..50).prop_map(|(rate, burst)| Limit { rate, burst });
+        prop_oneof![Just(Limit::default()), some]
+    };
+    let both = (limit(20_000), limit(20_000_000));
+    prop::option::of(both.prop_map(|(operations, bytes)| Limits { operations, bytes }))
+}
+
 /// Any small plan that is possible.
 fn plan() -> impl Strategy<Value = Plan> {
     let shape = prop_oneof![Just(0u32), 1u32..200, 1u32..10_000];
     let numbers = (1u8..4, 1u8..6, 1u64..30, 0u64..8, any::<u64>());
-    let timing = (1u16..9, 1u16..70, 0u64..2_000);
-    ((shape.clone(), shape), sizes(), design(), service(), pace(), numbers, timing).prop_filter_map(
+    let timing = (1u16..9, 1u16..70, 0u64..2_000, engine());
+    let shape = (shape.clone(), shape, any::<bool>());
+    (shape, sizes(), design(), service(), (pace(), limits()), numbers, timing).prop_filter_map(
         "a plan that is possible",
-        |((out, back), rings, design, service, pace, (boards, queues, requests, warm_up, seed), dma)| {
+        |((out, back, frames), rings, design, service, (pace, limits), numbers, dma)| {
+            let (boards, queues, requests, warm_up, seed) = numbers;
+            let payload = if frames { Payload::Frames } else { Payload::Blank };
             let shape = Shape { out, back };
             let plan = Plan {
                 boards,
@@ -90,11 +121,14 @@ fn plan() -> impl Strategy<Value = Plan> {
                 requests,
                 warm_up,
                 seed,
+                limits,
+                payload,
                 ..Plan::default()
             };
             let mut plan = plan;
             (plan.timing.dma.channels, plan.timing.dma.reads) = (dma.0, dma.1);
             plan.timing.back_end_entry = Span::from_ns(dma.2);
+            plan.timing.engine = dma.3;
             if let Pace::Closed { depth } = &mut plan.pace {
                 let most = rings.guest / (u16::from(out > 0) + u16::from(back > 0)).max(1);
                 *depth = (*depth).min(most);

@@ -56,7 +56,7 @@ fn a_row_is_an_object_with_these_keys() {
 #[test]
 fn a_table_says_why_below_it() {
     let text = terminal(&[row(), Row::new("another", "ns", Some(800.0), 800.0, "so").calibrated()]);
-    assert!(text.contains("10 G bit/s") && text.contains("+20.0 %"), "{text}");
+    assert!(text.contains("10 Gbit/s") && text.contains("+20.0 %"), "{text}");
     assert!(text.contains("calibrated") && text.contains("  [1] it is made up\n"), "{text}");
 }
 

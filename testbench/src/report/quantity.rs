@@ -7,6 +7,7 @@ pub(crate) fn quantity(value: f64, unit: &str) -> String {
         "ns" => duration(value),
         "bytes" => scaled(value, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"]),
         "bytes/s" => scaled(value, 1000.0, &["B/s", "kB/s", "MB/s", "GB/s", "TB/s"]),
+        "bit/s" => scaled(value, 1000.0, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"]),
         _ => {
             let prefixed = scaled(value, 1000.0, &["", "k", "M", "G", "T"]);
             let text = if prefixed.ends_with(' ') { prefixed + unit } else { format!("{prefixed} {unit}") };
@@ -19,7 +20,7 @@ pub(crate) fn quantity(value: f64, unit: &str) -> String {
 /// The same for a mark on an axis: with the unit where that is part of the prefix; otherwise the axis says it once.
 pub(super) fn mark(value: f64, unit: &str) -> String {
     match unit {
-        "ns" | "bytes" | "bytes/s" => quantity(value, unit),
+        "ns" | "bytes" | "bytes/s" | "bit/s" => quantity(value, unit),
         _ => quantity(value, ""),
     }
 }
@@ -83,6 +84,7 @@ mod tests {
             (22_123_456.0, "packets/s", "22.1 M packets/s"),
             (512.0, "requests/s", "512 requests/s"),
             (3.214e9, "bytes/s", "3.21 GB/s"),
+            (31.508e9, "bit/s", "31.5 Gbit/s"),
             (12.4 * 1024.0 * 1024.0, "bytes", "12.4 MiB"),
         ];
         for (value, unit, text) in cases {

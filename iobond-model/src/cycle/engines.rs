@@ -10,6 +10,7 @@ use crate::{
     qos::Cost,
     shadow::{Context, Counters, Progress, Queue, QueueError, Sight, Vantage},
     timing,
+    windows::Windows,
 };
 
 /// What an engine has to do.
@@ -210,10 +211,7 @@ impl<M: Fabric> Bond<'_, M> {
         work: impl AsyncFnOnce(&mut Queue, &Gated<'_, Timed<'_, M>>) -> Result<Progress, QueueError>,
     ) -> Progress {
         let function = queue.context().function;
-        let (windows, bus_master) = {
-            let device = self.device.borrow();
-            (device.windows().clone(), device.bus_master(function))
-        };
+        let (windows, bus_master) = self.gates(function);
         let timed = self.timed(number);
         let result = work(queue, &Gated { fabric: &timed, windows: &windows, bus_master }).await;
         self.doors[number].counters.set(queue.counters());
@@ -230,6 +228,12 @@ impl<M: Fabric> Bond<'_, M> {
                 Progress::default()
             }
         }
+    }
+
+    /// What is granted of base memory, and whether `function` may master the board's bus, as it is now.
+    fn gates(&self, function: FunctionId) -> (Windows, bool) {
+        let device = self.device.borrow();
+        (device.windows().clone(), device.bus_master(function))
     }
 
     fn timed(&self, queue: usize) -> Timed<'_, M> {
@@ -308,10 +312,7 @@ impl<M: Fabric> Bond<'_, M> {
             watch.next.set(begin + engine.watch);
             clock.until(begin).await;
             let Some((vantage, _)) = watch.vantage.get() else { continue };
-            let (windows, bus_master) = {
-                let device = self.device.borrow();
-                (device.windows().clone(), device.bus_master(function))
-            };
+            let (windows, bus_master) = self.gates(function);
             let timed = self.timed(number);
             let fabric = Gated { fabric: &timed, windows: &windows, bus_master };
             // A fault is found by the engine, which is asked to go there by a doorbell.

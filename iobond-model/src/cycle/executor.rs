@@ -107,19 +107,6 @@ impl Clock {
             Poll::Pending
         })
     }
-
-    /// Lets everyone else have a turn who is to have one now.
-    pub fn turn(&self) -> impl Future<Output = ()> {
-        let mut asked = false;
-        poll_fn(move |_| {
-            if asked {
-                return Poll::Ready(());
-            }
-            asked = true;
-            self.wake(self.task());
-            Poll::Pending
-        })
-    }
 }
 
 /// How a run ended.

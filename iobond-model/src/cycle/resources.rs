@@ -88,12 +88,6 @@ impl Permits {
         Self { reason, free: Cell::new(count), queue: RefCell::default(), tickets: Cell::new(0) }
     }
 
-    /// How many are free.
-    #[must_use]
-    pub fn free(&self) -> u32 {
-        self.free.get()
-    }
-
     /// Takes one; waits for those who came earlier.
     #[inline]
     pub fn take(&self, clock: &Clock) -> impl Future<Output = ()> {
@@ -233,6 +227,19 @@ mod tests {
         assert_eq!(stuck[0].to_string(), "one waits for a token (4)");
     }
 
+    /// Goes on now, after those who are to go on now already.
+    async fn turn(clock: &Clock) {
+        let mut asked = false;
+        poll_fn(|_| {
+            if std::mem::replace(&mut asked, true) {
+                return Poll::Ready(());
+            }
+            clock.wake(clock.task());
+            Poll::Pending
+        })
+        .await;
+    }
+
     #[test]
     fn time_that_stands_still_is_noticed() {
         let clock = Clock::new();
@@ -240,7 +247,7 @@ mod tests {
         executor.spawn("spinner", async {
             clock.sleep(ns(5)).await;
             loop {
-                clock.turn().await;
+                turn(&clock).await;
             }
         });
         let at = Time::ZERO + ns(5);

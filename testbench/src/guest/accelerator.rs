@@ -219,6 +219,7 @@ mod tests {
     #[test]
     fn a_guest_that_nobody_waits_for_is_ended_at_once() {
         let start = Instant::now();
+        // Longer than every bound: nothing but being ended ends it.
         let reason = watch("exec sleep 60", &|| true).unwrap_err();
         assert!(reason.contains("nobody waited"), "{reason}");
         assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());

@@ -8,14 +8,11 @@ use iobond_model::live::Bond;
 use super::{
     super::{
         ModelPort,
-        cycle::{Notice, Plan, board::Board},
+        cycle::{Notice, Plan, back_end::BURST, board::Board},
     },
     watch::{Heads, Watch},
 };
 use crate::{measure::Stage, workload::WorkloadError};
-
-/// Requests that are taken from one queue before another has its turn: a burst of DPDK's.
-const BURST: usize = 32;
 
 /// What the base does for one board.
 pub(super) struct Post {

@@ -87,7 +87,7 @@ async fn serve(plan: &Plan, station: &Station<'_>, network: &Network, board: usi
 }
 
 /// Requests that are taken from one queue before another has its turn: a burst of DPDK's.
-const BURST: usize = 32;
+pub(in crate::world) const BURST: usize = 32;
 
 /// Uses a chain.
 pub(super) fn finish(plan: &Plan, station: &Station<'_>, job: Job) {

@@ -19,6 +19,7 @@ use bm_hypervisor::{
 };
 use iobond_model::{
     cycle::{Bond, Span, Time},
+    device::tail_of,
     fabric::Fabric,
 };
 use iobond_spec::{
@@ -169,11 +170,6 @@ impl Hypervisor {
             }
         }
     }
-}
-
-fn tail_of(offset: u32) -> Option<usize> {
-    let within = offset.checked_sub(queues::BASE)?;
-    (within % queues::STRIDE == queues::TAIL).then_some((within / queues::STRIDE) as usize)
 }
 
 /// Passes over all boards in turn, for ever.

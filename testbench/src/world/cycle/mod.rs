@@ -9,7 +9,7 @@
 //! ```
 //! [`vm`] is the same without an IO-Bond, for comparison.
 
-mod back_end;
+pub(super) mod back_end;
 mod base_core;
 pub(super) mod board;
 pub(super) mod driver;
@@ -334,9 +334,11 @@ mod tests {
     ) {
         executor.serve(format!("board{number}: back end"), async {
             station.back_end.wait(station.clock).await;
-            loop {
-                station.clock.turn().await;
-            }
+            std::future::poll_fn(|_| {
+                station.clock.wake(station.clock.task());
+                std::task::Poll::Pending
+            })
+            .await
         });
     }
 

@@ -135,7 +135,8 @@ impl Engine {
         ];
         match limits.into_iter().find(|(_, value, _, least, most)| !(least..=most).contains(&value)) {
             Some((field, value, why, least, most)) => {
-                Err(TimingError::Engine { field, value, why, least, most })
+                let expected = format!("choose {least} to {most}");
+                Err(TimingError::new(format!("engine.{field}"), format!("= {value}: {why}"), expected))
             }
             None => Ok(()),
         }
@@ -190,67 +191,25 @@ pub struct Poll {
 
 /// A timing that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TimingError {
-    /// A link that cannot be.
-    #[error("timing.{link}.{error}")]
-    Link {
-        /// `board` or `base`.
-        link: &'static str,
-        /// What is wrong with it.
-        error: PcieError,
-    },
-    /// Nothing would ever happen, or no time would pass.
-    #[error("timing.{field} = 0: {why}; choose more than 0")]
-    Zero {
-        /// Field of [`Timing`].
-        field: &'static str,
-        /// What it would mean.
-        why: &'static str,
-    },
-    /// An engine that cannot be built.
-    #[error("timing.engine.{field} = {value}: {why}; choose {least} to {most}")]
-    Engine {
-        /// Field of [`Engine`].
-        field: &'static str,
-        /// What was asked for.
-        value: u64,
-        /// Why not.
-        why: &'static str,
-        /// Least that can be built.
-        least: u64,
-        /// Most that can be built.
-        most: u64,
-    },
-    /// The engine's data path is too narrow for its rate.
-    #[error(
-        "timing.dma.rate = {rate} bit/s cannot be met: {width} bytes at {clock_mhz} MHz are {raw} bit/s; lower rate, or \
-         raise width or clock_mhz"
-    )]
-    DmaRate {
-        /// Bits in a second that were asked for.
-        rate: u64,
-        /// Bytes in a clock.
-        width: u16,
-        /// The clock.
-        clock_mhz: u32,
-        /// Bits in a second that these make.
-        raw: u64,
-    },
-    /// A round trip leaves no time to fly.
-    #[error(
-        "timing.{field} = {} ns cannot be met: request and completion are {} ns on the wire; raise it, or make \
-         timing.{link} faster", span.as_ns(), wire.as_ns()
-    )]
-    TooShort {
-        /// `board_access` or `mailbox_hop`.
-        field: &'static str,
-        /// What was asked for.
-        span: Span,
-        /// The link that it crosses.
-        link: &'static str,
-        /// What the wire alone takes.
-        wire: Span,
-    },
+#[error("timing.{field} {found}; {expected}")]
+pub struct TimingError {
+    /// The key below `timing`, `board.lanes`.
+    pub field: String,
+    /// Its value, and what keeps a timing from having it: `= 3: there is no such link`.
+    pub found: String,
+    /// What to do.
+    pub expected: String,
+}
+
+impl TimingError {
+    fn new(field: impl Into<String>, found: String, expected: impl Into<String>) -> Self {
+        Self { field: field.into(), found, expected: expected.into() }
+    }
+
+    fn of_link(link: &str, error: PcieError) -> Self {
+        let PcieError { field, found, expected } = error;
+        Self { field: format!("{link}.{field}"), found, expected }
+    }
 }
 
 impl Default for Timing {
@@ -341,10 +300,17 @@ impl Timing {
             ("base", &self.base, "mailbox_hop", self.mailbox_hop),
         ];
         for (link, pcie, field, span) in links {
-            pcie.check().map_err(|error| TimingError::Link { link, error })?;
+            pcie.check().map_err(|error| TimingError::of_link(link, error))?;
             let wire = on_the_wire(pcie);
             if span < wire {
-                return Err(TimingError::TooShort { field, span, link, wire });
+                let (asked, wire) = (span.as_ns(), wire.as_ns());
+                let found =
+                    format!("= {asked} ns cannot be met: request and completion are {wire} ns on the wire");
+                return Err(TimingError::new(
+                    field,
+                    found,
+                    format!("raise it, or make timing.{link} faster"),
+                ));
             }
         }
         let dma = &self.dma;
@@ -362,12 +328,14 @@ impl Timing {
             ),
         ];
         if let Some((field, _, why)) = zero.into_iter().find(|(_, value, _)| *value == 0) {
-            return Err(TimingError::Zero { field, why });
+            return Err(TimingError::new(field, format!("= 0: {why}"), "choose more than 0"));
         }
         self.engine.check()?;
         if dma.rate > dma.raw_rate() {
-            let Dma { rate, width, clock_mhz, .. } = *dma;
-            return Err(TimingError::DmaRate { rate, width, clock_mhz, raw: dma.raw_rate() });
+            let (Dma { rate, width, clock_mhz, .. }, raw) = (*dma, dma.raw_rate());
+            let found =
+                format!("= {rate} bit/s cannot be met: {width} bytes at {clock_mhz} MHz are {raw} bit/s");
+            return Err(TimingError::new("dma.rate", found, "lower rate, or raise width or clock_mhz"));
         }
         Ok(())
     }

@@ -75,7 +75,7 @@ impl RingSizes {
 
 impl RingConfig {
     /// These sizes where given, those of `default` elsewhere.
-    pub(super) fn resolve(&self, default: RingSizes) -> RingSizes {
+    pub fn resolve(&self, default: RingSizes) -> RingSizes {
         let guest = self.guest.unwrap_or(default.guest);
         RingSizes {
             guest,

@@ -5,9 +5,9 @@ use iobond_model::{cycle::Span, qos::jain};
 use super::{Row, plan};
 use crate::{
     report::quantity,
+    scenario::MAX_BOARDS,
     world::cycle::{
-        CycleError, Design, Load, MAX_BOARDS, NET_HEADER, Outcome, Pace, Plan, Service, Shape, Way, Window,
-        run, vm,
+        CycleError, Design, Load, NET_HEADER, Outcome, Pace, Plan, Service, Shape, Way, Window, run, vm,
     },
 };
 

@@ -1,13 +1,14 @@
 //! From a document to a scenario: every limit, and what belongs to which kind.
 
 mod function;
-mod virtual_time;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use iobond_model::timing::{Timing, TimingError};
 
 use super::{
     BackEnd, Backing, Blk, BlkWorkload, Board, Device, Extent, Fault, Guest, MAX_BOARDS, NetWorkload,
@@ -51,7 +52,7 @@ pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document
     let name = KeyPath::root("server").key("name");
     within(&name, server.name.chars().count(), 1, 80, "characters")?;
     within(&KeyPath::root("server").key("poll_us"), server.poll_us, 0, LONGEST_POLL_US, "microseconds")?;
-    within(&KeyPath::root("board"), boards.len(), 1, MAX_BOARDS, "boards")?;
+    within(&KeyPath::root("board"), boards.len(), 1, MAX_BOARDS.into(), "boards")?;
     let boards = boards
         .into_iter()
         .enumerate()
@@ -69,7 +70,8 @@ pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document
         .map(|(index, fault)| check_fault(&fault, &names, &KeyPath::root("fault").index(index)))
         .collect::<Checked<Vec<_>>>()?;
     check_kills(&faults)?;
-    let scenario = Scenario {
+    check_timing(&timing)?;
+    Ok(Scenario {
         file: file.to_owned(),
         text: text.to_owned(),
         name: server.name,
@@ -83,9 +85,16 @@ pub(super) fn check(file: &str, text: &str, directory: &Path, document: Document
         faults,
         timing,
         design,
-    };
-    virtual_time::check(&scenario)?;
-    Ok(scenario)
+    })
+}
+
+/// What is wrong is said of the last part of the key.
+fn check_timing(timing: &Timing) -> Checked<()> {
+    timing.check().map_err(|TimingError { field, found, expected }| {
+        let path = field.split('.').fold(KeyPath::root("timing"), |path, step| path.key(step));
+        let last = field.rsplit('.').next().unwrap_or_default();
+        Problem::new(path, format!("{last} {found}"), expected)
+    })
 }
 
 pub(super) fn back_ends(boards: &[Board]) -> Vec<(String, BackEnd)> {

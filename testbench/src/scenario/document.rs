@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use bm_hypervisor::config::MacAddress;
 use iobond_model::timing::Timing;
 use serde::Deserialize;
 
-use super::Mac;
-use crate::world::cycle::Design;
+use super::Design;
 
 /// Where IO-Bonds and hypervisors get their processor time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -101,7 +101,7 @@ pub(super) struct Function {
     pub serial: Option<String>,
     pub read_only: Option<bool>,
     pub queues: Option<u16>,
-    pub mac: Option<Mac>,
+    pub mac: Option<MacAddress>,
     pub queue_pairs: Option<u16>,
     pub queue_size: Option<u16>,
     pub slot_size: Option<u32>,

@@ -95,6 +95,10 @@ fn explain(message: &str) -> (String, String) {
     if let Some(key) = message.strip_prefix("missing field ") {
         return (format!("key {key} is missing"), format!("expected {key} in this table"));
     }
+    // What a type of bm-hypervisor's configuration says of a text is a sentence.
+    if let Some((found, expected)) = message.split_once("; expected ") {
+        return (found.to_owned(), format!("expected {expected}"));
+    }
     let (found, expected) = message.split_once(", expected ").unwrap_or((message, ""));
     let unknown = found.strip_prefix("unknown field ").or_else(|| found.strip_prefix("unknown variant "));
     if let Some(name) = unknown {

@@ -67,7 +67,7 @@
 //! generation = "gen3"
 //! lanes = 4
 //!
-//! [design]                       # optional, for `bmhive bench latency`: see `world::cycle::Design`
+//! [design]                       # optional, for `bmhive bench latency`: see `Design`
 //! notice = "ring"                # how back ends learn of buffers: "ring" (default), "status_page", "registers"
 //! notification_data = true
 //! event_idx = false
@@ -78,26 +78,25 @@
 //! that is the world's part.
 
 mod check;
+mod design;
 mod document;
 mod error;
 mod locate;
-mod mac;
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use bm_hypervisor::config::LimitsConfig;
+use bm_hypervisor::config::{LimitsConfig, MacAddress, RingSizes};
 use iobond_model::timing::Timing;
 
-use crate::world::cycle::Design;
+pub use design::{Design, Notice};
 pub use document::{Execution, Poll};
 pub use error::{Invalid, ScenarioError};
-pub use mac::Mac;
 
 /// Boards that one base server holds at most (BM-Hive, ASPLOS 2020, section 3.2).
-pub const MAX_BOARDS: usize = 16;
+pub const MAX_BOARDS: u8 = 16;
 
 /// What the demonstration runs when nobody names a file.
 const DEMONSTRATION: &str = include_str!("../../scenarios/demo.toml");
@@ -168,12 +167,8 @@ pub struct Guest {
 pub struct Function {
     /// What it is.
     pub device: Device,
-    /// Largest ring that it offers, a power of two.
-    pub queue_size: u16,
-    /// Bytes in a slot, a power of two.
-    pub slot_size: u32,
-    /// Slots of each queue.
-    pub slots: u16,
+    /// Rings and slots of each queue; the guest ring is the largest that it offers.
+    pub rings: RingSizes,
     /// What it may do in a second, if that is limited.
     pub limits: Option<LimitsConfig>,
 }
@@ -240,7 +235,7 @@ pub enum Backing {
 #[derive(Clone, Debug)]
 pub struct Net {
     /// Its address, unicast and unique in the scenario.
-    pub mac: Mac,
+    pub mac: MacAddress,
     /// Receive and transmit queue pairs, 1 to 8.
     pub queue_pairs: u16,
 }

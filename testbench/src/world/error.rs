@@ -58,9 +58,6 @@ pub enum LiveError {
         "cannot start {0:?} again: the scenario has no such back end; `Scenario::back_ends` lists those that it has"
     )]
     NoBackEnd(BackEnd),
-    /// A MAC address that bm-hypervisor does not take.
-    #[error("{0}")]
-    Address(String),
     /// A board's bm-hypervisor did not start, or has failed.
     #[error("board {board}: {reason}")]
     Hypervisor {

@@ -1,24 +1,19 @@
 //! A scenario's board as bm-hypervisor is configured for it.
 
 use bm_hypervisor::config::{
-    BackEndConfig, BlkConfig, BoardConfig, ConsoleConfig, FunctionConfig, LimitsConfig, MacAddress,
-    NetConfig, OnLoss, RingConfig,
+    BackEndConfig, BlkConfig, BoardConfig, ConsoleConfig, FunctionConfig, LimitsConfig, NetConfig, OnLoss,
+    RingConfig, RingSizes,
 };
 
-use super::{LiveError, places::Places};
-use crate::scenario::{BackEnd, Board, Device, Fault, Function, Net, Scenario};
+use super::places::Places;
+use crate::scenario::{BackEnd, Board, Device, Fault, Function, Scenario};
 
 /// Microseconds that a forwarded access may take. Far above the register's reset value: on a laptop whoever answers may have
 /// to wait for a processor, and a driver that is told all ones gives up.
 const MAILBOX_DEADLINE_US: u32 = 5_000_000;
 
 /// A board waits for those back ends that somebody starts again; whoever else dies ends what it serves.
-pub(super) fn board_config(
-    index: usize,
-    board: &Board,
-    scenario: &Scenario,
-    places: &Places,
-) -> Result<BoardConfig, LiveError> {
+pub(super) fn board_config(index: usize, board: &Board, scenario: &Scenario, places: &Places) -> BoardConfig {
     let restarts = |which, fault: &Fault| fault.kill == which && fault.restart_after.is_some();
     let returns = |which| scenario.restart || scenario.faults.iter().any(|fault| restarts(which, fault));
     let functions = board.functions.iter().enumerate();
@@ -30,10 +25,10 @@ pub(super) fn board_config(
             }
             function_config(function, back_end)
         })
-        .collect::<Result<_, _>>()?;
+        .collect();
     let mut config = BoardConfig::new(board.name.clone(), functions);
     config.mailbox_deadline_us = MAILBOX_DEADLINE_US;
-    Ok(config)
+    config
 }
 
 /// Which back end serves a function.
@@ -45,18 +40,15 @@ fn behind(board: usize, number: usize, function: &Function) -> BackEnd {
     }
 }
 
-fn mac_address(net: &Net) -> Result<MacAddress, LiveError> {
-    MacAddress::new(net.mac.octets()).map_err(|error| LiveError::Address(error.to_string()))
-}
-
-fn function_config(function: &Function, back_end: BackEndConfig) -> Result<FunctionConfig, LiveError> {
+fn function_config(function: &Function, back_end: BackEndConfig) -> FunctionConfig {
+    let RingSizes { guest, shadow, slot_size, slots } = function.rings;
     let ring = RingConfig {
-        guest: Some(function.queue_size),
-        shadow: None,
-        slot_size: Some(function.slot_size),
-        slots: Some(function.slots),
+        guest: Some(guest),
+        shadow: Some(shadow),
+        slot_size: Some(slot_size),
+        slots: Some(slots),
     };
-    Ok(match &function.device {
+    match &function.device {
         Device::Blk(blk) => {
             let mut config = BlkConfig::new(back_end);
             (config.queues, config.read_only, config.ring) = (blk.queues, blk.read_only, ring);
@@ -66,7 +58,7 @@ fn function_config(function: &Function, back_end: BackEndConfig) -> Result<Funct
             FunctionConfig::Blk(config)
         }
         Device::Net(net) => {
-            let mut config = NetConfig::new(mac_address(net)?, back_end);
+            let mut config = NetConfig::new(net.mac, back_end);
             (config.queue_pairs, config.ring) = (net.queue_pairs, ring);
             if let Some(LimitsConfig::Net(limits)) = function.limits {
                 config.limits = Some(limits);
@@ -78,5 +70,5 @@ fn function_config(function: &Function, back_end: BackEndConfig) -> Result<Funct
             config.ring = ring;
             FunctionConfig::Console(config)
         }
-    })
+    }
 }

@@ -219,7 +219,7 @@ fn start_board(
         bond = bond.observed_by(Arc::new(stamps.clone()));
     }
     let bond = Arc::new(bond);
-    let config = board_config(index, board, scenario, places)?;
+    let config = board_config(index, board, scenario, places);
     let started = bm_hypervisor::start(config, Arc::new(ModelPort(Arc::clone(&bond))));
     let (poller, control) =
         started.map_err(|reason| LiveError::Hypervisor { board: name.clone(), reason: Arc::new(reason) })?;

@@ -169,7 +169,7 @@ fn start_board(
     let name = board.name.clone();
     let lines = Arc::new(InterruptLines::default());
     let bond = Arc::new(Bond::new(Arc::clone(&lines) as _).woken_by(Arc::clone(wake_up) as _));
-    let config = board_config(index, board, scenario, places)?;
+    let config = board_config(index, board, scenario, places);
     let started = bm_hypervisor::start(config, Arc::new(ModelPort(Arc::clone(&bond))));
     let (poller, control) =
         started.map_err(|reason| LiveError::Hypervisor { board: name.clone(), reason: Arc::new(reason) })?;

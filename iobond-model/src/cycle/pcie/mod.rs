@@ -132,23 +132,32 @@ impl Pcie {
     /// everything ends.
     pub fn check(&self) -> Result<(), PcieError> {
         let size = |size: u16| size.is_power_of_two() && SIZES.contains(&size);
+        // No link has so many lanes (PCIe 5.0, 7.5.3.6).
         if !WIDTHS.contains(&self.lanes) {
-            return Err(PcieError::Lanes { lanes: self.lanes });
+            let found = format!("= {}: there is no such link", self.lanes);
+            return Err(PcieError::new("lanes", found, "choose 1, 2, 4, 8, 12, 16 or 32"));
         }
-        if !size(self.max_payload) {
-            return Err(PcieError::Size { field: "max_payload", bytes: self.max_payload });
+        let (payload, read) = (self.max_payload, self.max_read_request);
+        // Device Control cannot say another size (PCIe 5.0, 7.5.3.4).
+        for (field, bytes) in [("max_payload", payload), ("max_read_request", read)] {
+            if !size(bytes) {
+                let expected = "choose a power of two from 128 to 4096";
+                return Err(PcieError::new(field, format!("= {bytes}"), expected));
+            }
         }
-        if !size(self.max_read_request) {
-            return Err(PcieError::Size { field: "max_read_request", bytes: self.max_read_request });
+        // PCI Express allows it; yet no completion would ever be as large as a write, which nobody means who says so.
+        if payload > read {
+            let found = format!(
+                "= {payload} is more than max_read_request = {read}, so no completion could be so large"
+            );
+            let expected = "raise max_read_request or lower max_payload";
+            return Err(PcieError::new("max_payload", found, expected));
         }
-        if self.max_payload > self.max_read_request {
-            return Err(PcieError::PayloadOverRead {
-                max_payload: self.max_payload,
-                max_read_request: self.max_read_request,
-            });
-        }
+        // Link Control cannot say another boundary (PCIe 5.0, 7.5.3.7).
         if !BOUNDARIES.contains(&self.completion_boundary) {
-            return Err(PcieError::Boundary { bytes: self.completion_boundary });
+            let expected = "a read completion boundary is 64 or 128 bytes";
+            let found = format!("= {}", self.completion_boundary);
+            return Err(PcieError::new("completion_boundary", found, expected));
         }
         self.check_credits()
     }
@@ -167,7 +176,11 @@ impl Pcie {
         ];
         match advertised.into_iter().find(|(_, credits, needs)| credits < needs) {
             Some((field, credits, needs)) => {
-                Err(PcieError::Credits { field, credits, needs, max_payload: self.max_payload })
+                let payload = self.max_payload;
+                let found =
+                    format!("= {credits}: a TLP with max_payload = {payload} bytes would wait for ever");
+                let expected = format!("advertise {needs} or more");
+                Err(PcieError::new(format!("credits.{field}"), found, expected))
             }
             None => Ok(()),
         }
@@ -203,11 +216,11 @@ mod tests {
         );
         assert_eq!(
             refused(|link| link.max_payload = 64),
-            "max_payload = 64: choose a power of two from 128 to 4096"
+            "max_payload = 64; choose a power of two from 128 to 4096"
         );
         assert_eq!(
             refused(|link| link.max_read_request = 600),
-            "max_read_request = 600: choose a power of two from 128 to 4096"
+            "max_read_request = 600; choose a power of two from 128 to 4096"
         );
         assert_eq!(
             refused(|link| link.max_payload = 1024),
@@ -216,7 +229,7 @@ mod tests {
         );
         assert_eq!(
             refused(|link| link.completion_boundary = 256),
-            "completion_boundary = 256: a read completion boundary is 64 or 128 bytes"
+            "completion_boundary = 256; a read completion boundary is 64 or 128 bytes"
         );
     }
 
@@ -244,7 +257,7 @@ mod tests {
                 &mut credits.completion_headers,
                 &mut credits.completion_data,
             ][field] -= 1;
-            assert!(matches!(link.check(), Err(PcieError::Credits { .. })), "{link:?}");
+            assert!(link.check().unwrap_err().field.starts_with("credits."), "{link:?}");
         }
     }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use bm_hypervisor::config::{
-    BlkConfig, BlkLimits, ConfigError, ConsoleConfig, LimitsConfig, NetConfig, NetLimits,
+    BlkConfig, BlkLimits, ConfigError, ConsoleConfig, LimitsConfig, NetConfig, NetLimits, RingConfig,
+    RingSizes,
 };
 
 use super::{
@@ -18,7 +19,7 @@ const SERIAL_LENGTH: usize = 20;
 /// Most queues of a disk and queue pairs of a network card: what the back ends of this workspace serve.
 const MAX_QUEUES: u16 = 16;
 const MAX_QUEUE_PAIRS: u16 = 8;
-/// Least ring offered: what the rings of the board's drivers take ([`crate::board::net::Net`] has 256 entries).
+/// Least ring offered: what the rings of the board's drivers take: that of a network card has 256 entries.
 const LEAST_RING: u32 = 256;
 /// Largest ring offered: what the back ends of a scenario take.
 const MOST_RING: u32 = 1024;
@@ -28,20 +29,7 @@ const LEAST_SLOTS: u16 = 16;
 
 /// Checks one `[[board.function]]`.
 pub(super) fn check(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Function> {
-    let default = default_rings(function.kind);
-    let queue_size = function.queue_size.unwrap_or(default.queue_size);
-    let least = LEAST_RING.min(default.queue_size.into());
-    power_of_two(&path.key("queue_size"), queue_size.into(), least, MOST_RING)?;
-    let slot_size = function.slot_size.unwrap_or(default.slot_size);
-    power_of_two(&path.key("slot_size"), slot_size, 64, 65536)?;
-    let slots = function.slots.unwrap_or(default.slots);
-    let least = match function.kind {
-        Kind::Blk => BlkConfig::least_slots(slot_size),
-        Kind::Net => NetConfig::least_slots(slot_size),
-        Kind::Console => ConsoleConfig::least_slots(slot_size),
-    };
-    let least = u16::try_from(least).unwrap_or(u16::MAX).max(LEAST_SLOTS);
-    within(&path.key("slots"), slots, least, u16::MAX, "slots of that size")?;
+    let rings = check_rings(&function, path)?;
     only_own_keys(&function, path)?;
     let limits = check_limits(&function, path)?;
     let device = match function.kind {
@@ -49,25 +37,28 @@ pub(super) fn check(function: document::Function, directory: &Path, path: &KeyPa
         Kind::Net => Device::Net(check_net(&function, path)?),
         Kind::Console => Device::Console(Console),
     };
-    Ok(Function { device, queue_size, slot_size, slots, limits })
+    Ok(Function { device, rings, limits })
 }
 
-struct Rings {
-    queue_size: u16,
-    slot_size: u32,
-    slots: u16,
-}
+/// Rings of a net function where the scenario says nothing: the ring that QEMU and most virtio devices offer, full of buffers of
+/// four pages, with a slot for each page.
+const NET: RingSizes = RingSizes { slot_size: 4096, ..RingSizes::NET };
 
-/// Sizes where the scenario gives none; those of a disk are bm-hypervisor's own.
-const fn default_rings(kind: Kind) -> Rings {
-    match kind {
-        // A request of 1 MiB takes 258 descriptors when its pages lie apart, and 32 segments of a slot each when they do not.
-        Kind::Blk => Rings { queue_size: 512, slot_size: 32768, slots: 512 },
-        // The ring that QEMU and most virtio devices offer, full of buffers of four pages.
-        Kind::Net => Rings { queue_size: 256, slot_size: 4096, slots: 1024 },
-        // Linux fills the receive queue with pages.
-        Kind::Console => Rings { queue_size: 64, slot_size: 4096, slots: 64 },
-    }
+/// Sizes where the scenario gives none are bm-hypervisor's own, except those of [`NET`].
+fn check_rings(function: &document::Function, path: &KeyPath) -> Checked<RingSizes> {
+    let (default, least_slots): (_, fn(u32) -> u32) = match function.kind {
+        Kind::Blk => (RingSizes::BLK, BlkConfig::least_slots),
+        Kind::Net => (NET, NetConfig::least_slots),
+        Kind::Console => (RingSizes::CONSOLE, ConsoleConfig::least_slots),
+    };
+    let &document::Function { queue_size: guest, slot_size, slots, .. } = function;
+    let rings = RingConfig { guest, shadow: None, slot_size, slots }.resolve(default);
+    let least = LEAST_RING.min(default.guest.into());
+    power_of_two(&path.key("queue_size"), rings.guest.into(), least, MOST_RING)?;
+    power_of_two(&path.key("slot_size"), rings.slot_size, 64, 65536)?;
+    let least = u16::try_from(least_slots(rings.slot_size)).unwrap_or(u16::MAX).max(LEAST_SLOTS);
+    within(&path.key("slots"), rings.slots, least, u16::MAX, "slots of that size")?;
+    Ok(rings)
 }
 
 /// The keys that are there are those of the function's kind.

@@ -41,13 +41,12 @@ use iobond_spec::address::FunctionId;
 pub use forwarded::{Accesses, accesses};
 pub use moments::Stamps;
 pub use packets::{Captured, Packets};
-pub use plan::{
-    Design, Load, MAX_BOARDS, NET_HEADER, Notice, Pace, Payload, Plan, PlanError, Service, Shape, Way, Window,
-};
+pub use plan::{Load, NET_HEADER, Pace, Payload, Plan, PlanError, Service, Shape, Way, Window};
 pub use recorder::{Outcome, Recorder, Share, Usage};
 pub use timeline::Timeline;
 pub use watch::{Seen, Watch};
 
+pub use crate::scenario::{Design, Notice};
 use base_core::Hypervisor;
 use board::Board;
 use driver::{Driver, Machine};

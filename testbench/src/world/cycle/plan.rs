@@ -10,10 +10,8 @@ use iobond_spec::{MAX_QUEUES, MAX_RING};
 use serde::{Deserialize, Serialize};
 
 use super::frames::LEAST;
-use crate::scenario::{Function, Scenario};
+use crate::scenario::{Design, Function, MAX_BOARDS, Scenario};
 
-/// Boards of one base server (BM-Hive, ASPLOS 2020, section 1).
-pub const MAX_BOARDS: u8 = 16;
 /// Requests of one queue, those before the measurement or in it. A judgement: hours of a processor's time.
 const MAX_REQUESTS: u64 = 1_000_000_000;
 /// Largest payload of a request in one direction: a frame of 64 KiB.
@@ -22,45 +20,6 @@ const MAX_PAYLOAD: u32 = 1 << 16;
 const MAX_FRAMES: u64 = 1_000_000_000;
 /// Bytes before a frame in its buffer (virtio 1.3, 5.1.6: virtio_net_hdr, with num_buffers).
 pub const NET_HEADER: u32 = 12;
-
-/// How a back end learns that there are buffers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Notice {
-    /// bm-hypervisor reads the HEAD registers, a PCIe read each, and tells it: the paper's design.
-    Registers,
-    /// bm-hypervisor looks at the HEADs in the status page, and tells it.
-    StatusPage,
-    /// It polls the shadow vring itself.
-    #[default]
-    Ring,
-}
-
-/// What is chosen of the design, the timing apart. By default what this project does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Design {
-    /// How back ends learn that there are buffers.
-    pub notice: Notice,
-    /// Doorbells carry the available index (virtio 1.3, 2.9).
-    pub notification_data: bool,
-    /// Both sides suppress notifications by index (virtio 1.3, 2.7.7 and 2.7.10).
-    pub event_idx: bool,
-    /// The driver waits for interrupts; otherwise it polls its used rings and wants none.
-    pub interrupts: bool,
-}
-
-impl Default for Design {
-    fn default() -> Self {
-        Self { notice: Notice::Ring, notification_data: true, event_idx: false, interrupts: true }
-    }
-}
-
-impl Design {
-    /// The paper's: registers are polled, and a doorbell says no more than that it was rung.
-    pub const PAPER: Self =
-        Self { notice: Notice::Registers, notification_data: false, event_idx: false, interrupts: true };
-}
 
 /// What one request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,13 +258,12 @@ impl Plan {
     /// The same with rings, request queues and limits of `function`.
     #[must_use]
     pub fn with_function(self, function: &Function) -> Self {
-        let &Function { queue_size: guest, slot_size, slots, limits, .. } = function;
+        let &Function { rings, limits, .. } = function;
         let limit = |rate: Option<u64>, burst: u32| Limit { rate: rate.unwrap_or(0), burst: burst.into() };
         let limits = limits.and_then(|limits| limits.rates()).map(|rates| Limits {
             operations: limit(rates.operations_per_second, rates.operations_burst),
             bytes: limit(rates.bytes_per_second, rates.bytes_burst),
         });
-        let rings = RingSizes { guest, shadow: RingSizes::default_shadow(guest), slot_size, slots };
         let queues = u8::try_from(function.request_queues()).unwrap_or(u8::MAX);
         Self { rings, queues, limits, ..self }
     }
@@ -444,12 +402,32 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn refused(change: impl Fn(&mut Plan)) -> String {
         let mut plan = Plan::default();
         change(&mut plan);
         plan.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_plan_is_the_base_server_of_a_scenario() {
+        let disk = "kind = \"blk\"\nsize_mib = 8\nqueues = 3\nqueue_size = 256\nslots = 700\n";
+        let board =
+            |name| format!("[[board]]\nname = \"{name}\"\nmemory_mib = 64\n[[board.function]]\n{disk}");
+        let text = format!(
+            "[server]\nname = \"s\"\n{}{}[timing]\nboard_access = 300\n[design]\nevent_idx = true\n",
+            board("left"),
+            board("right")
+        );
+        let scenario = Scenario::parse("scenario.toml", &text, Path::new("")).unwrap();
+        let plan = Plan::of(&scenario);
+        assert_eq!((plan.boards, plan.queues), (2, 3));
+        assert_eq!(plan.rings, RingSizes { guest: 256, slots: 700, ..RingSizes::BLK });
+        assert_eq!((&plan.timing, plan.design), (&scenario.timing, scenario.design));
+        plan.check().unwrap();
     }
 
     #[test]

@@ -17,12 +17,9 @@ mod load;
 pub use findings::Findings;
 pub use load::{Load, LoadError};
 
-use crate::{
-    workload::WorkloadError,
-    world::{
-        bare,
-        cycle::{self, CycleError, Outcome, Pace, Plan, PlanError, Shape},
-    },
+use crate::world::{
+    bare::{self, WallClockError},
+    cycle::{self, CycleError, Outcome, Pace, Plan, PlanError, Shape},
 };
 
 /// What is measured.
@@ -84,7 +81,7 @@ pub enum LatencyError {
         /// Which.
         point: String,
         /// Why.
-        source: WorkloadError,
+        source: WallClockError,
     },
 }
 

@@ -10,9 +10,10 @@ use super::{
         ModelPort,
         cycle::{Notice, Plan, back_end::BURST, board::Board},
     },
+    WallClockError,
     watch::{Heads, Watch},
 };
-use crate::{measure::Stage, workload::WorkloadError};
+use crate::measure::Stage;
 
 /// What the base does for one board.
 pub(super) struct Post {
@@ -38,7 +39,7 @@ impl Post {
     }
 
     /// What was made available goes up, what was used goes down.
-    fn pass(&mut self, plan: &Plan) -> Result<bool, WorkloadError> {
+    fn pass(&mut self, plan: &Plan) -> Result<bool, WallClockError> {
         let up = self.bond.pass();
         // Before the back end, if that is told by it; the same pass finds what was used at the end of the last one.
         let polled = !self.poller.pass().is_idle();
@@ -46,7 +47,7 @@ impl Post {
         let returned = served && !self.poller.pass().is_idle();
         let down = (polled || returned) && self.bond.pass();
         match self.noticed.next() {
-            Some(news) => Err(WorkloadError::Engine(format!("bm-hypervisor noticed {news:?}"))),
+            Some(news) => Err(WallClockError::Engine(format!("bm-hypervisor noticed {news:?}"))),
             None => Ok(up | polled | served | down),
         }
     }
@@ -91,7 +92,7 @@ impl Base {
     ///
     /// # Errors
     /// Something went wrong in an IO-Bond.
-    pub(super) fn pass(&mut self) -> Result<bool, WorkloadError> {
+    pub(super) fn pass(&mut self) -> Result<bool, WallClockError> {
         let Self { plan, posts } = self;
         let mut busy = false;
         for post in posts {

@@ -21,10 +21,10 @@ use super::{
         driver::Sink,
         random::Chance,
     },
-    Place,
+    Place, WallClockError,
     watch::{Lines, Watch},
 };
-use crate::{measure::Stage, workload::WorkloadError};
+use crate::measure::Stage;
 
 pub(super) struct Driver<'a> {
     plan: &'a Plan,
@@ -71,20 +71,20 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// IO-Bond returned something else than was to be returned next.
-    pub(super) fn step(&mut self, sink: &dyn Sink) -> Result<bool, WorkloadError> {
+    pub(super) fn step(&mut self, sink: &dyn Sink) -> Result<bool, WallClockError> {
         let told = !self.plan.design.interrupts || self.lines.take(self.queue);
         let taken = (told || std::mem::take(&mut self.again)) && self.take_back(sink)?;
         Ok(self.make() | taken)
     }
 
-    fn take_back(&mut self, sink: &dyn Sink) -> Result<bool, WorkloadError> {
+    fn take_back(&mut self, sink: &dyn Sink) -> Result<bool, WallClockError> {
         let before = self.done;
         while self.done < self.watch.landed(self.queue) {
             let (queue, nth) = (self.queue, self.done);
             let (head, id) = (self.head_of(nth), self.board.guest_used_id(queue, nth as u16));
             if id != head {
                 let what = format!("answer {nth} of queue {queue} is to request {id}, not {head}");
-                return Err(WorkloadError::Engine(what));
+                return Err(WallClockError::Engine(what));
             }
             let mut stamps = self.watch.stamps(queue, nth);
             stamps[Stage::Done as usize] = self.watch.now();

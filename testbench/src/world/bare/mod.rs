@@ -14,11 +14,12 @@ mod driver;
 mod watch;
 
 use std::{
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bm_hypervisor::{Poller, config::PollMode, pool::IOVA};
@@ -36,24 +37,46 @@ use self::{
 use super::{
     Idle, ModelPort,
     cycle::{
-        Notice, Outcome, Plan, Recorder, Service,
+        Notice, Outcome, Plan, PlanError, Recorder, Service,
         board::{Board, Step},
     },
 };
-use crate::{
-    measure::{CpuMeter, Worker},
-    workload::{self, WorkloadError},
-};
+use crate::measure::{CpuMeter, Worker};
+
+/// How long nothing may happen before a run counts as stuck.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Turns of the drivers between two looks at the clock and the base.
+const LOOKS: u32 = 1024;
+
+/// Why there is no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum WallClockError {
+    /// The plan is impossible.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The plan has another service than [`Service::Memory`].
+    #[error("the workload needs a back end without a disk, which only virtual time has")]
+    Service,
+    /// Something was returned that was not asked for, or something could not be set up.
+    #[error("the queue engine stopped: {0}")]
+    Engine(String),
+    /// Nothing came back in time.
+    #[error("latency: nothing happened for {0:?}")]
+    Stuck(Duration),
+    /// A thread's share of the processors could not be read.
+    #[error("cannot read processor times: {0}")]
+    Meter(io::Error),
+}
 
 /// Runs `plan` to its end; with `threads`, base and drivers have a thread each. Its outcome, and the share of a processor that the
 /// thread of the base had.
 ///
 /// # Errors
 /// The plan is impossible, or something went wrong.
-pub fn run(plan: &Plan, threads: bool) -> Result<(Outcome, f64), WorkloadError> {
-    plan.check().map_err(engine)?;
+pub fn run(plan: &Plan, threads: bool) -> Result<(Outcome, f64), WallClockError> {
+    plan.check()?;
     if plan.service != Service::Memory {
-        return Err(WorkloadError::Needs("a back end without a disk, which only virtual time has"));
+        return Err(WallClockError::Service);
     }
     let epoch = Instant::now();
     let mut places = (0..plan.boards).map(|_| Place::new(plan, epoch)).collect::<Result<Vec<_>, _>>()?;
@@ -84,7 +107,7 @@ struct Place {
 }
 
 impl Place {
-    fn new(plan: &Plan, epoch: Instant) -> Result<Self, WorkloadError> {
+    fn new(plan: &Plan, epoch: Instant) -> Result<Self, WallClockError> {
         let board = Arc::new(Board::new(plan).map_err(engine)?);
         let lines = Arc::new(Lines::new(plan.queues));
         let watch = Arc::new(Watch::new(Arc::clone(&board), epoch));
@@ -128,22 +151,22 @@ fn carry_out(bond: &Bond, Step { accesses, writes }: Step) {
 }
 
 /// Everything on this thread.
-fn in_turns(mut base: Base, drivers: &mut [Driver<'_>], recorder: &Recorder) -> Result<f64, WorkloadError> {
-    let meter = CpuMeter::start(Worker::ThisThread).map_err(WorkloadError::Meter)?;
+fn in_turns(mut base: Base, drivers: &mut [Driver<'_>], recorder: &Recorder) -> Result<f64, WallClockError> {
+    let meter = CpuMeter::start(Worker::ThisThread).map_err(WallClockError::Meter)?;
     drive(drivers, recorder, &|| Ok(()), &mut || base.pass())?;
-    meter.share().map_err(WorkloadError::Meter)
+    meter.share().map_err(WallClockError::Meter)
 }
 
 fn on_two_threads(
     mut base: Base,
     drivers: &mut [Driver<'_>],
     recorder: &Recorder,
-) -> Result<f64, WorkloadError> {
+) -> Result<f64, WallClockError> {
     let (stop, failure) = (AtomicBool::new(false), Mutex::new(None));
     let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner).take();
     let healthy = || failed().map_or(Ok(()), Err);
     let work = || {
-        let meter = CpuMeter::start(Worker::ThisThread).map_err(WorkloadError::Meter)?;
+        let meter = CpuMeter::start(Worker::ThisThread).map_err(WallClockError::Meter)?;
         let idle = Idle::default();
         while !stop.load(Ordering::Relaxed) {
             match base.pass() {
@@ -154,14 +177,14 @@ fn on_two_threads(
                 }
             }
         }
-        meter.share().map_err(WorkloadError::Meter)
+        meter.share().map_err(WallClockError::Meter)
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("base core".into()).spawn_scoped(scope, work);
         let thread = thread.map_err(engine)?;
         let driven = drive(drivers, recorder, &healthy, &mut || Ok(false));
         stop.store(true, Ordering::Relaxed);
-        let share = thread.join().map_err(|_| WorkloadError::Engine("the base core panicked".into()))?;
+        let share = thread.join().map_err(|_| WallClockError::Engine("the base core panicked".into()))?;
         driven.and(share)
     })
 }
@@ -170,11 +193,10 @@ fn on_two_threads(
 fn drive(
     drivers: &mut [Driver<'_>],
     recorder: &Recorder,
-    healthy: &dyn Fn() -> Result<(), WorkloadError>,
-    base: &mut dyn FnMut() -> Result<bool, WorkloadError>,
-) -> Result<(), WorkloadError> {
-    let mut patience = workload::Watch::new("latency", healthy);
-    let idle = Idle::default();
+    healthy: &dyn Fn() -> Result<(), WallClockError>,
+    base: &mut dyn FnMut() -> Result<bool, WallClockError>,
+) -> Result<(), WallClockError> {
+    let (idle, mut turns, mut idle_since) = (Idle::default(), 0_u32, None);
     while !drivers.iter().all(Driver::is_done) {
         let mut busy = false;
         for driver in drivers.iter_mut() {
@@ -182,13 +204,23 @@ fn drive(
         }
         busy |= base()?;
         idle.after(busy);
-        patience.look(busy)?;
+        if busy {
+            idle_since = None;
+        }
+        turns = turns.wrapping_add(1);
+        if turns.is_multiple_of(LOOKS) {
+            healthy()?;
+            let waited = idle_since.get_or_insert_with(Instant::now).elapsed();
+            if waited > TIMEOUT {
+                return Err(WallClockError::Stuck(waited));
+            }
+        }
     }
     Ok(())
 }
 
-fn engine(error: impl std::fmt::Display) -> WorkloadError {
-    WorkloadError::Engine(error.to_string())
+fn engine(error: impl std::fmt::Display) -> WallClockError {
+    WallClockError::Engine(error.to_string())
 }
 
 #[cfg(test)]

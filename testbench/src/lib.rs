@@ -23,6 +23,7 @@ pub mod guest;
 pub mod instance;
 pub mod measure;
 pub mod paper;
+pub mod progress;
 pub mod report;
 pub mod result;
 pub mod scenario;

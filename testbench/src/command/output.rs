@@ -9,10 +9,7 @@ use std::{
 use miette::{GraphicalReportHandler, GraphicalTheme, IntoDiagnostic, Report};
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    report::{self, progress::Progress},
-    result::RunResult,
-};
+use crate::{progress::Progress, report, result::RunResult};
 
 /// Columns of an error with a piece of its file; more than its lines need, so that they are not broken.
 const ERROR_WIDTH: usize = 200;

@@ -5,10 +5,7 @@ use std::process::ExitCode;
 use miette::IntoDiagnostic;
 
 use super::{DEFAULT_INSTANCE, Output};
-use crate::{
-    instance::{Reply, Request, ask},
-    report,
-};
+use crate::instance::{Reply, Request, ask, render_status};
 
 /// Show how the boards of an instance are
 #[derive(Debug, clap::Args)]
@@ -29,7 +26,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<Exit
         let text = serde_json::to_string_pretty(&status).into_diagnostic()?;
         output.print(&format!("{text}\n"))?;
     } else {
-        output.print(&report::render_status(&status))?;
+        output.print(&render_status(&status))?;
     }
     Ok(ExitCode::SUCCESS)
 }

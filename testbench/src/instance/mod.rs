@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Everything of an instance lies in its [`RunDirectory`]. Left out: what QEMU is told ([`crate::guest`]), what the base does
-//! ([`crate::world`]), and words for people ([`crate::command`], [`crate::report`]).
+//! ([`crate::world`]), and the words of the command line.
 
 mod board;
 mod control;
@@ -19,9 +19,11 @@ mod run_directory;
 mod server;
 mod status;
 mod survey;
+mod tables;
 
 pub use board::{Event, PowerError};
 pub use control::{Action, ControlError, Reply, Request, ask};
 pub use run_directory::{RunDirectory, RunDirectoryError, locate};
 pub use server::{Instance, InstanceError, Options};
 pub use status::{BackEndStatus, BoardStatus, FunctionStatus, Power, Status};
+pub use tables::render as render_status;

@@ -1,16 +1,14 @@
 //! A result for people: on the terminal, as a page, and beside another one.
 //!
-//! Everything but [`progress`] is a pure function from results to text.
+//! Pure functions from results to text.
 
 pub mod compare;
 mod html;
 mod markdown;
 mod plot;
-pub mod progress;
 mod quantity;
 #[cfg(test)]
 pub(crate) mod sample;
-mod status;
 mod table;
 mod terminal;
 
@@ -18,8 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use html::ReportError;
 pub use markdown::table as markdown_table;
-pub(crate) use quantity::quantity;
-pub use status::render as render_status;
+pub(crate) use quantity::{grouped, quantity};
 pub(crate) use table::columns;
 pub use terminal::render as render_terminal;
 

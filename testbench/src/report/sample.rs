@@ -1,11 +1,11 @@
 //! A result with something in every part, for tests. Deterministic, and no measurement.
 
-use std::path::Path;
-
 use crate::{
     measure::{LatencyRecorder, STAGE_NAMES},
-    result::{BoardRecord, Check, Curve, Figure, Latency, Machine, RunResult, StageShare, Stages, Table},
-    scenario::Scenario,
+    result::{
+        BoardRecord, Check, Curve, Figure, Latency, Machine, RunResult, ScenarioRecord, StageShare, Stages,
+        Table,
+    },
 };
 
 const TEXT: &str = include_str!("../../scenarios/demo.toml");
@@ -21,8 +21,8 @@ pub(crate) fn machine() -> Machine {
 }
 
 pub(crate) fn demonstration() -> RunResult {
-    let scenario = Scenario::parse("demo.toml", TEXT, Path::new("")).unwrap();
-    let mut result = RunResult::new("Two boards, one switch", Some(&scenario), machine());
+    let scenario = ScenarioRecord::new("two boards, one switch", "demo.toml", TEXT);
+    let mut result = RunResult::new("Two boards, one switch", Some(scenario), machine());
     result.started_unix_seconds = 1_700_000_000;
     result.boards = ["board0", "board1"].map(board).to_vec();
     let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned();

@@ -15,8 +15,6 @@ pub use curve::{Axis, Curve, Series, Table};
 pub(crate) use file::replace;
 pub use file::{FILE_NAME, ResultError};
 
-use crate::scenario::Scenario;
-
 /// Name and major version of the schema. It grows by optional keys; another meaning of a key is another number.
 pub const SCHEMA: &str = "iobond-result/1";
 
@@ -72,16 +70,13 @@ pub struct ScenarioRecord {
     pub settings: serde_json::Value,
 }
 
-impl From<&Scenario> for ScenarioRecord {
-    fn from(scenario: &Scenario) -> Self {
+impl ScenarioRecord {
+    /// The scenario `name` of `file`, which is `text`.
+    #[must_use]
+    pub fn new(name: &str, file: &str, text: &str) -> Self {
         // The text has been parsed before; settings that JSON cannot hold (a date) are left out, the text has them.
-        let settings = toml::from_str(&scenario.text).unwrap_or_default();
-        Self {
-            name: scenario.name.clone(),
-            file: scenario.file.clone(),
-            text: scenario.text.clone(),
-            settings,
-        }
+        let settings = toml::from_str(text).unwrap_or_default();
+        Self { name: name.to_owned(), file: file.to_owned(), text: text.to_owned(), settings }
     }
 }
 
@@ -255,13 +250,13 @@ impl Check {
 impl RunResult {
     /// A result that nothing has been added to, started now.
     #[must_use]
-    pub fn new(title: &str, scenario: Option<&Scenario>, machine: Machine) -> Self {
+    pub fn new(title: &str, scenario: Option<ScenarioRecord>, machine: Machine) -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Self {
             schema: SCHEMA.to_owned(),
             title: title.to_owned(),
             world: "live".to_owned(),
-            scenario: scenario.map(ScenarioRecord::from),
+            scenario,
             machine,
             started_unix_seconds: now.map_or(0, |since| since.as_secs()),
             boards: Vec::new(),

@@ -20,7 +20,7 @@ use super::{
     disk::{self, Measured},
     faults::Faults,
     file::{Hashing, digest_of},
-    link,
+    link, record,
 };
 use crate::{
     board::{
@@ -33,7 +33,7 @@ use crate::{
         transport::PciTransport,
     },
     measure::{CpuMeter, StageClock, StageRecorder, Worker, per_second, this_machine},
-    report::progress::{Progress, Unit},
+    progress::{Progress, Step, Unit},
     result::{BoardRecord, Check, Figure, RunResult},
     scenario::{BlkWorkload, Device, Extent, NetWorkload, Scenario},
     world::{Live, LiveBus, LiveError},
@@ -71,7 +71,7 @@ pub fn run(plan: &Plan<'_>) -> Result<RunResult, WorkloadError> {
     let clock = Arc::new(StageClock::new());
     let live = Live::start(plan.scenario, plan.program, plan.output, Some(&clock))?;
     let faults = Faults::plan(plan.scenario, &live);
-    let mut result = RunResult::new(&plan.scenario.name, Some(plan.scenario), this_machine());
+    let mut result = RunResult::new(&plan.scenario.name, Some(record(plan.scenario)), this_machine());
     let stage = Stage { plan, live: &live, clock };
     let outcome = stage.play(&mut result).and_then(|()| stage.healthy());
     for fault in faults.call_off() {
@@ -369,13 +369,7 @@ impl Stage<'_> {
 }
 
 /// The figure of a file that was moved.
-fn finish(
-    step: crate::report::progress::Step,
-    name: &str,
-    bytes: u64,
-    start: Instant,
-    result: &mut RunResult,
-) {
+fn finish(step: Step, name: &str, bytes: u64, start: Instant, result: &mut RunResult) {
     let rate = per_second(bytes, start.elapsed());
     step.finish(&format!("{:.0} MB/s", rate / 1e6));
     result.figures.push(Figure::new(name, rate, "bytes/s", None));

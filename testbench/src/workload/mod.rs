@@ -18,7 +18,8 @@ use crate::{
         blk::BlkError, memory::MemoryError, net::NetError, pci::PciError, tcp::TcpError,
         transport::TransportError,
     },
-    scenario::Extent,
+    result::ScenarioRecord,
+    scenario::{Extent, Scenario},
     world::LiveError,
 };
 
@@ -139,6 +140,11 @@ impl<'a> Watch<'a> {
         }
         Ok(())
     }
+}
+
+/// What a result says of `scenario`.
+pub(crate) fn record(scenario: &Scenario) -> ScenarioRecord {
+    ScenarioRecord::new(&scenario.name, &scenario.file, &scenario.text)
 }
 
 /// Whether a measurement of `extent` is over after `done` requests and `elapsed`.

@@ -5,6 +5,7 @@
 
 use iobond_model::cycle::Span;
 
+use super::record;
 use crate::{
     measure::this_machine,
     result::{Figure, RunResult},
@@ -50,7 +51,7 @@ pub fn run(scenario: &Scenario, progress: impl Fn(u16)) -> Result<RunResult, Sim
     let mut functions = scenario.boards.iter().flat_map(|board| &board.functions);
     let disk =
         functions.find(|function| matches!(function.device, Device::Blk(_))).ok_or(SimulatedError::NoDisk)?;
-    let mut result = RunResult::new(&scenario.name, Some(scenario), this_machine());
+    let mut result = RunResult::new(&scenario.name, Some(record(scenario)), this_machine());
     "cycle".clone_into(&mut result.world);
     result.notes = left_out(scenario);
     for &depth in &workload.queue_depths {

@@ -11,9 +11,11 @@ use crate::{
     bench::latency::{self, Load, Sweep},
     command::Output,
     measure::this_machine,
-    report::{self, progress::Unit},
+    progress::Unit,
+    report,
     result::RunResult,
     scenario::{Execution, Scenario},
+    workload::record,
     world::cycle::Plan,
 };
 
@@ -76,7 +78,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<Exit
     let sweep = arguments.sweep(scenario.as_ref());
     sweep.check().into_diagnostic()?;
     let title = format!("Latency through IO-Bond, world {}", world.name());
-    let mut result = RunResult::new(&title, scenario.as_ref(), this_machine());
+    let mut result = RunResult::new(&title, scenario.as_ref().map(record), this_machine());
     world.name().clone_into(&mut result.world);
     result.notes.extend([latency::NAMES.to_owned(), latency::describe(&sweep.plan)]);
     let step = output.progress().step("points", sweep.points(), Unit::Requests);

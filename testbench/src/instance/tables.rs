@@ -1,10 +1,7 @@
 //! An instance, as `bmhive status` shows it.
 
-use super::{
-    quantity::{grouped, quantity},
-    table::columns,
-};
-use crate::instance::{BackEndStatus, BoardStatus, FunctionStatus, Power, Status};
+use super::{BackEndStatus, BoardStatus, FunctionStatus, Power, Status};
+use crate::report::{columns, grouped, quantity};
 
 /// `status` as tables: boards, their functions, back ends; and, below, whatever is wrong.
 #[must_use]

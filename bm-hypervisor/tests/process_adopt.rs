@@ -4,7 +4,7 @@
 //!   life 1   == back end 1      kept: pool, journal      life 2   == back end 2
 //!     \__________ IO-Bond, which goes on, or does not ______________/
 //! ```
-//! Stock Linux sees the same from its side in testbench/tests/linux_restart.rs.
+//! Stock Linux sees the same from its side in testbench/bmhive/tests/linux_restart.rs.
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 
 mod double;

@@ -161,10 +161,10 @@ mod tests {
     #[test]
     fn the_name_of_the_file_decides_the_tier() {
         let paths = [
-            "testbench/tests/process_demo.rs",
+            "testbench/bmhive/tests/process_demo.rs",
             "vhost-backends/tests/process_blk/main.rs",
             "vhost-backends/tests/process_blk/image.rs",
-            "testbench/tests/linux_two_boards.rs",
+            "testbench/bmhive/tests/linux_two_boards.rs",
             "iobond-model/spec/tests/layout.rs",
             "iobond-model/src/process_not.rs",
             "bm-hypervisor/src/virtio_pci/tests/linux.rs",

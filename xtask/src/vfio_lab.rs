@@ -13,7 +13,7 @@ pub fn run(checkout: &Checkout, report: &mut Report) {
     if guest::run(checkout, report) && static_programs::run(checkout, report) {
         report.step("the lab", || {
             let mut cargo = checkout.cargo();
-            command::run(cargo.args(["test", "-p", "testbench", "--test", TEST, "--", "--nocapture"]))
+            command::run(cargo.args(["test", "-p", "bmhive", "--test", TEST, "--", "--nocapture"]))
         });
     }
 }

@@ -1,7 +1,7 @@
 //! How the base reaches an IO-Bond: its register page, and base memory that it may touch.
 //!
 //! A port is a door and no more: it neither interprets registers nor owns memory. [`vfio`] is a device in this machine; the
-//! in-process emulator is behind one in testbench, one in another process behind [`vfio_user`].
+//! in-process emulator is behind one of crate `model-port`, one in another process behind [`vfio_user`].
 
 pub mod conformance;
 mod mappings;

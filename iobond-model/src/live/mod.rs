@@ -4,6 +4,7 @@ mod board_access;
 mod bond;
 mod dma_memory;
 mod grants;
+mod idle;
 mod limits;
 mod memory;
 
@@ -12,4 +13,5 @@ pub use dma_memory::{
     Backing, BaseMemory, BoardMemory, DmaAddress, DmaMapError, DmaMemory, Lease, MapError, Mapping,
     Permission, RemoteMemory, ShareError, SharedFiles,
 };
+pub use idle::Idle;
 pub use memory::{Interrupts, Memory, ready};

@@ -13,8 +13,8 @@ const ALLOWED: &[&str] = &[
     "bm-hypervisor/tests/pass_allocates_nothing.rs",
     "iobond-model/spec/src/lib.rs",
     "iobond-model/spec/src/register_access.rs",
-    "testbench/src/board/hal.rs",
-    "testbench/src/board/queue.rs",
+    "testbench/board/src/hal.rs",
+    "testbench/board/src/queue.rs",
     "vhost-backends/src/blk/vectored.rs",
 ];
 

@@ -1,0 +1,281 @@
+//! One board of a simulation: both memories with the rings in them, and how its IO-Bond is set up.
+
+use std::os::fd::AsFd;
+
+use bm_hypervisor::{
+    BareQueue,
+    config::RingSizes,
+    pool::{IOVA, Place, Pool},
+};
+use iobond_model::{
+    cycle::{Access, Bond, Clock},
+    fabric::Fabric,
+    live::{BaseMemory, BoardMemory},
+    qos::Limits,
+    shadow::{Context, QueueFeatures, REGISTER_WORDS, Ring},
+};
+use iobond_spec::{
+    address::{BoardAddr, FunctionId},
+    function::{MSIX_CAP, MSIX_ENTRY_SIZE, MSIX_TABLE, NO_VECTOR},
+    offsets::{board, functions, qos, queues, status_page, windows},
+    ring::split::{
+        AVAIL_NO_INTERRUPT, DESC_NEXT, DESC_WRITE, Descriptor, avail_bytes, desc_bytes, used_bytes,
+    },
+};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
+use zerocopy::IntoBytes;
+
+use super::{Notice, Pace, Plan, Service, Shape, Way};
+
+/// Where board memory begins; what lies below is a hole, so that an address of zero goes nowhere.
+const BOARD: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+/// Command register (PCIe 5.0, 7.5.1.1.3): Memory Space and Bus Master Enable.
+const COMMAND: u16 = 0x04;
+const COMMAND_BITS: u32 = 0x0006;
+/// MSI-X Enable in Message Control (PCIe 5.0, 7.7.2.2).
+const MSIX_ENABLE: u32 = 0x8000;
+/// Where an x86 board takes MSI-X messages.
+const MSIX_ADDRESS: u32 = 0xFEE0_0000;
+/// Round trips to board and base until an IO-Bond whose queues were enabled is quiet again: each reads an index and, with EVENT_IDX,
+/// says where it wants a doorbell and reads it again.
+const SETTLE: u64 = 8;
+
+/// There is no memory for a board.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// Base memory.
+    #[error("no memory for the simulated base")]
+    Memory(#[source] std::io::Error),
+    /// Memory cannot be mapped.
+    #[error("no memory for the simulated boards: {0}")]
+    Map(String),
+}
+
+/// Board and base memory of one board, and its queues.
+pub(crate) struct Board {
+    pub(crate) memory: GuestMemoryMmap,
+    pub(crate) pool: Pool,
+    pub(crate) contexts: Vec<Context>,
+    pub(crate) places: Vec<Place>,
+    /// Where the buffers of each queue begin in board memory.
+    buffers: Vec<u64>,
+    /// Requests that fit into a queue.
+    pub(crate) room: u16,
+    /// What its function is held to.
+    limits: Option<Limits>,
+}
+
+impl Board {
+    pub(crate) fn new(plan: &Plan) -> Result<Self, BoardError> {
+        let queues = usize::from(plan.queues);
+        let room = match plan.pace {
+            Pace::Closed { depth } => depth,
+            Pace::Open { .. } => plan.rings.guest / plan.descriptors(),
+        };
+        let pool = Pool::new(&vec![plan.rings; queues], false).map_err(BoardError::Memory)?;
+        let mut end = BOARD;
+        let mut area = |bytes: u64| {
+            let at = end;
+            end = (end + bytes).next_multiple_of(PAGE);
+            at
+        };
+        let mut contexts = Vec::with_capacity(queues);
+        let mut buffers = Vec::with_capacity(queues);
+        let places: Vec<Place> = (0..queues).filter_map(|queue| pool.take(queue)).collect();
+        for (index, place) in (0..).zip(&places) {
+            let RingSizes { guest: size, .. } = plan.rings;
+            let guest = Ring {
+                size,
+                desc: BoardAddr(area(desc_bytes(size))),
+                avail: BoardAddr(area(avail_bytes(size))),
+                used: BoardAddr(area(used_bytes(size))),
+            };
+            contexts.push(context(plan, index, guest, place, &pool));
+            buffers.push(area(u64::from(room) * u64::from(plan.shape.out + plan.shape.back)));
+        }
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(BOARD), (end - BOARD) as usize)])
+            .map_err(|error| BoardError::Map(error.to_string()))?;
+        let board = Self { memory, pool, contexts, places, buffers, room, limits: plan.limits };
+        (0..queues).try_for_each(|queue| board.write_descriptors(plan, queue))?;
+        Ok(board)
+    }
+
+    /// Where a request has what goes out; what comes back follows.
+    pub(super) fn buffer(&self, shape: Shape, queue: usize, request: u16) -> u64 {
+        self.buffers[queue] + u64::from(request) * u64::from(shape.out + shape.back)
+    }
+
+    /// Writes the descriptors of every request that a queue has room for; they never change.
+    fn write_descriptors(&self, plan: &Plan, queue: usize) -> Result<(), BoardError> {
+        let (ring, shape) = (&self.contexts[queue].guest, plan.shape);
+        let stride = plan.descriptors();
+        let put = |index: u16, addr: u64, len: u32, flags: u16| {
+            let (next, at) =
+                (if flags & DESC_NEXT == 0 { 0 } else { index + 1 }, ring.desc.0 + desc_bytes(index));
+            let descriptor =
+                Descriptor { addr: addr.into(), len: len.into(), flags: flags.into(), next: next.into() };
+            self.memory
+                .write_slice(descriptor.as_bytes(), GuestAddress(at))
+                .map_err(|error| BoardError::Map(error.to_string()))
+        };
+        for request in 0..self.room {
+            let at = self.buffer(shape, queue, request);
+            let head = request * stride;
+            if shape.out > 0 {
+                put(head, at, shape.out, if shape.back > 0 { DESC_NEXT } else { 0 })?;
+            }
+            if shape.back > 0 {
+                put(head + stride - 1, at + u64::from(shape.out), shape.back, DESC_WRITE)?;
+            }
+        }
+        if !plan.design.interrupts {
+            let at = GuestAddress(ring.avail.0);
+            self.memory
+                .write_obj(AVAIL_NO_INTERRUPT, at)
+                .map_err(|error| BoardError::Map(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Both memories, as the IO-Bond reaches them.
+    pub(super) fn reached(&self) -> Result<(BoardMemory, BaseMemory), BoardError> {
+        let (board, base) = (BoardMemory::default(), BaseMemory::default());
+        let file = self.pool.file().as_fd().try_clone_to_owned().map_err(BoardError::Memory)?;
+        let range =
+            (GuestAddress(IOVA.0), self.pool.length() as usize, Some(FileOffset::new(file.into(), 0)));
+        let map = |error: &dyn std::fmt::Display| BoardError::Map(error.to_string());
+        let pool = GuestMemoryMmap::from_ranges_with_files([range]).map_err(|error| map(&error))?;
+        board.map_all(&self.memory).map_err(|error| map(&error))?;
+        base.map_all(&pool).map_err(|error| map(&error))?;
+        Ok((board, base))
+    }
+
+    /// What bm-hypervisor polls.
+    pub(crate) fn polled(&self) -> impl Iterator<Item = BareQueue> {
+        (0..).zip(&self.places).map(|(context, place)| BareQueue { context, place: *place })
+    }
+
+    /// Sets the IO-Bond up, in the steps of [`Board::steps`].
+    pub(super) async fn bring_up<M: Fabric>(&self, clock: &Clock, bond: &Bond<'_, M>, plan: &Plan) {
+        for Step { accesses, writes } in self.steps(plan.design.notice != Notice::Registers) {
+            // A read passes no write: once it is answered, what was written before it has been done.
+            for access in accesses {
+                bond.access(access).await;
+            }
+            bond.access(Access::ConfigRead { function: FIRST, offset: COMMAND, width: 2 }).await;
+            writes.into_iter().for_each(|(at, value)| bond.write_register(at, value));
+            bond.read_register(board::BASE + board::STATE).await;
+        }
+        clock.sleep((plan.timing.board_access + plan.timing.mailbox_hop) * SETTLE).await;
+    }
+
+    /// Sets an IO-Bond up as bm-hypervisor and the board's driver do between them: power, one function, the window, the status page
+    /// if it is used; MSI-X; and every queue.
+    pub(crate) fn steps(&self, page: bool) -> [Step; 3] {
+        let power = Step { accesses: Vec::new(), writes: self.power(page) };
+        let queues = Step { accesses: self.message_signalled(), writes: Vec::new() };
+        let running = (0..).zip(&self.contexts).flat_map(|(number, context)| {
+            let (words, file) = (context.to_registers(), queues::BASE + number * queues::STRIDE);
+            (1..REGISTER_WORDS).chain([0]).map(move |at| (file + 4 * at as u32, words[at]))
+        });
+        [power, queues, Step { accesses: Vec::new(), writes: running.collect() }]
+    }
+
+    fn power(&self, page: bool) -> Vec<(u32, u32)> {
+        let (file, command) = (functions::BASE, u32::from(COMMAND));
+        let length = self.pool.length();
+        let mut writes = vec![
+            (board::BASE + board::CONTROL, 1),
+            // Which bits the board may set, its command register's and that of MSI-X; the rest of the image is of no interest here.
+            (file + functions::MASK + command, COMMAND_BITS),
+            (file + functions::MASK + u32::from(MSIX_CAP), MSIX_ENABLE << 16),
+            (file + functions::CONTROL, 1),
+        ];
+        let window = [
+            (windows::ADDRESS_LO, IOVA.0 as u32),
+            (windows::ADDRESS_HI, (IOVA.0 >> 32) as u32),
+            (windows::LENGTH_LO, length as u32),
+            (windows::LENGTH_HI, (length >> 32) as u32),
+            (windows::CONTROL, 1),
+        ];
+        writes.extend(window.map(|(at, value)| (windows::BASE + at, value)));
+        let status_page = [
+            (status_page::ADDRESS_LO, IOVA.0 as u32),
+            (status_page::ADDRESS_HI, (IOVA.0 >> 32) as u32),
+            (status_page::CONTROL, 1),
+        ];
+        let status_page = status_page.map(|(at, value)| (status_page::BASE + at, value));
+        writes.extend(status_page.into_iter().filter(|_| page));
+        writes.extend(self.limits.iter().flat_map(limit));
+        writes
+    }
+
+    /// The board's part: bus mastering, and a message for each queue.
+    fn message_signalled(&self) -> Vec<Access> {
+        let function = FIRST;
+        let config = |offset, value| Access::ConfigWrite { function, offset, width: 2, value };
+        let mut accesses = vec![config(COMMAND, COMMAND_BITS), config(MSIX_CAP + 2, MSIX_ENABLE)];
+        for vector in 0..self.contexts.len() as u32 {
+            for (word, value) in (0..).zip([MSIX_ADDRESS, 0, vector, 0]) {
+                let offset = MSIX_TABLE + MSIX_ENTRY_SIZE * vector + 4 * word;
+                accesses.push(Access::BarWrite { function, offset, width: 4, value });
+            }
+        }
+        accesses
+    }
+}
+
+/// A part of bringing an IO-Bond up: accesses of the board, then writes of the base to its registers.
+pub(crate) struct Step {
+    pub(crate) accesses: Vec<Access>,
+    pub(crate) writes: Vec<(u32, u32)>,
+}
+
+/// Holds the first function to limits. What does not fit into a burst's register is as good as no bound.
+fn limit(limits: &Limits) -> [(u32, u32); 7] {
+    let Limits { operations, bytes } = limits;
+    let burst = |burst: u64| u32::try_from(burst).unwrap_or(u32::MAX);
+    [
+        (qos::OPERATIONS_LO, operations.rate as u32),
+        (qos::OPERATIONS_HI, (operations.rate >> 32) as u32),
+        (qos::BYTES_LO, bytes.rate as u32),
+        (qos::BYTES_HI, (bytes.rate >> 32) as u32),
+        (qos::OPERATIONS_BURST, burst(operations.burst)),
+        (qos::BYTES_BURST, burst(bytes.burst)),
+        (qos::CONTROL, 1),
+    ]
+    .map(|(at, value)| (qos::BASE + at, value))
+}
+
+/// The one function of a simulated board.
+pub(crate) const FIRST: FunctionId = match FunctionId::new(0) {
+    Some(first) => first,
+    None => unreachable!(),
+};
+
+fn context(plan: &Plan, index: u16, guest: Ring<BoardAddr>, place: &Place, pool: &Pool) -> Context {
+    let RingSizes { shadow, slot_size, slots, .. } = plan.rings;
+    Context {
+        function: FIRST,
+        index,
+        vector: if plan.design.interrupts { index } else { NO_VECTOR },
+        guest,
+        shadow: Ring {
+            size: shadow,
+            desc: pool.iova(place.desc),
+            avail: pool.iova(place.avail),
+            used: pool.iova(place.used),
+        },
+        slots: pool.iova(place.slots),
+        slot_size,
+        slot_count: slots,
+        features: QueueFeatures {
+            event_idx: plan.design.event_idx,
+            notification_data: plan.design.notification_data,
+            // A frame that is received is a packet when it is returned, and not where room for it is offered.
+            count_on_return: matches!(plan.service, Service::Network { way: Way::Receive { .. } }),
+            ..QueueFeatures::default()
+        },
+    }
+}

@@ -1,0 +1,42 @@
+//! How busy the links were.
+
+use iobond_model::{
+    cycle::{Bond, Time, Traffic},
+    fabric::Fabric,
+};
+
+use super::station::Station;
+use crate::{Outcome, Recorder, Usage};
+
+/// What came out, with what only a simulation knows: how busy was what from `begin` to `now`.
+pub(super) fn outcome<M: Fabric>(
+    recorder: &Recorder,
+    bonds: &[Bond<'_, M>],
+    stations: &[Station<'_>],
+    (begin, now): (Time, Time),
+    events: u64,
+) -> Outcome {
+    let all = now.since(begin).as_secs();
+    let usage = bonds.iter().enumerate().flat_map(|(board, bond)| {
+        let [to_board, to_base] = bond.sides();
+        let wires = [
+            ("to the board", to_board.out.traffic()),
+            ("from the board", to_board.back.traffic()),
+            ("to the base", to_base.out.traffic()),
+            ("from the base", to_base.back.traffic()),
+            ("DMA engine", Traffic { busy: bond.dma().busy(), ..Traffic::default() }),
+        ];
+        wires.map(|(what, Traffic { bytes, busy, .. })| Usage {
+            name: format!("board{board}: {what}"),
+            share: busy.as_secs() / all,
+            bytes,
+        })
+    });
+    Outcome {
+        usage: usage.collect(),
+        doorbells: stations.iter().map(|station| station.doorbells.get()).sum(),
+        interrupts: stations.iter().map(|station| station.interrupted.get()).sum(),
+        events,
+        ..recorder.taken()
+    }
+}

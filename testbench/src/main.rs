@@ -1,7 +1,0 @@
-//! The `bmhive` command line.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    testbench::command::main()
-}

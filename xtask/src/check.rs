@@ -16,5 +16,5 @@ pub fn run(checkout: &Checkout, report: &mut Report) {
         command::run(checkout.cargo().env("RUSTDOCFLAGS", "-D warnings").args(arguments))
     });
     registers::run(checkout, report, true);
-    report.step("rules of the house", || house::check(checkout));
+    report.step("rules of the house", || house::check(checkout, None));
 }

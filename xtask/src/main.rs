@@ -1,7 +1,8 @@
-//! The chores of this repository: `cargo xtask setup | guest | static | vfio-lab | registers | check | fuzz | test`.
+//! The chores of this repository: `cargo xtask setup | guest | static | vfio-lab | registers | check | house
+//! | fuzz | test`.
 //!
-//! What CI runs is what a developer runs: `.ci/run` calls `cargo xtask test`. Left out: whatever cargo does by itself
-//! (`cargo run --release` is the demonstration).
+//! What CI runs is what a developer runs: `.ci/run` calls `cargo xtask test`. Left out: whatever cargo does
+//! by itself (`cargo run --release` is the demonstration).
 
 mod check;
 mod command;
@@ -36,12 +37,15 @@ enum Chore {
     Setup,
     /// Make what compute boards boot, below target/guest: QEMU >= 10.1, a stock Debian kernel, an initramfs.
     ///
-    /// QEMU is the machine's own where it is new enough. Everything else is fetched by apt from the mirror in the machine's
-    /// sources and unpacked, not installed. What is there already is kept; remove target/guest to get newer packages.
+    /// QEMU is the machine's own where it is new enough. Everything else is fetched by apt from the mirror in
+    /// the machine's sources and unpacked, not installed. What is there already is kept; remove target/guest
+    /// to get newer packages.
     Guest,
-    /// Build bm-hypervisor, its tools and the back ends without shared libraries, below target/static: for a base server in a guest.
+    /// Build bm-hypervisor, its tools and the back ends without shared libraries, below target/static: for a
+    /// base server in a guest.
     Static,
-    /// Boot a base server with an IOMMU, and two boards that it serves through VFIO, all with Linux, and show what they do.
+    /// Boot a base server with an IOMMU, and two boards that it serves through VFIO, all with Linux, and show
+    /// what they do.
     VfioLab,
     /// Generate the register layer and the register reference from iobond.rdl.
     Registers {
@@ -51,6 +55,11 @@ enum Chore {
     },
     /// Formatting, lints, documentation, generated files and the rules of the house.
     Check,
+    /// The rules of the house alone, which take no build.
+    House {
+        /// Which one, such as `words` or `imports`; without a name all of them.
+        rule: Option<String>,
+    },
     /// Fuzz one target or all of them; what is found goes below target/fuzz, never into the committed corpus.
     Fuzz {
         /// Which target: the name of a file in fuzz/fuzz_targets.
@@ -96,13 +105,17 @@ fn run(chore: &Chore, checkout: &Checkout, report: &mut Report) {
         Chore::VfioLab => vfio_lab::run(checkout, report),
         Chore::Registers { check } => registers::run(checkout, report, *check),
         Chore::Check => check::run(checkout, report),
+        Chore::House { rule } => {
+            report.step("rules of the house", || house::check(checkout, rule.as_deref()));
+        }
         Chore::Fuzz { target, seconds, seed } => {
             fuzz::run(checkout, report, target.as_deref(), *seconds, *seed);
         }
         Chore::Test { tier: Some(tier) } => tier.run(checkout, report),
         Chore::Test { tier: None } => {
             if setup::run(checkout, report) {
-                // Early: what it needs from the network is missing now or never. The tier that boots it asks again.
+                // Early: what it needs from the network is missing now or never. The tier that boots it asks
+                // again.
                 guest::run(checkout, report);
                 check::run(checkout, report);
                 for tier in Tier::ALL {

@@ -43,27 +43,34 @@ impl fmt::Display for Violation {
 
 type Rule = fn(&Tree) -> Vec<Violation>;
 
-const RULES: &[Rule] = &[
-    sources::lengths,
-    sources::names,
-    unsafety::listed,
-    unsafety::inherited,
-    places::machine_paths,
-    places::registry_hosts,
-    links::resolve,
-    scripts::parse,
+/// Each rule by the name that `cargo xtask house NAME` takes.
+const RULES: &[(&str, Rule)] = &[
+    ("lengths", sources::lengths),
+    ("names", sources::names),
+    ("unsafe", unsafety::listed),
+    ("lints", unsafety::inherited),
+    ("paths", places::machine_paths),
+    ("registries", places::registry_hosts),
+    ("links", links::resolve),
+    ("scripts", scripts::parse),
 ];
 
-/// Fails with every place that breaks a rule.
-pub fn check(checkout: &Checkout) -> Result<()> {
+/// Fails with every place that breaks a rule, or the one called `only`.
+pub fn check(checkout: &Checkout, only: Option<&str>) -> Result<()> {
     let tree = checkout.tree()?;
-    let broken: Vec<_> = RULES.iter().flat_map(|rule| rule(&tree)).collect();
+    let rules: Vec<_> = RULES.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)).collect();
+    if rules.is_empty() {
+        let names = RULES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        bail!("no rule of that name; there are: {names}");
+    }
+    let broken: Vec<_> =
+        rules.iter().flat_map(|(name, rule)| rule(&tree).into_iter().map(move |v| (name, v))).collect();
     if broken.is_empty() {
-        eprintln!("    {} files keep {} rules", tree.files.len(), RULES.len());
+        eprintln!("    {} files keep {} rules", tree.files.len(), rules.len());
         return Ok(());
     }
-    let list = broken.iter().map(|violation| format!("    {violation}")).collect::<Vec<_>>().join("\n");
-    bail!("{} places break a rule of the house:\n{list}", broken.len())
+    let list = broken.iter().map(|(name, violation)| format!("    {name}: {violation}")).collect::<Vec<_>>();
+    bail!("{} places break a rule of the house:\n{}", broken.len(), list.join("\n"))
 }
 
 #[cfg(test)]

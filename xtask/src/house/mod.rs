@@ -5,6 +5,7 @@ mod places;
 mod scripts;
 mod sources;
 mod unsafety;
+mod words;
 
 use std::fmt;
 
@@ -47,6 +48,7 @@ type Rule = fn(&Tree) -> Vec<Violation>;
 const RULES: &[(&str, Rule)] = &[
     ("lengths", sources::lengths),
     ("names", sources::names),
+    ("words", words::banned),
     ("unsafe", unsafety::listed),
     ("lints", unsafety::inherited),
     ("paths", places::machine_paths),

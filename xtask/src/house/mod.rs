@@ -1,5 +1,6 @@
 //! The rules of the house that no compiler knows (CONTRIBUTING.md says why each is there).
 
+mod columns;
 mod links;
 mod places;
 mod scripts;
@@ -48,6 +49,7 @@ type Rule = fn(&Tree) -> Vec<Violation>;
 const RULES: &[(&str, Rule)] = &[
     ("lengths", sources::lengths),
     ("names", sources::names),
+    ("columns", columns::comments),
     ("words", words::banned),
     ("unsafe", unsafety::listed),
     ("lints", unsafety::inherited),

@@ -2,6 +2,7 @@
 
 mod columns;
 mod links;
+mod modules;
 mod places;
 mod scripts;
 mod sources;
@@ -51,6 +52,7 @@ const RULES: &[(&str, Rule)] = &[
     ("names", sources::names),
     ("columns", columns::comments),
     ("words", words::banned),
+    ("modules", modules::style),
     ("unsafe", unsafety::listed),
     ("lints", unsafety::inherited),
     ("paths", places::machine_paths),

@@ -1,6 +1,8 @@
 //! The rules of the house that no compiler knows (CONTRIBUTING.md says why each is there).
 
 mod columns;
+mod crates;
+mod imports;
 mod links;
 mod modules;
 mod places;
@@ -53,6 +55,8 @@ const RULES: &[(&str, Rule)] = &[
     ("columns", columns::comments),
     ("words", words::banned),
     ("modules", modules::style),
+    ("imports", imports::circles),
+    ("crates", crates::known),
     ("unsafe", unsafety::listed),
     ("lints", unsafety::inherited),
     ("paths", places::machine_paths),

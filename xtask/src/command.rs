@@ -42,7 +42,8 @@ pub fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|s| s.success())
 }
 
-/// Runs a command through, showing its output (standard error joined to standard output) and handing each line on.
+/// Runs a command through, showing its output (standard error joined to standard output) and handing each
+/// line on.
 pub fn watch(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     command.stdout(writer.try_clone().context("cannot share a pipe")?).stderr(writer).stdin(Stdio::null());

@@ -1,8 +1,8 @@
-//! Fuzz targets with libFuzzer, in the layout of cargo-fuzz: `CRATE/fuzz/fuzz_targets/TARGET.rs` with the committed corpus
-//! `CRATE/fuzz/corpus/TARGET/`.
+//! Fuzz targets with libFuzzer, in the layout of cargo-fuzz: `CRATE/fuzz/fuzz_targets/TARGET.rs` with the
+//! committed corpus `CRATE/fuzz/corpus/TARGET/`.
 //!
-//! cargo-fuzz itself wants a nightly compiler for its sanitizers. Coverage alone is a pass of LLVM that a stable compiler
-//! takes too, and in safe code a defect is a panic, which needs no sanitizer to be seen.
+//! cargo-fuzz itself wants a nightly compiler for its sanitizers. Coverage alone is a pass of LLVM that a
+//! stable compiler takes too, and in safe code a defect is a panic, which needs no sanitizer to be seen.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
@@ -134,7 +134,8 @@ fn done(line: &str) -> Option<u64> {
     line.strip_prefix("Done ")?.split_once(" runs in ")?.0.parse().ok()
 }
 
-/// The file that libFuzzer keeps an input in which failed: `artifact_prefix='...'; Test unit written to FILE`.
+/// The file that libFuzzer keeps an input in which failed: `artifact_prefix='...'; Test unit written to
+/// FILE`.
 fn written(line: &str) -> Option<&str> {
     line.split_once("; Test unit written to ").map(|(_, path)| path)
 }

@@ -1,6 +1,8 @@
-//! Generates the register layer and its reference from `iobond.rdl`, or tells whether the committed files have drifted.
+//! Generates the register layer and its reference from `iobond.rdl`, or tells whether the committed files
+//! have drifted.
 //!
-//! Everything is generated below `target/registers`, at the paths it has in the repository; then the two are compared.
+//! Everything is generated below `target/registers`, at the paths it has in the repository; then the two are
+//! compared.
 
 use std::{
     collections::BTreeSet,
@@ -193,7 +195,7 @@ mod tests {
 
     impl Drop for Trees {
         fn drop(&mut self) {
-            // A folder that stays behind in the temporary folder harms nobody.
+            // A folder that stays behind in the temporary folder does no harm.
             fs::remove_dir_all(&self.0).ok();
         }
     }

@@ -1,7 +1,7 @@
 //! Installs what the project needs beyond Rust, on Debian 12.
 //!
-//! Each need is probed by use and not by package name, so a machine that has the tool from elsewhere is left alone, and
-//! a second run takes no time.
+//! Each need is probed by use and not by package name, so a machine that has the tool from elsewhere is left
+//! alone, and a second run takes no time.
 
 use std::{
     fs,

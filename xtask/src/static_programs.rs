@@ -1,4 +1,5 @@
-//! `cargo xtask static`: programs that run in a machine without libraries, such as the initramfs of a base server in a guest.
+//! `cargo xtask static`: programs that run in a machine without libraries, such as the initramfs of a base
+//! server in a guest.
 
 use crate::{command, report::Report, tree::Checkout};
 

@@ -1,8 +1,9 @@
-//! Tiers of tests, told apart by the name of the file: of any crate, `tests/process_*.rs` starts other processes,
-//! `tests/linux_*.rs` boots Linux, `fuzz/fuzz_targets/*.rs` is fuzzed, and every other test is a unit test.
+//! Tiers of tests, told apart by the name of the file: of any crate, `tests/process_*.rs` starts other
+//! processes, `tests/linux_*.rs` boots Linux, `fuzz/fuzz_targets/*.rs` is fuzzed, and every other test is a
+//! unit test.
 //!
-//! `cargo nextest` runs them where it is installed (it ends a test that hangs, see .config/nextest.toml), `cargo test`
-//! otherwise. Both select by target, so both run the same tests.
+//! `cargo nextest` runs them where it is installed (it ends a test that hangs, see .config/nextest.toml),
+//! `cargo test` otherwise. Both select by target, so both run the same tests.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -52,8 +53,9 @@ impl Tier {
         }
     }
 
-    /// Runs tests that find the programs of other crates beside their own; cargo builds only those of a test's own crate.
-    /// Without optimisation, as they are built for the other tiers: under TCG it is the guest that takes the time.
+    /// Runs tests that find the programs of other crates beside their own; cargo builds only those of a
+    /// test's own crate. Without optimisation, as they are built for the other tiers: under TCG it is the
+    /// guest that takes the time.
     fn with_programs(self, checkout: &Checkout, report: &mut Report, profile: &str) {
         let build = || command::run(checkout.cargo().args(["build", "--workspace", "--bins"]));
         if report.step("programs", build) {
@@ -61,8 +63,8 @@ impl Tier {
         }
     }
 
-    /// Runs targets of these kinds and the tier's integration tests, with a profile of .config/nextest.toml where nextest
-    /// is there.
+    /// Runs targets of these kinds and the tier's integration tests, with a profile of .config/nextest.toml
+    /// where nextest is there.
     fn test(self, checkout: &Checkout, profile: &str, kinds: &[&str]) -> (Counts, Result<()>) {
         let targets = match checkout.tree() {
             Ok(tree) => self.targets(&tree),
@@ -108,7 +110,7 @@ impl Tier {
 
 fn target(path: &str) -> Option<&str> {
     let (folder, inside) = path.split_once("/tests/")?;
-    // A module called `tests` is no folder of integration tests.
+    // A module called `tests` is not a folder of integration tests.
     if folder.split('/').any(|name| name == "src") {
         return None;
     }
@@ -127,8 +129,8 @@ fn watch(cargo: &mut Command, closing: Closing) -> (Counts, Result<()>) {
     (counts, outcome)
 }
 
-/// The line with which a runner closes. Nextest also shows libtest's line for each test that failed, so one must know
-/// which to count.
+/// The line with which a runner closes. Nextest also shows libtest's line for each test that failed, so one
+/// must know which to count.
 #[derive(Clone, Copy, Debug)]
 enum Closing {
     /// `Summary [ 0.1s] 3 tests run: 2 passed, 1 failed, 0 skipped`

@@ -81,7 +81,8 @@ impl Checkout {
             "--exclude-standard",
             "--deduplicate",
         ]))?;
-        // A path that is listed and not there was deleted and not yet committed; a file that is not UTF-8 is not text.
+        // A path that is listed and not there was deleted and not yet committed; a file that is not UTF-8 is
+        // not text.
         let read = |path: &str| {
             let text = fs::read_to_string(self.root.join(path)).ok()?;
             Some(File { path: path.to_owned(), text })

@@ -1,7 +1,8 @@
-//! `cargo xtask vfio-lab`: the whole chain from boards with Linux to back ends, through VFIO, for a person to watch.
+//! `cargo xtask vfio-lab`: the whole chain from boards with Linux to back ends, through VFIO, for a person to
+//! watch.
 //!
-//! It is a test of the tier `linux`, whose commands and answers are shown. Left out: a lab that stays; `bmhive up` is one, without
-//! VFIO.
+//! It is a test of the tier `linux`, whose commands and answers are shown. Left out: a lab that stays;
+//! `bmhive up` is one, without VFIO.
 
 use crate::{command, guest, report::Report, static_programs, tree::Checkout};
 

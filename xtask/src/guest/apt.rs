@@ -1,7 +1,7 @@
 //! Debian packages, resolved and fetched by apt beside the machine's own package state.
 //!
-//! apt gets a state, a cache, sources and an (empty) dpkg status of its own, so it resolves what a bare machine would
-//! need and changes nothing of this one.
+//! apt gets a state, a cache, sources and an (empty) dpkg status of its own, so it resolves what a bare
+//! machine would need and changes nothing of this one.
 
 use std::{
     fs,
@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use super::sources::Mirror;
 use crate::command;
 
-/// Releases that the packages come from; the last one is preferred. `vfio-user-pci` needs QEMU 10.1, trixie has 10.0.
+/// Releases that the packages come from; the last one is preferred. `vfio-user-pci` needs QEMU 10.1, trixie
+/// has 10.0.
 pub const SUITES: [&str; 3] = ["trixie", "trixie-updates", "trixie-backports"];
 
 /// An apt of our own below one folder.
@@ -45,8 +46,9 @@ impl Apt {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Fetches the packages and everything that they depend on, and says which archives that makes. What an earlier run
-    /// fetched is used, also a part of a file; archives of other packages and versions are dropped.
+    /// Fetches the packages and everything that they depend on, and says which archives that makes. What an
+    /// earlier run fetched is used, also a part of a file; archives of other packages and versions are
+    /// dropped.
     pub fn fetch(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         eprintln!("    fetching the lists of {}", SUITES.join(", "));
         let update = command::output(self.get().args(["update", "--error-on=any"]));
@@ -104,7 +106,7 @@ APT::Architecture "amd64";
 APT::Architectures {{ "amd64"; }};
 APT::Default-Release "{preferred}";
 APT::Install-Recommends "false";
-// The folder is the user's, whom apt's own user may not be able to enter.
+// The folder is the user's, and apt's own user may not be able to enter it.
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::Retries "3";

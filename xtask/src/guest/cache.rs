@@ -1,5 +1,5 @@
-//! Results that are made once: each file or folder is made under another name and renamed when it is whole, and a stamp
-//! beside it says what it was made from.
+//! Results that are made once: each file or folder is made under another name and renamed when it is whole,
+//! and a stamp beside it says what it was made from.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail};
 use rustix::io::FdFlags;
 use sha2::{Digest, Sha256};
 
-/// How long a run waits for another one: the longest seen was half a minute, a slow mirror may take ten times that.
-const PATIENCE: Duration = Duration::from_mins(10);
+/// How long a run waits for another one: the longest seen was half a minute, a slow mirror may take ten times
+/// that.
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// What something is made from, as one number.
 pub fn digest<'a>(inputs: impl IntoIterator<Item = &'a [u8]>) -> String {
@@ -44,8 +45,9 @@ impl Cache {
         }
         let path = folder.join("lock");
         let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        acquire(&lock, &path, PATIENCE)?;
-        // Programs that a run starts inherit the lock: when the run is killed, the next one waits for what is left of it.
+        acquire(&lock, &path, TIMEOUT)?;
+        // Programs that a run starts inherit the lock: when the run is killed, the next one waits for what is
+        // left of it.
         rustix::io::fcntl_setfd(&lock, FdFlags::empty()).context("cannot share the lock")?;
         Ok(Self { folder, seal, _lock: lock })
     }
@@ -55,8 +57,8 @@ impl Cache {
         self.folder.join(relative)
     }
 
-    /// Makes one result, unless it is there and was made from the same inputs; `make` gets the path to write to. Says
-    /// whether it had to.
+    /// Makes one result, unless it is there and was made from the same inputs; `make` gets the path to write
+    /// to. Says whether it had to.
     pub fn make(&self, name: &str, inputs: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<bool> {
         let flat = name.replace('/', "-");
         let (result, stamp) = (self.path(name), self.folder.join("stamps").join(&flat));
@@ -79,7 +81,7 @@ impl Cache {
     }
 }
 
-fn acquire(lock: &File, path: &Path, patience: Duration) -> Result<()> {
+fn acquire(lock: &File, path: &Path, timeout: Duration) -> Result<()> {
     let start = Instant::now();
     let mut told = false;
     loop {
@@ -88,10 +90,10 @@ fn acquire(lock: &File, path: &Path, patience: Duration) -> Result<()> {
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
-            Err(TryLockError::WouldBlock) if start.elapsed() >= patience => bail!(
+            Err(TryLockError::WouldBlock) if start.elapsed() >= timeout => bail!(
                 "another run has held {} for {} s; `fuser {0}` names it",
                 path.display(),
-                patience.as_secs()
+                timeout.as_secs()
             ),
             Err(TryLockError::WouldBlock) => {
                 if !told {

@@ -1,7 +1,8 @@
-//! Writes an initramfs: the format "newc" of Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
+//! Writes an initramfs: the format "newc" of Linux,
+//! Documentation/driver-api/early-userspace/buffer-format.rst.
 //!
-//! Entries are sorted, belong to root, are numbered in order and have no time, so equal contents give equal bytes, and no
-//! privilege is needed for a device node.
+//! Entries are sorted, belong to root, are numbered in order and have no time, so equal contents give equal
+//! bytes, and no privilege is needed for a device node.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use anyhow::{Result, bail};
 pub enum Entry {
     /// A folder, mode 0755.
     Folder,
-    /// A file that anybody may read, and run when it says so.
+    /// A file that every user may read, and run when it says so.
     File {
         /// Its bytes.
         data: Vec<u8>,

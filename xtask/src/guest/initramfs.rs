@@ -1,5 +1,5 @@
-//! What a compute board's initramfs holds: busybox, the kernel's virtio drivers, the tools of the tests, and the files of
-//! `guest/`.
+//! What a compute board's initramfs holds: busybox, the kernel's virtio drivers, the tools of the tests, and
+//! the files of `guest/`.
 
 use std::{fs, io::Write, path::Path};
 
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::command;
 
-/// Where each file of `guest/` goes and whether it is a program. The list is whole: a file that is not here is an error.
+/// Where each file of `guest/` goes and whether it is a program. The list is whole: a file that is not here
+/// is an error.
 const PLACES: &[(&str, &str, bool)] = &[
     ("fio", "usr/bin/fio", true),
     ("power-button", "etc/acpi/PWRF/00000080", true),
@@ -29,11 +30,12 @@ const PLACES: &[(&str, &str, bool)] = &[
 const DRIVERS: &[&str] =
     &["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "ext4", "button", "evdev"];
 
-/// Drivers that are there and not loaded: with them a machine can be a base server that reaches its IO-Bond through VFIO.
+/// Drivers that are there and not loaded: with them a machine can be a base server that reaches its IO-Bond
+/// through VFIO.
 const SPARE: &[&str] = &["vfio_iommu_type1", "vfio_pci"];
 
-/// Programs beside busybox. Its shell asks the terminal for the cursor at every prompt, and whoever reads the replay of a
-/// console would answer: hence bash.
+/// Programs beside busybox. Its shell asks the terminal for the cursor at every prompt, and a client that
+/// reads the replay of a console would answer: hence bash.
 const PROGRAMS: &[&str] = &["usr/bin/bash", "usr/sbin/e2fsck", "usr/sbin/ethtool", "usr/sbin/mke2fs"];
 
 /// Names by which `mkfs -t ext4` and `fsck -t ext4` know two of them.
@@ -42,8 +44,8 @@ const NAMES: &[(&str, &str)] = &[("usr/sbin/mkfs.ext4", "mke2fs"), ("usr/sbin/fs
 /// Files that they read. The terminal is the one that `guest/profile` names.
 const DATA: &[&str] = &["etc/mke2fs.conf", "usr/share/terminfo/v/vt220"];
 
-/// fio links against every store that Debian knows, 56 MB of libraries. They travel as an archive in the archive, which
-/// costs a boot nothing; `guest/fio` unpacks it when it is first called.
+/// fio links against every store that Debian knows, 56 MB of libraries. They travel as an archive in the
+/// archive, which costs a boot nothing; `guest/fio` unpacks it when it is first called.
 const FIO: &str = "usr/bin/fio";
 const FIO_ARCHIVE: &str = "usr/lib/fio.cpio.gz";
 
@@ -119,7 +121,7 @@ fn add_drivers(archive: &mut Archive, root: &Root) -> Result<()> {
     let folder = format!("usr/lib/modules/{}", root.kernel_version()?);
     let read = |name: &str| {
         let path = format!("{folder}/{name}");
-        String::from_utf8(root.read(&path)?).with_context(|| format!("{path} is no text"))
+        String::from_utf8(root.read(&path)?).with_context(|| format!("{path} is not text"))
     };
     let (dependencies, builtin) = (read("modules.dep")?, read("modules.builtin")?);
     let lines = modules::needed(&[DRIVERS, SPARE].concat(), &dependencies, &builtin)?;

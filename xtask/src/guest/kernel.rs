@@ -1,7 +1,7 @@
 //! The kernel proper out of a bzImage.
 //!
-//! QEMU starts an ELF image through PVH, without the real-mode code and without the decompressor: 6 s instead of 10 s to a
-//! shell under TCG. The header is described in Linux, Documentation/arch/x86/boot.rst.
+//! QEMU starts an ELF image through PVH, without the real-mode code and without the decompressor: 6 s instead
+//! of 10 s to a shell under TCG. The header is described in Linux, Documentation/arch/x86/boot.rst.
 
 use std::io::Read;
 
@@ -25,7 +25,8 @@ const LARGEST: u64 = 512 << 20;
 /// The uncompressed ELF image inside a bzImage.
 ///
 /// # Errors
-/// When this is no bzImage, when its compression is neither gzip nor zstd, and when what comes out is no ELF image.
+/// When this is no bzImage, when its compression is neither gzip nor zstd, and when what comes out is no ELF
+/// image.
 pub fn vmlinux(image: &[u8]) -> Result<Vec<u8>> {
     if bytes::<4>(image, MAGIC)? != *b"HdrS" {
         bail!("no bzImage: its header lacks the magic number");
@@ -34,7 +35,8 @@ pub fn vmlinux(image: &[u8]) -> Result<Vec<u8>> {
     if version < FIRST_VERSION {
         bail!("boot protocol {version:#06x} does not say where the kernel is, {FIRST_VERSION:#06x} does");
     }
-    // Zero means four: "For backwards compatibility, if the setup_sects field contains 0, the real value is 4."
+    // Zero means four: "For backwards compatibility, if the setup_sects field contains 0,
+    // the real value is 4."
     let sectors = match bytes::<1>(image, SETUP_SECTS)? {
         [0] => 4,
         [sectors] => usize::from(sectors),
@@ -52,7 +54,8 @@ pub fn vmlinux(image: &[u8]) -> Result<Vec<u8>> {
     Ok(kernel)
 }
 
-/// The build appends the inflated size to the compressed stream, hence both decoders stop where the stream does.
+/// The build appends the inflated size to the compressed stream, hence both decoders stop where the stream
+/// does.
 fn inflate(payload: &[u8]) -> Result<Vec<u8>> {
     let mut kernel = Vec::new();
     match payload {
@@ -85,7 +88,8 @@ mod tests {
 
     const KERNEL: &[u8] = b"\x7fELF and the rest of a kernel";
 
-    /// A bzImage of protocol 2.15 with one sector of setup code and the payload 16 bytes into the code after it.
+    /// A bzImage of protocol 2.15 with one sector of setup code and the payload 16 bytes into the code after
+    /// it.
     fn image(payload: &[u8]) -> Vec<u8> {
         let mut image = vec![0; 2 * SECTOR + 16];
         image[SETUP_SECTS] = 1;

@@ -1,8 +1,8 @@
 //! `cargo xtask guest`: what a compute board boots, below `target/guest`.
 //!
-//! QEMU (the machine's own where it is new enough), a stock Debian kernel, and an initramfs with busybox, the kernel's own
-//! virtio drivers and the tools of the tests. Nothing of the machine changes and nothing but apt's own tools is needed. The
-//! manifest, `guest.toml`, is made last: where it is, all that it names is.
+//! QEMU (the machine's own where it is new enough), a stock Debian kernel, and an initramfs with busybox, the
+//! kernel's own virtio drivers and the tools of the tests. Nothing of the machine changes and nothing but
+//! apt's own tools is needed. The manifest, `guest.toml`, is made last: where it is, all that it names is.
 
 mod apt;
 mod cache;

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 
-/// The lines of `modules.dep` that loading `wanted` needs: those modules that are not built in, and what they depend on.
+/// The lines of `modules.dep` that loading `wanted` needs: those modules that are not built in, and what they
+/// depend on.
 ///
 /// # Errors
 /// When a module is neither built in nor listed.
@@ -29,7 +30,8 @@ pub fn needed<'a>(wanted: &[&str], dependencies: &'a str, builtin: &str) -> Resu
     Ok(lines.into_iter().zip(needed).filter_map(|(line, needed)| needed.then_some(line)).collect())
 }
 
-/// One line of `modules.dep`: `PATH: PATH PATH ...`, a module and what must be loaded before it, the last one first.
+/// One line of `modules.dep`: `PATH: PATH PATH ...`, a module and what must be loaded before it, the last one
+/// first.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line<'a> {
     /// The module's file, from the folder of the kernel's modules.

@@ -1,4 +1,5 @@
-//! Which QEMU compute boards run in: the machine's own where it can carry IO-Bond, else the one among the packages.
+//! Which QEMU compute boards run in: the machine's own where it can carry IO-Bond, else the one among the
+//! packages.
 
 use std::process::Command;
 

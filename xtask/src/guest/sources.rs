@@ -1,4 +1,5 @@
-//! Which Debian mirror this machine uses, from apt's own sources: sources.list(5), one-line style and deb822 style.
+//! Which Debian mirror this machine uses, from apt's own sources: sources.list(5), one-line style and deb822
+//! style.
 
 use std::{
     fs,
@@ -32,8 +33,8 @@ pub struct Mirror {
 /// The mirror that this machine installs Debian's main component from.
 ///
 /// # Errors
-/// When the machine is no Debian, when none of its sources names the release that it runs, and when the keys of the
-/// archive are missing.
+/// When the machine is no Debian, when none of its sources names the release that it runs, and when the keys
+/// of the archive are missing.
 pub fn mirror() -> Result<Mirror> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let Some(codename) = codename(&release) else {
@@ -51,7 +52,8 @@ pub fn mirror() -> Result<Mirror> {
     Ok(found)
 }
 
-/// The code name of a Debian release from os-release(5); none on other systems, testing and unstable are `sid`.
+/// The code name of a Debian release from os-release(5); none on other systems, testing and unstable are
+/// `sid`.
 fn codename(release: &str) -> Option<&str> {
     let value = |name: &str| {
         let mut fields = release.lines().filter_map(|line| line.split_once('='));
@@ -82,7 +84,8 @@ fn read(etc: &Path) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// The first source that carries `main` of this release itself; its updates and its security archive are elsewhere.
+/// The first source that carries `main` of this release itself; its updates and its security archive are
+/// elsewhere.
 fn choose(sources: &[Source], codename: &str) -> Option<Mirror> {
     let suites = [codename, "stable", "oldstable", "testing", "unstable", "sid"];
     let fits = |source: &&Source| {
@@ -118,7 +121,7 @@ fn one_line(text: &str) -> Vec<Source> {
     text.lines().filter_map(parse).collect()
 }
 
-/// Stanzas of `Field: value`, where a line that starts with a blank goes on with the field above.
+/// Stanzas of `Field: value`, where a line that starts with a blank continues the field above.
 fn deb822(text: &str) -> Vec<Source> {
     let mut sources = Vec::new();
     let mut fields: Vec<(String, String)> = Vec::new();

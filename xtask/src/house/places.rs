@@ -1,11 +1,11 @@
-//! A checkout works wherever it lies and whichever mirror its packages come from: no file names a folder of somebody's
-//! machine or a registry's host.
+//! A checkout works wherever it lies and whichever mirror its packages come from: no file names a folder of
+//! one machine or a registry's host.
 
 use super::Violation;
 use crate::tree::Tree;
 
-/// Where people and build servers keep checkouts. Each is followed by a name to be a hit. In two halves each, so that
-/// this file keeps its own rule.
+/// Where people and build servers keep checkouts. Each is followed by a name to be a hit. In two halves each,
+/// so that this file keeps its own rule.
 const CHECKOUTS: &[(&str, &str)] =
     &[("/ho", "me/"), ("/ro", "ot/"), ("/Us", "ers/"), ("/wo", "rk/"), ("/work", "space/"), ("/bui", "lds/")];
 

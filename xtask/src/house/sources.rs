@@ -1,11 +1,11 @@
-//! Files one can read at a sitting, named for what lives in them. (Clippy bounds functions, see clippy.toml.)
+//! Files one can read at a sitting, named for what they hold. (Clippy bounds functions, see clippy.toml.)
 
 use super::Violation;
 use crate::tree::{File, Tree};
 
 const LONGEST_FILE: usize = 600;
 
-/// Names that say nothing about what lives in the room.
+/// Names that say nothing about what the module holds.
 const NAMELESS: &[&str] = &[
     "base",
     "common",
@@ -60,7 +60,7 @@ pub fn names(tree: &Tree) -> Vec<Violation> {
 }
 
 fn named_for_nothing(name: &str) -> String {
-    format!("`{name}` says nothing about what lives there")
+    format!("`{name}` says nothing about what it holds")
 }
 
 /// The name in a line that opens or declares a module.
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_files_and_modules_are_named_for_what_lives_there() {
+    fn folders_files_and_modules_are_named_for_what_they_hold() {
         let files = [
             ("a/utils/ring.rs", ""),
             ("a/tests/common.rs", ""),
@@ -98,9 +98,9 @@ mod tests {
             ("docs/database.md", "mod util;"),
         ];
         let expected = [
-            "a/utils/ring.rs: `utils` says nothing about what lives there",
-            "a/tests/common.rs: `common` says nothing about what lives there",
-            "a/src/lib.rs:1: `misc` says nothing about what lives there",
+            "a/utils/ring.rs: `utils` says nothing about what it holds",
+            "a/tests/common.rs: `common` says nothing about what it holds",
+            "a/src/lib.rs:1: `misc` says nothing about what it holds",
         ];
         assert_eq!(broken(names, &files), expected);
     }

@@ -1,5 +1,6 @@
-//! `unsafe` lives in a few named files. The workspace denies the lint `unsafe_code`, so a file that wants `unsafe` must
-//! allow it in an attribute; here those attributes are held against a list. (Clippy demands `// SAFETY:` at each block.)
+//! `unsafe` stands in a few named files. The workspace denies the lint `unsafe_code`, so a file that wants
+//! `unsafe` must allow it in an attribute; here those attributes are held against a list. (Clippy demands `//
+//! SAFETY:` at each block.)
 
 use super::Violation;
 use crate::tree::{File, Tree};

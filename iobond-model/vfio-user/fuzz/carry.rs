@@ -1,8 +1,8 @@
 //! Carries a string of bytes to a session, as a socket would, and watches what comes of it.
 //!
-//! The bytes are a sequence of pieces, what one `recvmsg` might bring: a byte that says how many descriptors come along (bits 0
-//! to 4) and whether they are eventfds (bit 7 clear) or plain files (set), two bytes with the length, and that many bytes of
-//! the stream. The last piece may be shorter than it says.
+//! The bytes are a sequence of pieces, what one `recvmsg` might bring: a byte that says how many descriptors
+//! come along (bits 0 to 4) and whether they are eventfds (bit 7 clear) or plain files (set), two bytes with
+//! the length, and that many bytes of the stream. The last piece may be shorter than it says.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +39,8 @@ pub fn piece(fds: u8, bytes: &[u8]) -> Vec<u8> {
     [&[fds], &(bytes.len() as u16).to_le_bytes()[..], bytes].concat()
 }
 
-/// Carries `input`. How many requests were answered with success, with an errno and not at all; or why the session ended.
+/// Carries `input`. How many requests were answered with success, with an errno and not at all; or why the
+/// session ended.
 pub fn carry(input: &[u8]) -> Result<[usize; 3], Violation> {
     let function = Arc::new(Trusting::default());
     let (socket, _peer) = UnixStream::pair().expect("a socket pair");

@@ -1,5 +1,5 @@
-//! The client of a function: messages in order of arrival for the socket's thread, and what the function may ask of the
-//! client from any thread.
+//! The client of a function: messages in order of arrival for the socket's thread, and what the function may
+//! ask of the client from any thread.
 
 use std::{
     io,
@@ -43,7 +43,8 @@ pub enum DmaError {
         /// Its bytes.
         len: usize,
     },
-    /// The client refused: the memory is not there (QEMU: `EFAULT`) or the function may not master the bus (`ENODEV`).
+    /// The client refused: the memory is not there (QEMU: `EFAULT`) or the function may not master the bus
+    /// (`ENODEV`).
     #[error("DMA of {len} bytes at {address:#x}: the client refused: {errno}")]
     Refused {
         /// Where the access began.
@@ -71,8 +72,8 @@ pub enum DmaError {
     },
 }
 
-/// The client that uses a function, from the agreement on a version until [`Function::detach`](crate::Function::detach). After
-/// that everything here is without effect.
+/// The client that uses a function, from the agreement on a version until
+/// [`Function::detach`](crate::Function::detach). After that everything here is without effect.
 #[derive(Debug)]
 pub struct Client {
     stream: Stream,
@@ -103,15 +104,16 @@ impl Client {
 
     /// Raises `vector` of `irq`. Never blocks.
     ///
-    /// A vector that is masked or has no eventfd stays pending and fires when that changes. INTx masks itself when it fires;
-    /// [`Function::intx_asserted`](crate::Function::intx_asserted) says whether it fires again once unmasked, so set that
-    /// before. A vector that was not described is not raised.
+    /// A vector that is masked or has no eventfd stays pending and fires when that changes. INTx masks itself
+    /// when it fires; [`Function::intx_asserted`](crate::Function::intx_asserted) says whether it fires again
+    /// once unmasked, so set that before. A vector that was not described is not raised.
     pub fn trigger(&self, irq: Irq, vector: u16) {
         self.interrupts.trigger(irq, vector);
     }
 
-    /// Reads `into.len()` bytes of the client's memory at `address`, through the client: for memory that came without a file.
-    /// Slow (tens of microseconds), in chunks of what both sides can take; takes a second at most.
+    /// Reads `into.len()` bytes of the client's memory at `address`, through the client: for memory that came
+    /// without a file. Slow (tens of microseconds), in chunks of what both sides can take; takes a second at
+    /// most.
     ///
     /// # Errors
     /// When the client refuses, takes too long or is gone. `into` may be partly filled then.
@@ -170,8 +172,9 @@ impl Client {
                 }
                 return Err(DmaError::TimedOut { address: whole.address, len: whole.len });
             }
-            // Mostly the socket's thread sits by the socket and brings the answer. While it meets a request, whoever
-            // waits looks after the socket; and lets go of it in between, for that thread to come back.
+            // Mostly the socket's thread sits by the socket and brings the answer. While it meets a request,
+            // whoever waits looks after the socket; and lets go of it in between, for that thread to come
+            // back.
             self.look_after();
             self.accesses.sleep(id, GLANCE);
         }
@@ -236,8 +239,8 @@ impl Client {
         }
     }
 
-    /// Takes in what comes within some 50 us: answers get to who asked, requests are kept. `false` without waiting when
-    /// somebody else sits by the socket already, or no more can be kept.
+    /// Takes in what comes within some 50 us: answers get to who asked, requests are kept. `false` without
+    /// waiting when somebody else sits by the socket already, or no more can be kept.
     fn look_after(&self) -> bool {
         let mut inbox = match self.inbox.try_lock() {
             Ok(inbox) => inbox,

@@ -6,7 +6,8 @@ use rustix::io::Errno;
 
 use crate::Client;
 
-/// A region of a PCI function. The discriminants are the indices of `<linux/vfio.h>` (`VFIO_PCI_BAR0_REGION_INDEX` and so on).
+/// A region of a PCI function. The discriminants are the indices of `<linux/vfio.h>`
+/// (`VFIO_PCI_BAR0_REGION_INDEX` and so on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Region {
@@ -50,7 +51,8 @@ impl Region {
     }
 }
 
-/// A type of interrupt. The discriminants are the indices of `<linux/vfio.h>` (`VFIO_PCI_INTX_IRQ_INDEX` and so on).
+/// A type of interrupt. The discriminants are the indices of `<linux/vfio.h>` (`VFIO_PCI_INTX_IRQ_INDEX` and
+/// so on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Irq {
@@ -78,8 +80,8 @@ impl Irq {
 
 /// What a region offers. Nothing by default: the function does not have it.
 ///
-/// No region can be mapped by the client yet. One that can (a page of registers in a memfd) adds its file, its offset in it and
-/// its areas here; [`crate::protocol::RegionInfo`] says how they travel.
+/// No region can be mapped by the client yet. One that can (a page of registers in a memfd) adds its file,
+/// its offset in it and its areas here; [`crate::protocol::RegionInfo`] says how they travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RegionDescription {
     /// Bytes; 0 when there is no such region.
@@ -127,10 +129,11 @@ impl Description {
 
 /// A range of the client's memory that the function may access (`VFIO_USER_DMA_MAP`).
 ///
-/// `size` is not 0 and `address + size` is at most 2^64 (the last byte has an address). Nothing else is known: ranges need
-/// not be aligned to pages, the file may be none that can be mapped, and it may end before `offset + size`, now or later. Who
-/// touches a map beyond the end of its file gets `SIGBUS`, so hold the file's size against the range and take only files that
-/// cannot shrink (`F_SEAL_SHRINK`, which QEMU's `memory-backend-memfd` sets) when the client is not trusted.
+/// `size` is not 0 and `address + size` is at most 2^64 (the last byte has an address). Nothing else is
+/// known: ranges need not be aligned to pages, the file may be none that can be mapped, and it may end before
+/// `offset + size`, now or later. Who touches a map beyond the end of its file gets `SIGBUS`, so hold the
+/// file's size against the range and take only files that cannot shrink (`F_SEAL_SHRINK`, which QEMU's
+/// `memory-backend-memfd` sets) when the client is not trusted.
 pub struct DmaMapping {
     /// Where it begins in the address space of the function's DMA.
     pub address: u64,
@@ -140,9 +143,8 @@ pub struct DmaMapping {
     pub readable: bool,
     /// Whether the function may write it.
     pub writable: bool,
-    /// The file that holds it and where it begins in that; map it and let the descriptor go, for there may be 65,535 mappings.
-    /// Without a file it is reached by [`Client::dma_read`] and
-    /// [`Client::dma_write`] only.
+    /// The file that holds it and where it begins in that; map it and let the descriptor go, for there may be
+    /// 65,535 mappings. Without a file it is reached by [`Client::dma_read`] and [`Client::dma_write`] only.
     pub file: Option<(OwnedFd, u64)>,
 }
 
@@ -166,14 +168,15 @@ impl fmt::Debug for DmaMapping {
 
 /// A PCI function that is served.
 ///
-/// All methods are called from the socket's thread, one at a time. `attach` comes first and `detach` last, in turn: a function
-/// serves one client after the other and keeps its state in between, as the protocol wants it.
+/// All methods are called from the socket's thread, one at a time. `attach` comes first and `detach` last, in
+/// turn: a function serves one client after the other and keeps its state in between, as the protocol wants
+/// it.
 pub trait Function: Send + Sync + 'static {
     /// What the function consists of. Asked once, when the server starts.
     fn description(&self) -> Description;
 
-    /// A client has negotiated a version. `client` raises interrupts and reaches memory that came without a file, from any
-    /// thread, until `detach`; afterwards it is dead, and harmless.
+    /// A client has negotiated a version. `client` raises interrupts and reaches memory that came without a
+    /// file, from any thread, until `detach`; afterwards it is dead, and harmless.
     fn attach(&self, client: Arc<Client>);
 
     /// The client is gone. Everything it gave must be let go, maps too, before this returns.
@@ -181,9 +184,9 @@ pub trait Function: Send + Sync + 'static {
 
     /// Reads `data.len()` bytes at `offset` of `region`, which lie inside of it.
     ///
-    /// A function that has to wait for its answer calls `wait` in a loop. That sleeps at most some 50 us and takes the
-    /// client's answers to [`Client::dma_read`] and [`Client::dma_write`] meanwhile, so that another thread that waits for
-    /// them gets on. The client's other requests wait until this returns.
+    /// A function that has to wait for its answer calls `wait` in a loop. That sleeps at most some 50 us and
+    /// takes the client's answers to [`Client::dma_read`] and [`Client::dma_write`] meanwhile, so that
+    /// another thread that waits for them gets on. The client's other requests wait until this returns.
     ///
     /// # Errors
     /// Are sent to the client; what it makes of them is its business (QEMU reads all ones).
@@ -202,7 +205,8 @@ pub trait Function: Send + Sync + 'static {
     /// Refuse the mapping; the client is told.
     fn map(&self, mapping: DmaMapping) -> Result<(), Errno>;
 
-    /// The client takes memory back, exactly what one `map` granted. When this returns nobody touches that memory any more.
+    /// The client takes memory back, exactly what one `map` granted. When this returns nobody touches that
+    /// memory any more.
     ///
     /// # Errors
     /// Are sent to the client, and the range stays mapped.
@@ -214,6 +218,7 @@ pub trait Function: Send + Sync + 'static {
     /// Resets the function (`VFIO_USER_DEVICE_RESET`). Mappings and the client's interrupt set-up stay.
     fn reset(&self);
 
-    /// Whether the function asserts INTx. VFIO masks INTx when it fires; asked when the client unmasks it, to fire again.
+    /// Whether the function asserts INTx. VFIO masks INTx when it fires; asked when the client unmasks it, to
+    /// fire again.
     fn intx_asserted(&self) -> bool;
 }

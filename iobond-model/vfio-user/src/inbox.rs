@@ -10,11 +10,13 @@ use crate::{
     stream::{Received, Stream},
 };
 
-/// Requests that are kept while an earlier one is being met. What is more stays in the socket and holds the client up.
+/// Requests that are kept while an earlier one is being met. What is more stays in the socket and holds the
+/// client up.
 const MOST_KEPT: usize = 256;
 /// Bytes of their payloads, not counting the last.
 const MOST_KEPT_BYTES: usize = MAX_MESSAGE;
-/// Their descriptors, not counting those of the last: few beside what a process may have open (1024 by default).
+/// Their descriptors, not counting those of the last: few beside what a process may have open (1024 by
+/// default).
 const MOST_KEPT_FDS: usize = 4 * MAX_FDS;
 
 /// Why a connection ended.
@@ -68,8 +70,8 @@ impl Inbox {
         self.end.is_none() && room && self.kept_fds < MOST_KEPT_FDS
     }
 
-    /// Takes in what is there, without waiting, until `enough` requests are kept or there is no room for more. Whether there was
-    /// anything.
+    /// Takes in what is there, without waiting, until `enough` requests are kept or there is no room for
+    /// more. Whether there was anything.
     pub(crate) fn take_in(&mut self, stream: &Stream, accesses: &Accesses, enough: usize) -> bool {
         let mut any = false;
         while self.is_open() && self.kept.len() < enough {

@@ -26,7 +26,8 @@ impl Vector {
     /// Signals the eventfd if there is one and the vector is not masked.
     fn fire(&mut self) -> bool {
         let Some(eventfd) = self.eventfd.as_ref().filter(|_| !self.masked) else { return false };
-        // Fails only when the counter is full (it does not block), and then the client has been signalled already.
+        // Fails only when the counter is full (it does not block), and then the client has been signalled
+        // already.
         let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
         self.pending = false;
         true
@@ -40,8 +41,8 @@ impl Vector {
     }
 }
 
-/// All vectors of a function, from a client's arrival to its departure. Raised from any thread: no lock is held for longer than
-/// it takes to signal or set up some vectors, and none while the socket is used.
+/// All vectors of a function, from a client's arrival to its departure. Raised from any thread: no lock is
+/// held for longer than it takes to signal or set up some vectors, and none while the socket is used.
 #[derive(Debug)]
 pub(crate) struct Interrupts(Mutex<[Vec<Vector>; Irq::ALL.len()]>);
 
@@ -51,8 +52,8 @@ impl Interrupts {
         Self(Mutex::new(Irq::ALL.map(vectors)))
     }
 
-    /// Raises a vector. One that cannot fire now does when it can, except INTx: when that can fire again, its level is asked
-    /// for. INTx masks itself. A vector that does not exist is not raised.
+    /// Raises a vector. One that cannot fire now does when it can, except INTx: when that can fire again, its
+    /// level is asked for. INTx masks itself. A vector that does not exist is not raised.
     pub(crate) fn trigger(&self, irq: Irq, vector: u16) {
         if let Some(vector) = self.lock()[irq as usize].get_mut(usize::from(vector)) {
             let fired = vector.fire();
@@ -98,7 +99,8 @@ impl Interrupts {
         }
     }
 
-    /// Takes all eventfds and masks of a type. What is pending stays so: QEMU disables all vectors of MSI-X to enable one more.
+    /// Takes all eventfds and masks of a type. What is pending stays so: QEMU disables all vectors of MSI-X
+    /// to enable one more.
     pub(crate) fn disable(&self, irq: Irq) {
         for vector in &mut self.lock()[irq as usize] {
             *vector = Vector { pending: vector.pending, ..Vector::default() };
@@ -120,8 +122,9 @@ impl Interrupts {
     }
 }
 
-/// Takes eventfds only, and sees to it that writing to one does not block: a full pipe, or a counter that the client filled,
-/// would stop whoever raises an interrupt. (A client that takes `O_NONBLOCK` away again still can.)
+/// Takes eventfds only, and sees to it that writing to one does not block: a full pipe, or a counter that the
+/// client filled, would stop whoever raises an interrupt. (A client that takes `O_NONBLOCK` away again still
+/// can.)
 fn make_harmless(fd: &OwnedFd) -> Result<(), Errno> {
     let kind = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
     if kind.to_bytes() != b"anon_inode:[eventfd]" {

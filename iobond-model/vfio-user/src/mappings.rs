@@ -14,7 +14,8 @@ impl Mappings {
     /// Whether `size` bytes at `address` can be mapped beside what is.
     ///
     /// # Errors
-    /// `EINVAL` when the range is empty or wraps, `EEXIST` when part of it is mapped, `ENOSPC` when there are too many ranges.
+    /// `EINVAL` when the range is empty or wraps, `EEXIST` when part of it is mapped, `ENOSPC` when there are
+    /// too many ranges.
     pub(crate) fn admit(&self, address: u64, size: u64) -> Result<(), Errno> {
         let last = last(address, size)?;
         if self.0.range(..=last).next_back().is_some_and(|(_, &end)| end >= address) {

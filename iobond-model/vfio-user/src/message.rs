@@ -1,4 +1,5 @@
-//! Messages, and how a stream of bytes is cut into them. There is no socket here: whoever has the bytes brings them.
+//! Messages, and how a stream of bytes is cut into them. There is no socket here: whoever has the bytes
+//! brings them.
 
 use std::os::fd::OwnedFd;
 
@@ -88,9 +89,9 @@ pub(crate) fn bytes(structure: &(impl IntoBytes + Immutable), data: &[u8]) -> Ve
 
 /// Cuts a stream into messages.
 ///
-/// Bring bytes into [`space`](Self::space) and say with [`advance`](Self::advance) how many: space never reaches beyond the
-/// message at hand, so that file descriptors that come with bytes belong to the message of those bytes. What a message claims
-/// to hold is bounded, and so is what is kept here.
+/// Bring bytes into [`space`](Self::space) and say with [`advance`](Self::advance) how many: space never
+/// reaches beyond the message at hand, so that file descriptors that come with bytes belong to the message of
+/// those bytes. What a message claims to hold is bounded, and so is what is kept here.
 #[derive(Debug, Default)]
 pub struct Framer {
     header: [u8; size_of::<Header>()],

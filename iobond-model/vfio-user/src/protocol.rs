@@ -1,5 +1,5 @@
-//! What travels: vfio-user 0.1 as QEMU documents it (`docs/interop/vfio-user.rst`). Sections are named by their titles there,
-//! constants that VFIO defines by their names in `<linux/vfio.h>`.
+//! What travels: vfio-user 0.1 as QEMU documents it (`docs/interop/vfio-user.rst`). Sections are named by
+//! their titles there, constants that VFIO defines by their names in `<linux/vfio.h>`.
 //!
 //! All integers have the byte order of the host; client and server run on one machine.
 
@@ -11,10 +11,11 @@ pub const MAJOR: u16 = 0;
 /// The highest minor version spoken here.
 pub const MINOR: u16 = 1;
 
-/// The most bytes of data that a region access may carry (capability `max_data_xfer_size`), which is also the default of a
-/// client that does not name a limit.
+/// The most bytes of data that a region access may carry (capability `max_data_xfer_size`), which is also the
+/// default of a client that does not name a limit.
 pub const MAX_DATA: u32 = 1 << 20;
-/// The most file descriptors that one message may carry (capability `max_msg_fds`). QEMU takes no server that says more.
+/// The most file descriptors that one message may carry (capability `max_msg_fds`). QEMU takes no server that
+/// says more.
 pub const MAX_FDS: usize = 16;
 /// The most ranges of memory that may be mapped at a time: the default of the capability `max_dma_maps`.
 pub const MAX_MAPPINGS: usize = 65_535;
@@ -71,7 +72,8 @@ pub enum Command {
     DeviceGetRegionInfo = 5,
     /// `VFIO_USER_DEVICE_GET_IRQ_INFO`: [`IrqInfo`] both ways.
     DeviceGetIrqInfo = 7,
-    /// `VFIO_USER_DEVICE_SET_IRQS`: [`IrqSet`], then a byte per vector with [`IrqSetFlags::DATA_BOOL`]; no payload in the answer.
+    /// `VFIO_USER_DEVICE_SET_IRQS`: [`IrqSet`], then a byte per vector with [`IrqSetFlags::DATA_BOOL`]; no
+    /// payload in the answer.
     DeviceSetIrqs = 8,
     /// `VFIO_USER_REGION_READ`: [`RegionAccess`]; the same and the data in the answer.
     RegionRead = 9,
@@ -172,10 +174,10 @@ bitflags! {
 
 /// Section "VFIO_USER_DEVICE_GET_REGION_INFO".
 ///
-/// A region that the client can map would have `VFIO_REGION_INFO_FLAG_MMAP` (bit 2) in `flags`, its file beside the answer and
-/// the place in it in `offset`; when only parts can be mapped also `VFIO_REGION_INFO_FLAG_CAPS` (bit 3), and a
-/// `VFIO_REGION_INFO_CAP_SPARSE_MMAP` behind this structure, at `cap_offset`. Beware: when any BAR of a function can be mapped,
-/// QEMU posts no writes to any of them.
+/// A region that the client can map would have `VFIO_REGION_INFO_FLAG_MMAP` (bit 2) in `flags`, its file
+/// beside the answer and the place in it in `offset`; when only parts can be mapped also
+/// `VFIO_REGION_INFO_FLAG_CAPS` (bit 3), and a `VFIO_REGION_INFO_CAP_SPARSE_MMAP` behind this structure, at
+/// `cap_offset`. Beware: when any BAR of a function can be mapped, QEMU posts no writes to any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct RegionInfo {

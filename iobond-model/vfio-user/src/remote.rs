@@ -1,7 +1,7 @@
 //! The other end: a PCI function that another process serves, as its host uses it.
 //!
-//! A server is as hostile as a client. Every exchange has an end, and a server that does not answer, or answers with what was not
-//! asked, is not talked to any more.
+//! A server is as hostile as a client. Every exchange has an end, and a server that does not answer, or
+//! answers with what was not asked, is not talked to any more.
 
 mod exchange;
 
@@ -32,7 +32,8 @@ use crate::{
 
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(10);
-/// What is proposed with the version. Memory always comes with its file, so that the server asks for none of it.
+/// What is proposed with the version. Memory always comes with its file, so that the server asks for none of
+/// it.
 const CAPABILITIES: &[u8] = b"{\"capabilities\":{\"max_msg_fds\":16}}\0";
 
 /// Why a remote function does not do as it is told.
@@ -90,7 +91,8 @@ pub struct RemoteFunction {
 }
 
 impl RemoteFunction {
-    /// Connects to the server at `path` and agrees on a version. Tries for `patience`, which also bounds every later exchange.
+    /// Connects to the server at `path` and agrees on a version. Tries for `patience`, which also bounds
+    /// every later exchange.
     ///
     /// # Errors
     /// [`RemoteError`].
@@ -111,8 +113,9 @@ impl RemoteFunction {
         Ok(function)
     }
 
-    /// Goes on with a connection on which a version was agreed by an earlier life of this process, of which nothing is known but
-    /// the socket: memory, eventfds and the function itself are as that life left them. `patience` bounds this, too.
+    /// Goes on with a connection on which a version was agreed by an earlier life of this process, of which
+    /// nothing is known but the socket: memory, eventfds and the function itself are as that life left them.
+    /// `patience` bounds this, too.
     ///
     /// # Errors
     /// [`RemoteError::Gone`] when the socket cannot be used, or what comes from it has no end.
@@ -220,14 +223,16 @@ impl RemoteFunction {
         self.exchanges.ask(Command::DeviceReset, &[], &[]).map(drop)
     }
 
-    /// The connection. Who keeps a duplicate of it keeps the function as it is, even beyond the end of this process.
+    /// The connection. Who keeps a duplicate of it keeps the function as it is, even beyond the end of this
+    /// process.
     #[must_use]
     pub fn connection(&self) -> BorrowedFd<'_> {
         self.exchanges.as_fd()
     }
 }
 
-/// Connects to the socket at `path`, or not, without waiting: a server that accepts nobody would have it wait for ever.
+/// Connects to the socket at `path`, or not, without waiting: a server that accepts nobody would have it wait
+/// for ever.
 fn try_connect(path: &Path) -> Result<UnixStream, Errno> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

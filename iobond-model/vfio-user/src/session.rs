@@ -1,4 +1,5 @@
-//! What each request does and how it is answered. There is no socket here either: requests and answers are values.
+//! What each request does and how it is answered. There is no socket here either: requests and answers are
+//! values.
 
 use std::sync::Arc;
 
@@ -145,8 +146,9 @@ impl Session {
         Ok(Vec::new())
     }
 
-    /// Like the kernel's VFIO (`VFIO_IOMMU_UNMAP_DMA`, type 1 v2) this takes every mapping that lies wholly inside of the range,
-    /// so one that is mapped exactly and also what a virtual IOMMU invalidates at a time; it cuts none.
+    /// Like the kernel's VFIO (`VFIO_IOMMU_UNMAP_DMA`, type 1 v2) this takes every mapping that lies wholly
+    /// inside of the range, so one that is mapped exactly and also what a virtual IOMMU invalidates at a
+    /// time; it cuts none.
     fn unmap(&mut self, request: &Message) -> Outcome {
         let asked: DmaUnmap = exactly(request)?;
         let flags = DmaUnmapFlags::from_bits(asked.flags).ok_or(Errno::INVAL)?;
@@ -188,7 +190,8 @@ impl Session {
         }
         let flags = match irq {
             Irq::Intx => IrqFlags::EVENTFD | IrqFlags::MASKABLE | IrqFlags::AUTOMASKED,
-            // Single vectors may be masked and set up here, but QEMU does as with the kernel only when this says no more.
+            // Single vectors may be masked and set up here, but QEMU does as with the kernel only when this
+            // says no more.
             Irq::Msi | Irq::Msix | Irq::Err | Irq::Req => IrqFlags::EVENTFD,
         };
         let flags = flags.bits();

@@ -81,8 +81,8 @@ impl Stream {
     /// Sends `parts` as one message.
     ///
     /// # Errors
-    /// Also when the other side takes too little of it before `patience` is over. Part of the message may be out then, so the
-    /// connection is at an end: this side is shut down.
+    /// Also when the other side takes too little of it before `patience` is over. Part of the message may be
+    /// out then, so the connection is at an end: this side is shut down.
     pub(crate) fn send(&self, parts: &[&[u8]], patience: Duration) -> io::Result<()> {
         self.send_with(parts, &[], patience)
     }
@@ -137,7 +137,8 @@ impl Stream {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Sleeps until there is something to receive or `other` can be read, `patience` at most. Whether that came.
+    /// Sleeps until there is something to receive or `other` can be read, `patience` at most. Whether that
+    /// came.
     pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, patience: Option<Duration>) -> io::Result<bool> {
         let socket = self.socket.as_fd();
         let read = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);

@@ -8,7 +8,8 @@ use crate::{
     protocol::{MAJOR, MAX_DATA, MAX_FDS, MINOR, Version},
 };
 
-/// Capabilities that are named; those this server does not know are skipped. An answer may only name what was proposed.
+/// Capabilities that are named; those this server does not know are skipped. An answer may only name what was
+/// proposed.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 struct Capabilities {

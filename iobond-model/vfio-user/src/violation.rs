@@ -2,8 +2,8 @@
 
 /// A client broke the protocol. Its connection ends with this as the reason; another may follow.
 ///
-/// A request that is well made and cannot be met (an unknown region, memory that is mapped already) is none: it is answered
-/// with an errno.
+/// A request that is well made and cannot be met (an unknown region, memory that is mapped already) is none:
+/// it is answered with an errno.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// The size in a header is smaller than a header or larger than the largest message.

@@ -1,5 +1,6 @@
-//! The corpus that fuzzing starts from: sequences of messages as clients send them, and ways to get them wrong. The files are in
-//! the repository; `UPDATE_CORPUS=1 cargo test -p iobond-vfio-user --test corpus` writes them anew.
+//! The corpus that fuzzing starts from: sequences of messages as clients send them, and ways to get them
+//! wrong. The files are in the repository; `UPDATE_CORPUS=1 cargo test -p iobond-vfio-user --test corpus`
+//! writes them anew.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // of tests, and of what carries for them
 
 #[path = "../fuzz/carry.rs"]

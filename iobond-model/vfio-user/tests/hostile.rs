@@ -1,5 +1,5 @@
-//! Peers that break the protocol: their connection ends, and the next one is served. This file holds one test, for it counts
-//! what the process has open.
+//! Peers that break the protocol: their connection ends, and the next one is served. This file holds one
+//! test, for it counts what the process has open.
 #![allow(clippy::unwrap_used)] // of tests
 
 mod rig;

@@ -219,8 +219,8 @@ fn requests_are_kept_up_to_a_bound_while_an_answer_is_owed() {
     assert!(rig.card.events()[1..].iter().eq(&written.collect::<Vec<_>>()));
 }
 
-/// Whoever takes memory back waits until nobody touches it, and who touches it waits for the client: the socket's thread need not
-/// help for that to come to an end.
+/// Whoever takes memory back waits until nobody touches it, and who touches it waits for the client: the
+/// socket's thread need not help for that to come to an end.
 #[test]
 fn memory_is_reached_while_some_is_taken_back() {
     let rig = Rig::new();

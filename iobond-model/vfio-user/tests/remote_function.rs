@@ -1,4 +1,5 @@
-//! A function that another process serves, as its host uses it: with our own server, and with ones that do not behave.
+//! A function that another process serves, as its host uses it: with our own server, and with ones that do
+//! not behave.
 #![allow(clippy::unwrap_used)] // of tests
 
 mod rig;
@@ -71,7 +72,8 @@ fn who_keeps_the_connection_keeps_the_function() {
     assert_eq!(rig.card.events(), [Event::Attach, Event::Write(Region::Bar0, 0, vec![7]), Event::Reset]);
 }
 
-/// What a function says of a server that does `serve` with its connection, after agreeing on a version or in its place.
+/// What a function says of a server that does `serve` with its connection, after agreeing on a version or in
+/// its place.
 fn meet(agree: bool, patience: Duration, serve: impl FnOnce(UnixStream) + Send + 'static) -> RemoteError {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");

@@ -1,4 +1,5 @@
-//! Whatever a client sends is answered or ends its session: framing and session over a function that trusts them.
+//! Whatever a client sends is answered or ends its session: framing and session over a function that trusts
+//! them.
 #![no_main]
 
 #[path = "../carry.rs"]

@@ -39,15 +39,16 @@ impl Exchanges {
         Ok(Self {
             stream: Stream::new(stream).map_err(|_| RemoteError::Gone)?,
             incoming: Mutex::default(),
-            // An earlier life may have left an answer behind: its number is hardly the first that is used here.
+            // An earlier life may have left an answer behind: its number is hardly the first that is used
+            // here.
             next_id: AtomicU16::new(std::process::id() as u16),
             gone: AtomicBool::new(false),
             patience,
         })
     }
 
-    /// Throws away what came for an earlier life of this process, which may have read the half of it. A server that never
-    /// comes to an end of it is left.
+    /// Throws away what came for an earlier life of this process, which may have read the half of it. A
+    /// server that never comes to an end of it is left.
     pub(super) fn forget(&self) -> Result<(), RemoteError> {
         let deadline = Instant::now() + self.patience;
         let mut bytes = [0; 4096];

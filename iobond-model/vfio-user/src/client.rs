@@ -27,49 +27,29 @@ use crate::{
 };
 
 /// How long a client may take to answer an access to its memory, all chunks together.
-const DMA_PATIENCE: Duration = Duration::from_secs(1);
+const DMA_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a client may take to read an answer. QEMU waits as long for one by default (`x-msg-timeout`).
-const SEND_PATIENCE: Duration = Duration::from_secs(5);
-/// How long somebody who waits for something else looks after the socket at a time.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a thread that waits for something else receives from the socket at a time.
 const GLANCE: Duration = Duration::from_micros(50);
-/// Why an access to the client's memory failed.
+
+/// Why an access to the client's memory failed: that of `len` bytes from `address` on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum DmaError {
     /// There is no client any more.
     #[error("DMA of {len} bytes at {address:#x}: the client has gone")]
-    Gone {
-        /// Where the access began.
-        address: u64,
-        /// Its bytes.
-        len: usize,
-    },
+    Gone { address: u64, len: usize },
     /// The client refused: the memory is not there (QEMU: `EFAULT`) or the function may not master the bus
     /// (`ENODEV`).
     #[error("DMA of {len} bytes at {address:#x}: the client refused: {errno}")]
-    Refused {
-        /// Where the access began.
-        address: u64,
-        /// Its bytes.
-        len: usize,
-        /// What it said.
-        errno: Errno,
-    },
+    Refused { address: u64, len: usize, errno: Errno },
     /// The client took longer than a second.
     #[error("DMA of {len} bytes at {address:#x}: no answer from the client within a second")]
-    TimedOut {
-        /// Where the access began.
-        address: u64,
-        /// Its bytes.
-        len: usize,
-    },
+    TimedOut { address: u64, len: usize },
     /// The range reaches beyond the last address.
     #[error("DMA of {len} bytes at {address:#x}: wraps")]
-    Wraps {
-        /// Where the access began.
-        address: u64,
-        /// Its bytes.
-        len: usize,
-    },
+    Wraps { address: u64, len: usize },
 }
 
 /// The client that uses a function, from the agreement on a version until
@@ -172,9 +152,8 @@ impl Client {
                 }
                 return Err(DmaError::TimedOut { address: whole.address, len: whole.len });
             }
-            // Mostly the socket's thread sits by the socket and brings the answer. While it meets a request,
-            // whoever waits looks after the socket; and lets go of it in between, for that thread to come
-            // back.
+            // Mostly the socket's thread waits at the socket and brings the answer. While it meets a request,
+            // this thread receives instead, and lets the socket go in between for that thread to come back.
             self.look_after();
             self.accesses.sleep(id, GLANCE);
         }
@@ -222,11 +201,11 @@ impl Client {
         }
     }
 
-    /// Sends an answer.
+    /// Sends an answer within [`SEND_TIMEOUT`].
     pub(crate) fn send(&self, reply: &Reply) -> Result<(), End> {
-        let sent = self.stream.send(&[reply.header.as_bytes(), &reply.payload], SEND_PATIENCE);
+        let sent = self.stream.send(&[reply.header.as_bytes(), &reply.payload], SEND_TIMEOUT);
         sent.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => End::Unread(SEND_PATIENCE),
+            io::ErrorKind::TimedOut => End::Unread(SEND_TIMEOUT),
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => End::Closed,
             _ => End::Socket(error),
         })
@@ -239,8 +218,8 @@ impl Client {
         }
     }
 
-    /// Takes in what comes within some 50 us: answers get to who asked, requests are kept. `false` without
-    /// waiting when somebody else sits by the socket already, or no more can be kept.
+    /// Takes in what comes within some 50 us: answers go to the thread that asked, requests are kept. `false`
+    /// without waiting when another thread receives already, or no more can be kept.
     fn look_after(&self) -> bool {
         let mut inbox = match self.inbox.try_lock() {
             Ok(inbox) => inbox,
@@ -256,7 +235,7 @@ impl Client {
         open
     }
 
-    /// The client has gone: nothing is raised any more, and whoever waits for its memory is woken.
+    /// The client has gone: nothing is raised any more, and threads that wait for its memory are woken.
     pub(crate) fn close(&self) {
         self.interrupts.close();
         self.accesses.close();
@@ -275,7 +254,7 @@ impl Whole {
     fn new(address: u64, len: usize) -> Result<Self, DmaError> {
         match (len as u64).checked_sub(1).map(|more| address.checked_add(more)) {
             Some(None) => Err(DmaError::Wraps { address, len }),
-            Some(Some(_)) | None => Ok(Self { address, len, deadline: Instant::now() + DMA_PATIENCE }),
+            Some(Some(_)) | None => Ok(Self { address, len, deadline: Instant::now() + DMA_TIMEOUT }),
         }
     }
 

@@ -23,7 +23,7 @@ const MOST_OVERDUE: usize = 16;
 pub(crate) struct Asked {
     /// [`Command::DmaRead`] or [`Command::DmaWrite`].
     pub(crate) command: Command,
-    /// What and where.
+    /// What the request said, which the answer repeats.
     pub(crate) access: DmaAccess,
 }
 
@@ -52,7 +52,7 @@ pub(crate) type Answer = Result<Vec<u8>, Errno>;
 enum State {
     Waiting(Asked),
     Answered(Answer),
-    /// Nobody waits any more; the answer may still come.
+    /// Its thread has given up; the answer may still come.
     Overdue(Asked),
 }
 
@@ -115,7 +115,7 @@ impl Accesses {
         }
     }
 
-    /// Nobody waits for `id` any more. Whether the client leaves so many answers out that it counts as gone.
+    /// Gives up waiting for `id`. Whether the client leaves so many answers out that it counts as gone.
     pub(crate) fn abandon(&self, id: u16) -> bool {
         let mut table = self.lock();
         if let Some(state) = table.accesses.remove(&id)
@@ -127,11 +127,11 @@ impl Accesses {
         overdue > MOST_OVERDUE
     }
 
-    /// Sleeps until there is an answer to `id` or there will be none, `patience` at most.
-    pub(crate) fn sleep(&self, id: u16, patience: Duration) {
+    /// Sleeps until there is an answer to `id` or there will be none, `timeout` at most.
+    pub(crate) fn sleep(&self, id: u16, timeout: Duration) {
         let waiting =
             |table: &mut Table| !table.closed && matches!(table.accesses.get(&id), Some(State::Waiting(_)));
-        drop(self.changed.wait_timeout_while(self.lock(), patience, waiting));
+        drop(self.changed.wait_timeout_while(self.lock(), timeout, waiting));
     }
 
     /// No answer will come any more.

@@ -1,131 +1,10 @@
-//! The door to what is served: a PCI function, as VFIO describes one.
+//! The interface to what is served: a PCI function.
 
 use std::{fmt, os::fd::OwnedFd, sync::Arc};
 
 use rustix::io::Errno;
 
-use crate::Client;
-
-/// A region of a PCI function. The discriminants are the indices of `<linux/vfio.h>`
-/// (`VFIO_PCI_BAR0_REGION_INDEX` and so on).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u32)]
-pub enum Region {
-    /// What base address register 0 maps.
-    Bar0,
-    /// What base address register 1 maps.
-    Bar1,
-    /// What base address register 2 maps.
-    Bar2,
-    /// What base address register 3 maps.
-    Bar3,
-    /// What base address register 4 maps.
-    Bar4,
-    /// What base address register 5 maps.
-    Bar5,
-    /// The expansion ROM.
-    Rom,
-    /// Configuration space.
-    Config,
-    /// The VGA ranges.
-    Vga,
-}
-
-impl Region {
-    /// Every region, in the order of their indices.
-    pub const ALL: [Self; 9] = [
-        Self::Bar0,
-        Self::Bar1,
-        Self::Bar2,
-        Self::Bar3,
-        Self::Bar4,
-        Self::Bar5,
-        Self::Rom,
-        Self::Config,
-        Self::Vga,
-    ];
-
-    /// The region with this index, if there is one.
-    pub fn from_index(index: u32) -> Option<Self> {
-        Self::ALL.get(index as usize).copied()
-    }
-}
-
-/// A type of interrupt. The discriminants are the indices of `<linux/vfio.h>` (`VFIO_PCI_INTX_IRQ_INDEX` and
-/// so on).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u32)]
-pub enum Irq {
-    /// The interrupt line: level-triggered, masks itself when it fires.
-    Intx,
-    /// Message-signalled interrupts of the MSI capability.
-    Msi,
-    /// Message-signalled interrupts of the MSI-X capability.
-    Msix,
-    /// An uncorrectable error of the function.
-    Err,
-    /// The function asks to be given back.
-    Req,
-}
-
-impl Irq {
-    /// Every type, in the order of their indices.
-    pub const ALL: [Self; 5] = [Self::Intx, Self::Msi, Self::Msix, Self::Err, Self::Req];
-
-    /// The type with this index, if there is one.
-    pub fn from_index(index: u32) -> Option<Self> {
-        Self::ALL.get(index as usize).copied()
-    }
-}
-
-/// What a region offers. Nothing by default: the function does not have it.
-///
-/// No region can be mapped by the client yet. One that can (a page of registers in a memfd) adds its file,
-/// its offset in it and its areas here; [`crate::protocol::RegionInfo`] says how they travel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RegionDescription {
-    /// Bytes; 0 when there is no such region.
-    pub size: u64,
-    /// Whether the client may read it.
-    pub readable: bool,
-    /// Whether the client may write it.
-    pub writable: bool,
-}
-
-/// What a function consists of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Description {
-    /// By [`Region`].
-    pub regions: [RegionDescription; Region::ALL.len()],
-    /// Number of vectors by [`Irq`]: at most 1 for INTx, 32 for MSI, 2048 for MSI-X.
-    pub vectors: [u16; Irq::ALL.len()],
-}
-
-impl Description {
-    /// What `region` offers.
-    pub fn region(&self, region: Region) -> RegionDescription {
-        self.regions[region as usize]
-    }
-
-    /// How many vectors `irq` has.
-    pub fn vectors(&self, irq: Irq) -> u16 {
-        self.vectors[irq as usize]
-    }
-
-    /// The same with `region` as said.
-    #[must_use]
-    pub fn with_region(mut self, region: Region, description: RegionDescription) -> Self {
-        self.regions[region as usize] = description;
-        self
-    }
-
-    /// The same with `vectors` vectors of `irq`.
-    #[must_use]
-    pub fn with_vectors(mut self, irq: Irq, vectors: u16) -> Self {
-        self.vectors[irq as usize] = vectors;
-        self
-    }
-}
+use crate::{Client, Description, Region};
 
 /// A range of the client's memory that the function may access (`VFIO_USER_DMA_MAP`).
 ///
@@ -135,9 +14,9 @@ impl Description {
 /// file's size against the range and take only files that cannot shrink (`F_SEAL_SHRINK`, which QEMU's
 /// `memory-backend-memfd` sets) when the client is not trusted.
 pub struct DmaMapping {
-    /// Where it begins in the address space of the function's DMA.
+    /// Its first byte in the address space of the function's DMA.
     pub address: u64,
-    /// Bytes.
+    /// Bytes, not 0.
     pub size: u64,
     /// Whether the function may read it.
     pub readable: bool,
@@ -205,7 +84,7 @@ pub trait Function: Send + Sync + 'static {
     /// Refuse the mapping; the client is told.
     fn map(&self, mapping: DmaMapping) -> Result<(), Errno>;
 
-    /// The client takes memory back, exactly what one `map` granted. When this returns nobody touches that
+    /// The client takes memory back, exactly what one `map` granted. When this returns no thread touches that
     /// memory any more.
     ///
     /// # Errors

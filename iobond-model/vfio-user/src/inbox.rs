@@ -1,4 +1,5 @@
-//! Messages as they come in: answers go to who asked, requests are kept in order for the socket's thread.
+//! Messages as they come in: answers go to the thread that asked, requests are kept in order for the socket's
+//! thread.
 
 use std::{collections::VecDeque, io, time::Duration};
 
@@ -40,7 +41,7 @@ pub(crate) enum End {
     Stopped,
 }
 
-/// Where messages come in.
+/// Messages that came in and were not met yet.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     framer: Framer,
@@ -66,12 +67,12 @@ impl Inbox {
 
     /// Whether more can be taken in.
     pub(crate) fn is_open(&self) -> bool {
-        let room = self.kept.len() < MOST_KEPT && self.kept_bytes < MOST_KEPT_BYTES;
-        self.end.is_none() && room && self.kept_fds < MOST_KEPT_FDS
+        let is_below = self.kept.len() < MOST_KEPT && self.kept_bytes < MOST_KEPT_BYTES;
+        self.end.is_none() && is_below && self.kept_fds < MOST_KEPT_FDS
     }
 
-    /// Takes in what is there, without waiting, until `enough` requests are kept or there is no room for
-    /// more. Whether there was anything.
+    /// Takes in what is there, without waiting, until `enough` requests are kept or no more may
+    /// be. Whether there was anything.
     pub(crate) fn take_in(&mut self, stream: &Stream, accesses: &Accesses, enough: usize) -> bool {
         let mut any = false;
         while self.is_open() && self.kept.len() < enough {
@@ -81,7 +82,7 @@ impl Inbox {
                 Err(end) => {
                     self.end = Some(end);
                     any = true;
-                    // Nobody waits for answers that cannot come.
+                    // Threads that wait for answers wake: none can come.
                     accesses.close();
                 }
             }
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
     use crate::protocol::Header;
 
-    /// Takes in all there is room for of what `send` sends; how many requests were kept.
+    /// Takes in what may be kept of what `send` sends; how many requests that is.
     fn kept(send: impl FnOnce(&mut UnixStream)) -> usize {
         let (socket, mut peer) = UnixStream::pair().unwrap();
         let stream = Stream::new(socket).unwrap();
@@ -134,7 +135,7 @@ mod tests {
         assert!(!inbox.is_open() && !inbox.take_in(&stream, &accesses, usize::MAX));
         let kept = inbox.kept.len();
         assert!(inbox.next().unwrap().is_some());
-        assert!(inbox.take_in(&stream, &accesses, usize::MAX), "there is room again");
+        assert!(inbox.take_in(&stream, &accesses, usize::MAX), "more may be kept again");
         kept
     }
 

@@ -68,7 +68,7 @@ impl Interrupts {
     /// Gives `vectors` an eventfd each, or takes theirs when there are none.
     ///
     /// # Errors
-    /// `EINVAL` when one is no eventfd or a vector does not exist. None is set then.
+    /// `EINVAL` when one is not an eventfd or a vector does not exist. None is set then.
     pub(crate) fn connect(
         &self,
         irq: Irq,
@@ -84,7 +84,7 @@ impl Interrupts {
         Ok(())
     }
 
-    /// Masks a vector.
+    /// Masks a vector that exists.
     pub(crate) fn mask(&self, irq: Irq, vector: usize) {
         if let Some(vector) = self.lock()[irq as usize].get_mut(vector) {
             vector.masked = true;
@@ -123,8 +123,8 @@ impl Interrupts {
 }
 
 /// Takes eventfds only, and sees to it that writing to one does not block: a full pipe, or a counter that the
-/// client filled, would stop whoever raises an interrupt. (A client that takes `O_NONBLOCK` away again still
-/// can.)
+/// client filled, would stop the thread that raises an interrupt. (A client that takes `O_NONBLOCK` away
+/// again still can.)
 fn make_harmless(fd: &OwnedFd) -> Result<(), Errno> {
     let kind = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
     if kind.to_bytes() != b"anon_inode:[eventfd]" {

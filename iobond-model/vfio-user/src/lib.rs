@@ -1,8 +1,8 @@
 //! vfio-user: PCI functions for virtual machines and other processes, over a Unix socket (protocol 0.1, as
 //! QEMU 10.1 and later speak it with `vfio-user-pci`).
 //!
-//! * [`Function`] is the door: what is served implements it, and gets a [`Client`] to raise interrupts with
-//!   and to reach memory that came without a file;
+//! * [`Function`] is the interface: what is served implements it, and gets a [`Client`] to raise interrupts
+//!   with and to reach memory that came without a file;
 //! * [`Server`] listens on a socket, one for each function, and serves one client after the other from one
 //!   thread;
 //! * [`RemoteFunction`] is the other end, for a host that is no virtual machine: a function that another
@@ -18,6 +18,7 @@
 //! and eventfds that mask.
 
 mod client;
+mod description;
 mod dma;
 mod function;
 mod inbox;
@@ -34,7 +35,8 @@ mod version;
 mod violation;
 
 pub use client::{Client, DmaError};
-pub use function::{Description, DmaMapping, Function, Irq, Region, RegionDescription};
+pub use description::{Description, Irq, Region, RegionDescription};
+pub use function::{DmaMapping, Function};
 pub use remote::{RemoteError, RemoteFunction};
 pub use rustix::io::Errno;
 pub use server::{Server, ServerError};

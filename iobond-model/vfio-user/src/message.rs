@@ -1,5 +1,5 @@
-//! Messages, and how a stream of bytes is cut into them. There is no socket here: whoever has the bytes
-//! brings them.
+//! Messages, and how a stream of bytes is cut into them. There is no socket here: the caller brings the
+//! bytes.
 
 use std::os::fd::OwnedFd;
 

@@ -26,7 +26,7 @@ pub const MAX_MESSAGE: usize = size_of::<Header>() + size_of::<RegionAccess>() +
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Header {
-    /// Chosen by who asks, repeated in the answer. Says nothing else.
+    /// Chosen by the side that asks, repeated in the answer. Says nothing else.
     pub id: u16,
     /// A [`Command`].
     pub command: u16,
@@ -49,7 +49,7 @@ bitflags! {
     /// Flags of a header beside the type.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct HeaderFlags: u32 {
-        /// Nobody waits for an answer.
+        /// No answer is wanted.
         const NO_REPLY = 1 << 4;
         /// The request failed; the answer is a header alone.
         const ERROR = 1 << 5;
@@ -90,26 +90,24 @@ pub enum Command {
 /// Section "VFIO_USER_VERSION", without the JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
+#[allow(missing_docs, reason = "the fields are those of the section")]
 pub struct Version {
-    /// [`MAJOR`].
     pub major: u16,
     /// In the answer at most what was asked for.
     pub minor: u16,
 }
 
-/// Section "VFIO_USER_DMA_MAP".
+/// Section "VFIO_USER_DMA_MAP"; `flags` are [`DmaMapFlags`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
+#[allow(missing_docs, reason = "the fields are those of the section")]
 pub struct DmaMap {
-    /// Bytes of this structure.
     pub argsz: u32,
-    /// [`DmaMapFlags`].
     pub flags: u32,
     /// Where the range begins in the file that comes along.
     pub offset: u64,
     /// Where it begins for the function.
     pub address: u64,
-    /// Its bytes.
     pub size: u64,
 }
 
@@ -124,15 +122,13 @@ bitflags! {
     }
 }
 
-/// Section "VFIO_USER_DMA_UNMAP".
+/// Section "VFIO_USER_DMA_UNMAP"; `flags` are [`DmaUnmapFlags`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
+#[allow(missing_docs, reason = "the fields are those of the section")]
 pub struct DmaUnmap {
-    /// Bytes of this structure.
     pub argsz: u32,
-    /// [`DmaUnmapFlags`].
     pub flags: u32,
-    /// Where the range begins.
     pub address: u64,
     /// Its bytes; in the answer the bytes that were unmapped.
     pub size: u64,
@@ -147,17 +143,15 @@ bitflags! {
     }
 }
 
-/// Section "VFIO_USER_DEVICE_GET_INFO".
+/// Section "VFIO_USER_DEVICE_GET_INFO"; `flags` are [`DeviceFlags`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
+#[allow(missing_docs, reason = "the fields are those of the section")]
 pub struct DeviceInfo {
     /// Asked: the most bytes of payload that the answer may have. Answered: the bytes it needs.
     pub argsz: u32,
-    /// [`DeviceFlags`].
     pub flags: u32,
-    /// How many regions there are.
     pub num_regions: u32,
-    /// How many types of interrupts there are.
     pub num_irqs: u32,
 }
 
@@ -172,7 +166,7 @@ bitflags! {
     }
 }
 
-/// Section "VFIO_USER_DEVICE_GET_REGION_INFO".
+/// Section "VFIO_USER_DEVICE_GET_REGION_INFO"; `flags` are [`RegionFlags`], `index` is that of a region.
 ///
 /// A region that the client can map would have `VFIO_REGION_INFO_FLAG_MMAP` (bit 2) in `flags`, its file
 /// beside the answer and the place in it in `offset`; when only parts can be mapped also
@@ -180,16 +174,14 @@ bitflags! {
 /// `cap_offset`. Beware: when any BAR of a function can be mapped, QEMU posts no writes to any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
+#[allow(missing_docs, reason = "the fields are those of the section")]
 pub struct RegionInfo {
     /// Asked: the most bytes of payload that the answer may have. Answered: the bytes it needs.
     pub argsz: u32,
-    /// [`RegionFlags`].
     pub flags: u32,
-    /// Which region.
     pub index: u32,
     /// Where capabilities begin, from the start of this structure; 0 for none.
     pub cap_offset: u32,
-    /// Its bytes.
     pub size: u64,
     /// Where it begins in its file; 0 without one.
     pub offset: u64,
@@ -206,17 +198,16 @@ bitflags! {
     }
 }
 
-/// Section "VFIO_USER_DEVICE_GET_IRQ_INFO".
+/// Section "VFIO_USER_DEVICE_GET_IRQ_INFO"; `flags` are [`IrqFlags`], `count` are vectors of the type
+/// `index`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
+#[allow(missing_docs, reason = "the fields are those of the section")]
 pub struct IrqInfo {
     /// Asked: the most bytes of payload that the answer may have. Answered: the bytes it needs.
     pub argsz: u32,
-    /// [`IrqFlags`].
     pub flags: u32,
-    /// Which type.
     pub index: u32,
-    /// How many vectors it has.
     pub count: u32,
 }
 
@@ -233,19 +224,18 @@ bitflags! {
     }
 }
 
-/// Section "VFIO_USER_DEVICE_SET_IRQS", without the booleans.
+/// Section "VFIO_USER_DEVICE_SET_IRQS", without the booleans: `count` vectors from `start` on of the type
+/// `index`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
+#[allow(missing_docs, reason = "the fields are those of the section")]
 pub struct IrqSet {
     /// Bytes of this structure and the booleans.
     pub argsz: u32,
     /// [`IrqSetFlags`]: one that tells the data and one that tells the action.
     pub flags: u32,
-    /// Which type of interrupt.
     pub index: u32,
-    /// The first vector.
     pub start: u32,
-    /// How many vectors.
     pub count: u32,
 }
 
@@ -268,25 +258,22 @@ bitflags! {
     }
 }
 
-/// Sections "VFIO_USER_REGION_READ" and "VFIO_USER_REGION_WRITE", without the data.
+/// Sections "VFIO_USER_REGION_READ" and "VFIO_USER_REGION_WRITE", without the `count` bytes of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
+#[allow(missing_docs, reason = "the fields are those of the section")]
 pub struct RegionAccess {
-    /// Where in the region.
     pub offset: u64,
-    /// Which region.
     pub region: u32,
-    /// Bytes of data.
     pub count: u32,
 }
 
-/// Sections "VFIO_USER_DMA_READ" and "VFIO_USER_DMA_WRITE", without the data.
+/// Sections "VFIO_USER_DMA_READ" and "VFIO_USER_DMA_WRITE", without the `count` bytes of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
+#[allow(missing_docs, reason = "the fields are those of the section")]
 pub struct DmaAccess {
-    /// Where in the client's memory.
     pub address: u64,
-    /// Bytes of data.
     pub count: u64,
 }
 

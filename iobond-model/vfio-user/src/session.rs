@@ -21,9 +21,9 @@ use crate::{
 /// Why a request is not met.
 #[derive(Debug)]
 enum Refusal {
-    /// The client is told.
+    /// Is sent to the client; the session stays.
     Errno(Errno),
-    /// The connection ends.
+    /// Ends the connection.
     Violation(Violation),
 }
 

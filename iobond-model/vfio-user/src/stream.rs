@@ -27,14 +27,14 @@ use crate::protocol::MAX_FDS;
 /// The most descriptors that Linux puts into one message (`SCM_MAX_FD`).
 const SCM_MAX_FD: usize = 253;
 
-/// What came.
+/// What one look at the socket brought.
 #[derive(Debug)]
 pub(crate) enum Received {
     /// Bytes, and descriptors with them.
     Bytes(usize, Vec<OwnedFd>),
     /// Bytes, and descriptors that did not fit.
     FdsLost,
-    /// Nothing, for now.
+    /// Nothing yet.
     Nothing,
     /// The other side has closed.
     End,
@@ -81,10 +81,10 @@ impl Stream {
     /// Sends `parts` as one message.
     ///
     /// # Errors
-    /// Also when the other side takes too little of it before `patience` is over. Part of the message may be
+    /// Also when the other side takes too little of it before `timeout` is over. Part of the message may be
     /// out then, so the connection is at an end: this side is shut down.
-    pub(crate) fn send(&self, parts: &[&[u8]], patience: Duration) -> io::Result<()> {
-        self.send_with(parts, &[], patience)
+    pub(crate) fn send(&self, parts: &[&[u8]], timeout: Duration) -> io::Result<()> {
+        self.send_with(parts, &[], timeout)
     }
 
     /// The same with descriptors, at most [`MAX_FDS`].
@@ -92,10 +92,10 @@ impl Stream {
         &self,
         parts: &[&[u8]],
         fds: &[BorrowedFd<'_>],
-        patience: Duration,
+        timeout: Duration,
     ) -> io::Result<()> {
         let _order = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = self.send_by(parts, fds, Instant::now() + patience);
+        let sent = self.send_by(parts, fds, Instant::now() + timeout);
         if sent.is_err() {
             self.shut_down();
         }
@@ -115,7 +115,7 @@ impl Stream {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             match rustix::net::sendmsg(&self.socket, rest, &mut control, flags) {
                 Ok(bytes) => {
-                    // They went with the first byte.
+                    // The descriptors went with the first byte.
                     control.clear();
                     IoSlice::advance_slices(&mut rest, bytes);
                 }
@@ -132,17 +132,17 @@ impl Stream {
         Ok(())
     }
 
-    /// Nothing goes in or out any more, and whoever waits is woken.
+    /// Nothing goes in or out any more, and threads that wait are woken.
     pub(crate) fn shut_down(&self) {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Sleeps until there is something to receive or `other` can be read, `patience` at most. Whether that
+    /// Sleeps until there is something to receive or `other` can be read, `timeout` at most. Whether that
     /// came.
-    pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, patience: Option<Duration>) -> io::Result<bool> {
+    pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, timeout: Option<Duration>) -> io::Result<bool> {
         let socket = self.socket.as_fd();
         let read = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-        ready(&mut [read(socket), read(other.unwrap_or(socket))], patience)
+        ready(&mut [read(socket), read(other.unwrap_or(socket))], timeout)
     }
 }
 
@@ -152,12 +152,12 @@ impl AsFd for Stream {
     }
 }
 
-/// Waits until one of `fds` is ready, `patience` at most. Whether one is.
-pub(crate) fn ready(fds: &mut [PollFd<'_>], patience: Option<Duration>) -> io::Result<bool> {
-    let timeout = patience.and_then(|patience| Timespec::try_from(patience).ok());
+/// Waits until one of `fds` is ready, `timeout` at most. Whether one is.
+pub(crate) fn ready(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     match poll(fds, timeout.as_ref()) {
         Ok(ready) => Ok(ready > 0),
-        // Whoever waits asks again.
+        // The caller asks again.
         Err(Errno::INTR) => Ok(true),
         Err(errno) => Err(errno.into()),
     }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_that_nobody_reads_is_given_up() {
+    fn a_message_that_is_not_read_is_given_up() {
         let (socket, mut peer) = UnixStream::pair().unwrap();
         let stream = Stream::new(socket).unwrap();
         let big = vec![7; 8 << 20];

@@ -25,7 +25,7 @@ struct Proposal {
     capabilities: Capabilities,
 }
 
-/// What was agreed on.
+/// What both sides keep to from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Agreement {
     /// The most bytes of data in an access to a region or to memory; not 0.

@@ -264,7 +264,7 @@ fn the_corpus_is_what_is_made_here() {
     let found: BTreeMap<_, _> = entries
         .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
         .collect();
-    // Fuzzing adds files of its own, named by a hash; they are nobody's business.
+    // Fuzzing adds files of its own, named by a hash; they are not held against this list.
     for (name, seed) in seeds {
         assert!(found.get(&name) == Some(&seed), "{name} differs: see the head of this file");
     }

@@ -118,29 +118,27 @@ fn answers_to_something_else_end_the_connection() {
 }
 
 #[test]
-fn a_client_that_leaves_wakes_who_waits_for_it() {
+fn a_client_that_leaves_wakes_a_thread_that_waits_for_it() {
     let rig = Rig::new();
     let mut peer = rig.peer();
     let client = rig.card.client();
     let reader = read(client.clone(), 0x1000, 8);
     asked(&mut peer, Command::DmaRead);
-    let since = Instant::now();
     drop(peer);
     assert_eq!(reader.join().unwrap(), Err(DmaError::Gone { address: 0x1000, len: 8 }));
-    assert!(since.elapsed() < Duration::from_millis(500), "{:?}", since.elapsed());
     rig.card.is_left();
     assert_eq!(client.dma_write(0, &[1]), Err(DmaError::Gone { address: 0, len: 1 }));
 }
 
 #[test]
-fn a_client_that_is_silent_is_waited_for_no_longer_than_a_second() {
+fn a_client_that_is_silent_is_waited_for_a_second() {
     let rig = Rig::new();
     let mut peer = rig.peer();
     let since = Instant::now();
     let reader = read(rig.card.client(), 0x1000, 8);
     let (id, access, _) = asked(&mut peer, Command::DmaRead);
     assert_eq!(reader.join().unwrap(), Err(DmaError::TimedOut { address: 0x1000, len: 8 }));
-    assert!((950..2000).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
+    assert!((Duration::from_millis(950)..DEADLINE).contains(&since.elapsed()), "{:?}", since.elapsed());
     answer(&peer, id, Command::DmaRead, access, &[0; 8]);
     peer.is_served();
     answer(&peer, id, Command::DmaRead, access, &[0; 8]);
@@ -219,7 +217,7 @@ fn requests_are_kept_up_to_a_bound_while_an_answer_is_owed() {
     assert!(rig.card.events()[1..].iter().eq(&written.collect::<Vec<_>>()));
 }
 
-/// Whoever takes memory back waits until nobody touches it, and who touches it waits for the client: the
+/// `unmap` waits until no thread touches the memory, and a thread that touches it waits for the client: the
 /// socket's thread need not help for that to come to an end.
 #[test]
 fn memory_is_reached_while_some_is_taken_back() {

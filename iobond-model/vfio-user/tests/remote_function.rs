@@ -23,13 +23,13 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
 };
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_server_of_ours_is_used_in_every_way() {
     let rig = Rig::new();
-    let function = RemoteFunction::connect(&rig.socket(), PATIENCE).unwrap();
+    let function = RemoteFunction::connect(&rig.socket(), TIMEOUT).unwrap();
     assert_eq!(function.region_size(Region::Bar0).unwrap(), 2 << 20);
     assert_eq!(function.region_size(Region::Bar1).unwrap(), 0);
     let mut config = [0; 16];
@@ -61,12 +61,12 @@ fn a_server_of_ours_is_used_in_every_way() {
 }
 
 #[test]
-fn who_keeps_the_connection_keeps_the_function() {
+fn a_kept_connection_keeps_the_function() {
     let rig = Rig::new();
-    let function = RemoteFunction::connect(&rig.socket(), PATIENCE).unwrap();
+    let function = RemoteFunction::connect(&rig.socket(), TIMEOUT).unwrap();
     let kept = function.connection().try_clone_to_owned().unwrap();
     drop(function);
-    let function = RemoteFunction::resume(UnixStream::from(kept), PATIENCE).unwrap();
+    let function = RemoteFunction::resume(UnixStream::from(kept), TIMEOUT).unwrap();
     function.write(Region::Bar0, 0, &[7]).unwrap();
     function.reset().unwrap();
     assert_eq!(rig.card.events(), [Event::Attach, Event::Write(Region::Bar0, 0, vec![7]), Event::Reset]);
@@ -74,7 +74,7 @@ fn who_keeps_the_connection_keeps_the_function() {
 
 /// What a function says of a server that does `serve` with its connection, after agreeing on a version or in
 /// its place.
-fn meet(agree: bool, patience: Duration, serve: impl FnOnce(UnixStream) + Send + 'static) -> RemoteError {
+fn meet(agree: bool, timeout: Duration, serve: impl FnOnce(UnixStream) + Send + 'static) -> RemoteError {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
@@ -91,7 +91,7 @@ fn meet(agree: bool, patience: Duration, serve: impl FnOnce(UnixStream) + Send +
         }
         serve(stream);
     });
-    let met = RemoteFunction::connect(&path, patience).and_then(|function| {
+    let met = RemoteFunction::connect(&path, timeout).and_then(|function| {
         let first = function.read(Region::Bar0, 0, &mut [0; 4]);
         assert!(matches!(function.write(Region::Bar0, 0, &[0]), Err(RemoteError::Gone)), "it is given up");
         first
@@ -112,12 +112,12 @@ fn a_server_that_does_not_answer_is_not_waited_for() {
         meet(false, SHORT, until_closed),
         RemoteError::Silent { command: Command::Version, .. }
     ));
-    assert!(start.elapsed() < PATIENCE);
-    assert!(matches!(meet(true, PATIENCE, drop), RemoteError::Gone));
+    assert!(start.elapsed() < TIMEOUT);
+    assert!(matches!(meet(true, TIMEOUT, drop), RemoteError::Gone));
 }
 
 #[test]
-fn a_server_that_accepts_nobody_is_not_waited_for() {
+fn a_server_that_does_not_accept_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
@@ -126,7 +126,7 @@ fn a_server_that_accepts_nobody_is_not_waited_for() {
     let _first_in_the_queue = UnixStream::connect(&path).unwrap();
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || done.send(RemoteFunction::connect(&path, SHORT)));
-    let met = is_done.recv_timeout(PATIENCE).expect("it gives up");
+    let met = is_done.recv_timeout(TIMEOUT).expect("it gives up");
     assert!(matches!(met, Err(RemoteError::Connect { .. })), "{met:?}");
 }
 
@@ -138,16 +138,16 @@ fn a_server_that_talks_nonsense_is_left() {
             let _ = stream.read_to_end(&mut Vec::new());
         }
     };
-    assert!(matches!(meet(true, PATIENCE, say(&[0xff; 64])), RemoteError::Nonsense { .. }));
+    assert!(matches!(meet(true, TIMEOUT, say(&[0xff; 64])), RemoteError::Nonsense { .. }));
     assert!(matches!(
-        meet(false, PATIENCE, say(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
+        meet(false, TIMEOUT, say(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
         RemoteError::Nonsense { .. }
     ));
 }
 
 #[test]
-fn nobody_there_is_said_with_the_path() {
+fn a_missing_server_is_said_with_the_path() {
     let directory = tempfile::tempdir().unwrap();
-    let error = RemoteFunction::connect(&directory.path().join("nobody"), SHORT).unwrap_err();
-    assert!(error.to_string().contains("nobody within 1s"), "{error}");
+    let error = RemoteFunction::connect(&directory.path().join("missing"), SHORT).unwrap_err();
+    assert!(error.to_string().contains("missing within 1s"), "{error}");
 }

@@ -31,26 +31,26 @@ pub(super) struct Exchanges {
     incoming: Mutex<Framer>,
     next_id: AtomicU16,
     gone: AtomicBool,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Exchanges {
-    pub(super) fn new(stream: UnixStream, patience: Duration) -> Result<Self, RemoteError> {
+    pub(super) fn new(stream: UnixStream, timeout: Duration) -> Result<Self, RemoteError> {
         Ok(Self {
             stream: Stream::new(stream).map_err(|_| RemoteError::Gone)?,
             incoming: Mutex::default(),
-            // An earlier life may have left an answer behind: its number is hardly the first that is used
+            // A previous process may have left an answer behind: its number is hardly the first that is used
             // here.
             next_id: AtomicU16::new(std::process::id() as u16),
             gone: AtomicBool::new(false),
-            patience,
+            timeout,
         })
     }
 
-    /// Throws away what came for an earlier life of this process, which may have read the half of it. A
-    /// server that never comes to an end of it is left.
+    /// Throws away what came for a previous process, which may have read the half of it. A server that never
+    /// comes to an end of it is left.
     pub(super) fn forget(&self) -> Result<(), RemoteError> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         let mut bytes = [0; 4096];
         loop {
             match self.stream.receive(&mut bytes) {
@@ -72,7 +72,7 @@ impl Exchanges {
         fds: &[BorrowedFd<'_>],
     ) -> Result<Vec<u8>, RemoteError> {
         let mut framer = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         let id = self.send(command, REQUEST, payload, fds)?;
         loop {
             let message = self.next(&mut framer, command, deadline).inspect_err(|_| self.give_up())?;
@@ -83,12 +83,12 @@ impl Exchanges {
                     return Err(RemoteError::Refused { command, errno });
                 }
                 true if ours => return Ok(message.payload),
-                // Of an exchange that an earlier life of this process did not end.
+                // Of an exchange that a previous process did not end.
                 true => {}
                 // The server asks for memory, all of which it has files of.
                 false => self.refuse(&message, command, left(deadline))?,
             }
-            // A server that goes on about something else does not answer.
+            // A server that keeps sending something else does not answer.
             if left(deadline).is_zero() {
                 self.give_up();
                 return Err(self.silent(command));
@@ -96,7 +96,7 @@ impl Exchanges {
         }
     }
 
-    /// Sends a request that nobody answers.
+    /// Sends a request that wants no answer.
     pub(super) fn tell(&self, command: Command, payload: &[&[u8]]) -> Result<(), RemoteError> {
         self.send(command, REQUEST | HeaderFlags::NO_REPLY.bits(), payload, &[]).map(drop)
     }
@@ -115,7 +115,7 @@ impl Exchanges {
         let size = size_of::<Header>() + payload.iter().map(|part| part.len()).sum::<usize>();
         let header = Header { id, command: command as u16, size: size as u32, flags, error: 0 };
         let parts: Vec<&[u8]> = [header.as_bytes()].into_iter().chain(payload.iter().copied()).collect();
-        let sent = self.stream.send_with(&parts, fds, self.patience);
+        let sent = self.stream.send_with(&parts, fds, self.timeout);
         sent.map_err(|error| self.not_sent(command, &error))?;
         Ok(id)
     }
@@ -130,7 +130,7 @@ impl Exchanges {
     }
 
     fn silent(&self, command: Command) -> RemoteError {
-        RemoteError::Silent { command, within: self.patience }
+        RemoteError::Silent { command, within: self.timeout }
     }
 
     /// The next message, whatever it is.
@@ -158,12 +158,12 @@ impl Exchanges {
     }
 
     /// Says no to a request of the server, while the answer to `command` is waited for.
-    fn refuse(&self, request: &Message, command: Command, patience: Duration) -> Result<(), RemoteError> {
+    fn refuse(&self, request: &Message, command: Command, timeout: Duration) -> Result<(), RemoteError> {
         if !request.wants_reply() {
             return Ok(());
         }
         let reply = request.error(Errno::NOTSUP);
-        let sent = self.stream.send_with(&[reply.header.as_bytes()], &[], patience);
+        let sent = self.stream.send_with(&[reply.header.as_bytes()], &[], timeout);
         sent.map_err(|error| self.not_sent(command, &error))
     }
 
@@ -179,7 +179,7 @@ impl AsFd for Exchanges {
     }
 }
 
-/// Time until `deadline`.
+/// Time until `deadline`; none after it.
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
@@ -191,8 +191,8 @@ mod tests {
     use super::*;
     use crate::protocol::REPLY;
 
-    /// A connection whose patience is over at once, so that only what is there already counts.
-    fn without_patience() -> (Exchanges, UnixStream) {
+    /// A connection with a timeout of zero, so that only what is there already counts.
+    fn with_no_time() -> (Exchanges, UnixStream) {
         let (socket, server) = UnixStream::pair().unwrap();
         (Exchanges::new(socket, Duration::ZERO).unwrap(), server)
     }
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_server_that_talks_of_something_else_does_not_answer() {
         let command = Command::DeviceReset;
-        let (exchanges, mut server) = without_patience();
+        let (exchanges, mut server) = with_no_time();
         let id = exchanges.next_id.load(Ordering::Relaxed);
         let answer = header(id, command, REPLY);
         server.write_all(answer.as_bytes()).unwrap();
@@ -218,7 +218,7 @@ mod tests {
             header(id, Command::DmaRead, REQUEST),
         ];
         for header in foreign {
-            let (exchanges, mut server) = without_patience();
+            let (exchanges, mut server) = with_no_time();
             server.write_all(&[header.as_bytes(), answer.as_bytes()].concat()).unwrap();
             let asked = exchanges.ask(command, &[], &[]);
             assert!(matches!(asked, Err(RemoteError::Silent { .. })), "{header:?}: {asked:?}");
@@ -228,8 +228,8 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_life_is_forgotten_only_as_far_as_patience_goes() {
-        let (exchanges, mut server) = without_patience();
+    fn what_a_previous_process_left_is_forgotten_only_within_the_timeout() {
+        let (exchanges, mut server) = with_no_time();
         exchanges.forget().unwrap();
         server.write_all(&[0; 16 << 10]).unwrap();
         assert!(matches!(exchanges.forget(), Err(RemoteError::Gone)));
@@ -237,7 +237,7 @@ mod tests {
 
         let (socket, mut server) = UnixStream::pair().unwrap();
         server.write_all(&[0; 16 << 10]).unwrap();
-        let patient = Exchanges::new(socket, Duration::from_secs(10)).unwrap();
-        patient.forget().unwrap();
+        let exchanges = Exchanges::new(socket, Duration::from_secs(10)).unwrap();
+        exchanges.forget().unwrap();
     }
 }

@@ -36,52 +36,28 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// it.
 const CAPABILITIES: &[u8] = b"{\"capabilities\":{\"max_msg_fds\":16}}\0";
 
-/// Why a remote function does not do as it is told.
+/// Why a remote function did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum RemoteError {
-    /// Nobody listens.
+    /// No server listens on the socket at `path`.
     #[error("cannot connect to {} within {within:?}: {source}; is a vfio-user server running there?", path.display())]
-    Connect {
-        /// Of the socket.
-        path: PathBuf,
-        /// How long was tried.
-        within: Duration,
-        /// What the system said last.
-        source: std::io::Error,
-    },
+    Connect { path: PathBuf, within: Duration, source: std::io::Error },
     /// The server speaks another protocol.
     #[error("the server speaks vfio-user {major}.{minor}, this program 0.1")]
-    Version {
-        /// Its major version.
-        major: u16,
-        /// Its minor version.
-        minor: u16,
-    },
+    Version { major: u16, minor: u16 },
     /// The connection ended, now or earlier.
     #[error("the vfio-user server is gone")]
     Gone,
-    /// No answer came.
+    /// The server did not answer in time.
     #[error("the vfio-user server did not answer {command:?} within {within:?}")]
-    Silent {
-        /// What was asked.
-        command: Command,
-        /// How long was waited.
-        within: Duration,
-    },
-    /// The answer is none.
+    Silent { command: Command, within: Duration },
+    /// What the server sent does not answer the request.
     #[error("the vfio-user server answered {command:?} with something else")]
-    Nonsense {
-        /// What was asked.
-        command: Command,
-    },
-    /// The server says no.
+    Nonsense { command: Command },
+    /// The server answered with an errno.
     #[error("the vfio-user server refused {command:?}: {errno}")]
-    Refused {
-        /// What was asked.
-        command: Command,
-        /// Why.
-        errno: Errno,
-    },
+    Refused { command: Command, errno: Errno },
 }
 
 /// A function behind a socket. Usable from any thread: exchanges go one after the other.
@@ -91,36 +67,35 @@ pub struct RemoteFunction {
 }
 
 impl RemoteFunction {
-    /// Connects to the server at `path` and agrees on a version. Tries for `patience`, which also bounds
+    /// Connects to the server at `path` and agrees on a version. Tries for `timeout`, which also bounds
     /// every later exchange.
     ///
     /// # Errors
     /// [`RemoteError`].
-    pub fn connect(path: &Path, patience: Duration) -> Result<Self, RemoteError> {
-        let deadline = Instant::now() + patience;
+    pub fn connect(path: &Path, timeout: Duration) -> Result<Self, RemoteError> {
+        let deadline = Instant::now() + timeout;
         let stream = loop {
             match try_connect(path) {
                 Ok(stream) => break stream,
                 Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
                 Err(errno) => {
                     let source = errno.into();
-                    return Err(RemoteError::Connect { path: path.to_owned(), within: patience, source });
+                    return Err(RemoteError::Connect { path: path.to_owned(), within: timeout, source });
                 }
             }
         };
-        let function = Self { exchanges: Exchanges::new(stream, patience)? };
+        let function = Self { exchanges: Exchanges::new(stream, timeout)? };
         function.agree()?;
         Ok(function)
     }
 
-    /// Goes on with a connection on which a version was agreed by an earlier life of this process, of which
-    /// nothing is known but the socket: memory, eventfds and the function itself are as that life left them.
-    /// `patience` bounds this, too.
+    /// Resumes a connection on which a previous process agreed on a version: memory, eventfds and the
+    /// function itself are as that process left them. `timeout` bounds this and every later exchange.
     ///
     /// # Errors
     /// [`RemoteError::Gone`] when the socket cannot be used, or what comes from it has no end.
-    pub fn resume(stream: UnixStream, patience: Duration) -> Result<Self, RemoteError> {
-        let exchanges = Exchanges::new(stream, patience)?;
+    pub fn resume(stream: UnixStream, timeout: Duration) -> Result<Self, RemoteError> {
+        let exchanges = Exchanges::new(stream, timeout)?;
         exchanges.forget()?;
         Ok(Self { exchanges })
     }
@@ -165,7 +140,7 @@ impl RemoteFunction {
         Ok(())
     }
 
-    /// Writes `from` at `offset` of `region`. Posted: nobody says whether it was taken.
+    /// Writes `from` at `offset` of `region`. Posted: the server does not say whether it took it.
     ///
     /// # Errors
     /// [`RemoteError::Gone`].
@@ -215,7 +190,7 @@ impl RemoteFunction {
         self.exchanges.ask(Command::DeviceSetIrqs, &[set.as_bytes()], eventfds).map(drop)
     }
 
-    /// Resets the function.
+    /// Resets the function; mappings and eventfds stay.
     ///
     /// # Errors
     /// [`RemoteError`].
@@ -223,16 +198,16 @@ impl RemoteFunction {
         self.exchanges.ask(Command::DeviceReset, &[], &[]).map(drop)
     }
 
-    /// The connection. Who keeps a duplicate of it keeps the function as it is, even beyond the end of this
-    /// process.
+    /// The connection. While a process keeps a duplicate of it, the function stays as it is, even beyond the
+    /// end of this process.
     #[must_use]
     pub fn connection(&self) -> BorrowedFd<'_> {
         self.exchanges.as_fd()
     }
 }
 
-/// Connects to the socket at `path`, or not, without waiting: a server that accepts nobody would have it wait
-/// for ever.
+/// Connects to the socket at `path`, or not, without waiting: a server that does not accept would have it
+/// wait for ever.
 fn try_connect(path: &Path) -> Result<UnixStream, Errno> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

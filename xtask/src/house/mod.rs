@@ -1,5 +1,6 @@
 //! The rules of the house that no compiler knows (CONTRIBUTING.md says why each is there).
 
+mod clocks;
 mod columns;
 mod crates;
 mod imports;
@@ -57,6 +58,7 @@ const RULES: &[(&str, Rule)] = &[
     ("modules", modules::style),
     ("imports", imports::circles),
     ("crates", crates::known),
+    ("clocks", clocks::judged),
     ("unsafe", unsafety::listed),
     ("lints", unsafety::inherited),
     ("paths", places::machine_paths),

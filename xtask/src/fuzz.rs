@@ -31,7 +31,6 @@ const SLOWEST_INPUT: u32 = 10;
 /// "Memory stays bounded": far below this for messages of a few megabytes.
 const MEMORY_MIB: u32 = 1024;
 
-/// One fuzz target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
     /// Folder of its crate.

@@ -8,17 +8,14 @@ use std::{
 
 use anyhow::Result;
 
-/// Tests that ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Tests that passed.
     pub passed: u32,
     /// Tests that failed, did not start or ran out of time.
     pub failed: u32,
 }
 
 impl Counts {
-    /// No test ran.
     pub const NONE: Self = Self { passed: 0, failed: 0 };
 }
 

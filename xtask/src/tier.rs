@@ -34,7 +34,6 @@ impl Tier {
     /// Every tier, the fastest first.
     pub const ALL: [Self; 4] = [Self::Unit, Self::Process, Self::Fuzz, Self::Linux];
 
-    /// Runs the tier.
     pub fn run(self, checkout: &Checkout, report: &mut Report) {
         match self {
             Self::Unit => {

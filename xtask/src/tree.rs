@@ -14,12 +14,11 @@ use crate::command;
 const NOT_OURS: &[&str] =
     &["iobond-model/spec/src/registers/", "docs/registers.", "LICENSE-APACHE", "LICENSE-MIT"];
 
-/// One text file.
+/// A file that is UTF-8.
 #[derive(Debug)]
 pub struct File {
     /// Path from the root of the repository, with `/`.
     pub path: String,
-    /// The whole text.
     pub text: String,
 }
 

@@ -13,13 +13,8 @@ use anyhow::{Result, bail};
 pub enum Entry {
     /// A folder, mode 0755.
     Folder,
-    /// A file that every user may read, and run when it says so.
-    File {
-        /// Its bytes.
-        data: Vec<u8>,
-        /// Whether it is a program.
-        executable: bool,
-    },
+    /// A file that every user may read, and run when it is executable.
+    File { data: Vec<u8>, executable: bool },
     /// A symbolic link and where it leads.
     Link(String),
     /// A character device: major and minor number.

@@ -36,7 +36,6 @@ pub fn needed<'a>(wanted: &[&str], dependencies: &'a str, builtin: &str) -> Resu
 pub struct Line<'a> {
     /// The module's file, from the folder of the kernel's modules.
     pub path: &'a str,
-    /// What it needs.
     pub needs: Vec<&'a str>,
 }
 

@@ -16,9 +16,9 @@ const DEVICE: &str = "vfio-user-pci";
 
 /// The machine's own QEMU.
 pub struct Own {
-    /// Absolute.
+    /// Absolute path of the program.
     pub path: String,
-    /// As it says it.
+    /// As it prints it.
     pub version: String,
 }
 

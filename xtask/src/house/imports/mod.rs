@@ -87,13 +87,11 @@ impl<'a> Names<'a> {
             let known = (0..=path.len()).rev().find(|&count| self.modules.contains(&path[..count]))?;
             let (module, rest) = (path[..known].to_vec(), &path[known..]);
             let import = rest.first().and_then(|name| self.imports.get(&(&module, &**name)));
-            match import {
-                Some(from) if self.absolute(&module, from).is_some_and(|from| from != path[..=known]) => {
-                    let from = self.absolute(&module, from)?;
-                    path = [&*from, &rest[1..]].concat();
-                }
-                Some(from) if self.absolute(&module, from).is_none() => return None,
-                _ => return Some(module),
+            match import.map(|from| self.absolute(&module, from)) {
+                Some(Some(from)) if from != path[..=known] => path = [&*from, &rest[1..]].concat(),
+                // Another crate's.
+                Some(None) => return None,
+                Some(Some(_)) | None => return Some(module),
             }
         }
         None

@@ -14,9 +14,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 #![allow(clippy::print_stderr, reason = "what it does is shown to whoever runs it by hand")]
 
-#[path = "linux_vfio_lab/lab.rs"]
 mod lab;
-#[path = "linux_vfio_lab/service.rs"]
 mod service;
 
 use lab::{BOARDS, DISK, Lab};

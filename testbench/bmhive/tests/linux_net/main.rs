@@ -8,8 +8,8 @@
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 
-#[path = "linux_net/capture.rs"]
 mod capture;
+
 use std::{net::Ipv4Addr, thread};
 
 use capture::{Segment, segments, stream};

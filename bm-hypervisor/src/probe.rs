@@ -6,10 +6,10 @@ use crate::{
     config::{BoardConfig, FunctionConfig},
     control::offer::offered_device,
     device::{
-        Device, Kind, blk, console,
+        Device, Kind, Offer, blk, console,
         features::{has, names},
     },
-    vhost_user::{BackEnd, BackEndError, Offer, Socket},
+    vhost_user::{BackEnd, BackEndError, Socket},
     virtio_pci::transport_features,
 };
 

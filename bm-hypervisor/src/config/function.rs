@@ -113,6 +113,9 @@ impl BlkConfig {
 }
 
 impl ConsoleConfig {
+    /// Queues of a device without MULTIPORT: receiveq and transmitq of port 0 (virtio 1.3, 5.3.2).
+    pub const QUEUES: u16 = 2;
+
     /// Slots of `slot_size` bytes that a queue has to have: room for a page, which is what Linux posts.
     pub const fn least_slots(slot_size: u32) -> u32 {
         4096_u32.div_ceil(slot_size)
@@ -153,7 +156,7 @@ impl FunctionConfig {
         match self {
             Self::Net(net) => 2 * net.queue_pairs + u16::from(net.queue_pairs > 1),
             Self::Blk(blk) => blk.queues,
-            Self::Console(_) => crate::device::console::QUEUES,
+            Self::Console(_) => ConsoleConfig::QUEUES,
         }
     }
 

@@ -3,13 +3,10 @@
 use virtio_bindings::virtio_blk::*;
 
 use super::{
-    Device, Kind, Lacks, check_offer,
+    Device, Kind, Lacks, Offer, check_offer,
     features::{has, mask},
 };
-use crate::{
-    config::{BlkConfig, RingSizes},
-    vhost_user::Offer,
-};
+use crate::config::{BlkConfig, RingSizes};
 
 /// Features offered if the back end has them. CONFIG_WCE is not: it would make a field writable.
 const BACK_END: u64 = mask(&[

@@ -3,10 +3,10 @@
 use virtio_bindings::virtio_ids::VIRTIO_ID_CONSOLE;
 
 use super::{
-    Device, Kind, Lacks, check_offer,
+    Device, Kind, Lacks, Offer, check_offer,
     features::{has, mask},
 };
-use crate::{config::ConsoleConfig, vhost_user::Offer};
+use crate::config::ConsoleConfig;
 
 /// Virtio device ID (virtio 1.3, 5.3.1).
 pub const ID: u16 = VIRTIO_ID_CONSOLE as u16;
@@ -18,9 +18,6 @@ pub const VIRTIO_CONSOLE_F_MULTIPORT: u32 = 1;
 /// `emerg_wr` can be written (virtio 1.3, 5.3.3). Never offered: it would make a field writable.
 pub const VIRTIO_CONSOLE_F_EMERG_WRITE: u32 = 2;
 
-/// Queues of a device without MULTIPORT: receiveq and transmitq of port 0 (virtio 1.3, 5.3.2).
-pub const QUEUES: u16 = 2;
-
 /// Bytes of `cols` and `rows`, two 16-bit fields at the beginning of the configuration space (virtio 1.3, 5.3.4).
 pub const SIZE_FIELDS: u32 = 4;
 
@@ -30,14 +27,14 @@ pub const SIZE_FIELDS: u32 = 4;
 /// # Errors
 /// [`Lacks`] when they do not go together.
 pub fn device(config: &ConsoleConfig, offer: &Offer, size: Option<&[u8]>) -> Result<Device, Lacks> {
-    check_offer(offer, QUEUES)?;
+    check_offer(offer, ConsoleConfig::QUEUES)?;
     let size = size.filter(|_| has(offer.features, VIRTIO_CONSOLE_F_SIZE));
     let size = size.and_then(|bytes| bytes.first_chunk::<{ SIZE_FIELDS as usize }>());
     Ok(Device {
         kind: Kind::Console,
         features: if size.is_some() { mask(&[VIRTIO_CONSOLE_F_SIZE]) } else { 0 },
         config: config_space(size.copied().unwrap_or_default()),
-        back_end_queues: QUEUES,
+        back_end_queues: ConsoleConfig::QUEUES,
         sizes: config.ring_sizes(),
     })
 }

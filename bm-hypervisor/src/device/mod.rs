@@ -8,8 +8,10 @@ pub mod console;
 pub(crate) mod control_queue;
 pub mod features;
 pub mod net;
+mod offer;
 
-use crate::{config::RingSizes, vhost_user::Offer};
+pub use self::offer::Offer;
+use crate::config::RingSizes;
 use features::{Dependency, has};
 use virtio_bindings::virtio_net::{VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ};
 

@@ -4,10 +4,10 @@
 use virtio_bindings::virtio_net::*;
 
 use super::{
-    Device, Kind, Lacks, check_offer,
+    Device, Kind, Lacks, Offer, check_offer,
     features::{Dependency, close, has, mask},
 };
-use crate::{config::NetConfig, vhost_user::Offer};
+use crate::config::NetConfig;
 
 /// Features that say what packets look like: offered if the back end understands them.
 const BACK_END: u64 = mask(&[

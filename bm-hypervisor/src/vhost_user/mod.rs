@@ -42,7 +42,10 @@ pub(crate) use self::socket::Socket;
 use self::{in_flight::InFlight, watchdog::Watchdog};
 use crate::{
     config::{BackEndConfig, Notify},
-    device::features::{VHOST_USER_F_PROTOCOL_FEATURES, has, mask},
+    device::{
+        Offer,
+        features::{VHOST_USER_F_PROTOCOL_FEATURES, has, mask},
+    },
     event::event_fd,
     pool::{IOVA, Place, Pool},
 };
@@ -58,19 +61,6 @@ const IN_FLIGHT: VhostUserProtocolFeatures = VhostUserProtocolFeatures::INFLIGHT
 
 /// Features of the shadow vring itself. They are between bm-hypervisor and the back end, whatever the guest's ring has.
 const RING: u64 = mask(&[VIRTIO_F_VERSION_1, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX]);
-
-/// What a back end offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// Feature bits, the transport's and the device's.
-    pub features: u64,
-    /// Protocol features, known ones only.
-    pub protocol: VhostUserProtocolFeatures,
-    /// Vrings that it works. Without protocol feature MQ it does not say; then one pair is taken for granted.
-    pub queues: u64,
-    /// Memory slots that it has, if it said.
-    pub memory_slots: Option<u64>,
-}
 
 /// Features of the shadow vrings that this back end works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

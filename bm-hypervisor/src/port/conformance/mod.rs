@@ -8,7 +8,6 @@ mod bench;
 mod checks;
 
 use super::{Port, PortError};
-use crate::Error;
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +15,6 @@ pub enum Failure {
     /// The port does not do as it is told.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// The device is not what it should be.
-    #[error(transparent)]
-    Device(#[from] Error),
     /// There is no memory to test with.
     #[error("no memory to test with: {0}")]
     Memory(#[from] std::io::Error),

@@ -39,7 +39,7 @@ use rustix::{
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// What a step may say that waits for the device.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Nobody hands over more mappings than fit with their addresses into a message.
 const MOST_MAPPINGS: usize = 8;
 
@@ -149,9 +149,9 @@ impl Trial {
 
     fn await_interrupt(&self) -> Outcome<String> {
         let event = self.port.wake_up().ok_or("the device has no MSI-X")?;
-        let patience = Timespec { tv_sec: PATIENCE.as_secs().try_into()?, tv_nsec: 0 };
+        let timeout = Timespec { tv_sec: TIMEOUT.as_secs().try_into()?, tv_nsec: 0 };
         let mut waiting = [PollFd::new(&event, PollFlags::IN)];
-        if poll(&mut waiting, Some(&patience))? == 0 {
+        if poll(&mut waiting, Some(&timeout))? == 0 {
             return Ok("none came".into());
         }
         let mut count = [0; 8];
@@ -188,7 +188,7 @@ fn take_over(path: &Path) -> Outcome<Trial> {
         match UnixStream::connect(path) {
             Ok(stream) => break stream,
             Err(error) if tries.next().is_none() => return Err(error.into()),
-            Err(_) => thread::sleep(PATIENCE / 50),
+            Err(_) => thread::sleep(TIMEOUT / 50),
         }
     };
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2 + MOST_MAPPINGS))];

@@ -27,7 +27,7 @@ pub trait Keeper: Send {
 
 /// What an earlier life of this process left.
 #[derive(Debug)]
-pub struct Legacy {
+pub struct SavedFds {
     /// The pool's file.
     pub pool: OwnedFd,
     /// The journal's.

@@ -32,7 +32,7 @@
 //!   kicks back ends that ask for it, and posts TAIL writes. It never sleeps, never allocates, and makes no system call but a
 //!   kick. Forwarded accesses are noticed here, so a board that is not passed over waits for its configuration reads until the
 //!   mailbox deadline. One thread may pass over many boards, and do other work in between. It need not pass all the time: after
-//!   [`Poller::arm`] it may sleep until the [`Bell`] rings or the IO-Bond wakes it.
+//!   [`Poller::arm`] it may sleep until the [`PollWaker`] rings or the IO-Bond wakes it.
 //! * the **control thread** is started by [`start`] and ended by [`Control::stop`]. It answers forwarded accesses
 //!   ([`virtio_pci`]), talks vhost-user ([`vhost_user`]), and starts and stops queues. It sleeps when there is nothing to do.
 //!
@@ -90,5 +90,7 @@ pub use self::{
     },
     error::Error,
     lifecycle::BoardState,
-    poll::{BareQueue, Bell, News, Noticed, Observer, Poller, Progress, channel::PollStatistics},
+    poll::{
+        BareEvent, BareEvents, BareQueue, Observer, PollWaker, Poller, Progress, channel::PollStatistics,
+    },
 };

@@ -45,7 +45,7 @@ static ALLOCATOR: Counting = Counting;
 /// Passes until `done`, looking at the count around each; passes that were not idle.
 #[allow(clippy::unwrap_used)] // a helper of tests
 fn pass_until(bench: &mut Bench, mut done: impl FnMut(&double::IoBond) -> bool) -> u32 {
-    let deadline = std::time::Instant::now() + double::PATIENCE;
+    let deadline = std::time::Instant::now() + double::TIMEOUT;
     let mut busy = 0;
     while !done(&bench.bond) {
         let before = COUNT.get();

@@ -1,7 +1,7 @@
-//! A board that changes hands: one life of bm-hypervisor ends at once, the next one finds what it left.
+//! A board that changes hands: one process of bm-hypervisor ends at once, the next one finds what it left.
 //!
 //! ```text
-//!   life 1   == back end 1      kept: pool, journal      life 2   == back end 2
+//!   process 1   == back end 1      kept: pool, journal      process 2   == back end 2
 //!     \__________ IO-Bond, which goes on, or does not ______________/
 //! ```
 //! Stock Linux sees the same from its side in testbench/bmhive/tests/linux_restart.rs.
@@ -25,7 +25,7 @@ use bm_hypervisor::{
     BoardState, CommandError, Error, Handle,
     config::{BackEndConfig, BoardConfig, FunctionConfig, OnLoss, Role, SpareConfig},
     journal::Journal,
-    keep::{self, Keeper, Legacy},
+    keep::{self, Keeper, SavedFds},
     port::{Port, PortError, Region},
 };
 use double::{
@@ -39,16 +39,16 @@ use iobond_spec::{
     register_access::RegisterIo,
 };
 
-/// An IO-Bond as one life of bm-hypervisor reaches it. When that is over, whoever calls does not come back: nothing of a process
+/// An IO-Bond as one process of bm-hypervisor reaches it. When that is over, whoever calls does not come back: nothing of a process
 /// that was killed does anything any more.
-struct Life {
+struct Process {
     bond: Arc<IoBond>,
     over: AtomicBool,
     /// The register at whose next write it is over, before that is done.
     last_write: AtomicU32,
 }
 
-impl Life {
+impl Process {
     fn end(&self) {
         self.over.store(true, Ordering::Release);
     }
@@ -64,7 +64,7 @@ impl Life {
     }
 }
 
-impl RegisterIo for Life {
+impl RegisterIo for Process {
     fn read32(&self, offset: u32) -> u32 {
         self.come_back_if_alive();
         self.bond.read32(offset)
@@ -79,7 +79,7 @@ impl RegisterIo for Life {
     }
 }
 
-impl Port for Life {
+impl Port for Process {
     fn map_dma(&self, region: &Region<'_>) -> Result<(), PortError> {
         self.bond.map_dma(region)
     }
@@ -120,8 +120,8 @@ impl Kept {
         self.0.lock().unwrap().0[name].try_clone().unwrap()
     }
 
-    fn legacy(&self) -> Legacy {
-        Legacy { pool: self.get(keep::POOL), journal: self.get(keep::JOURNAL), in_flight: vec![] }
+    fn saved(&self) -> SavedFds {
+        SavedFds { pool: self.get(keep::POOL), journal: self.get(keep::JOURNAL), in_flight: vec![] }
     }
 
     fn pool(&self) -> u64 {
@@ -129,19 +129,19 @@ impl Kept {
     }
 }
 
-/// One board through its lives. Each has a back end at a place of its own, since the last one never lets go of its.
-struct Heirs {
+/// One board through its processes. Each has a back end at a place of its own, since the last one never lets go of its.
+struct Restarts {
     bond: Arc<IoBond>,
     kept: Kept,
     sockets: Sockets,
     servers: Vec<Server>,
-    lives: Vec<Arc<Life>>,
+    processes: Vec<Arc<Process>>,
 }
 
-impl Heirs {
+impl Restarts {
     fn new() -> Self {
-        let (servers, lives) = (vec![], vec![]);
-        Self { bond: IoBond::new(), kept: Kept::default(), sockets: Sockets::new(), servers, lives }
+        let (servers, processes) = (vec![], vec![]);
+        Self { bond: IoBond::new(), kept: Kept::default(), sockets: Sockets::new(), servers, processes }
     }
 
     /// A back end at `name`.
@@ -161,22 +161,22 @@ impl Heirs {
         FunctionConfig::Blk(config)
     }
 
-    fn begin(&mut self, config: BoardConfig, legacy: Option<Legacy>) -> Result<Bench<Life>, Error> {
+    fn begin(&mut self, config: BoardConfig, saved: Option<SavedFds>) -> Result<Bench<Process>, Error> {
         let last_write = AtomicU32::new(u32::MAX);
-        let life = Life { bond: Arc::clone(&self.bond), over: AtomicBool::new(false), last_write };
-        let port = Arc::new(life);
-        self.lives.push(Arc::clone(&port));
+        let process = Process { bond: Arc::clone(&self.bond), over: AtomicBool::new(false), last_write };
+        let port = Arc::new(process);
+        self.processes.push(Arc::clone(&port));
         let keeper = || Box::new(self.kept.clone()) as Box<dyn Keeper>;
-        let (poller, control) = bm_hypervisor::start_kept(config, port, keeper, legacy)?;
+        let (poller, control) = bm_hypervisor::start_kept(config, port, keeper, saved)?;
         Ok(Bench { bond: Arc::clone(&self.bond), poller, control })
     }
 
-    /// The first life, with a disk at `one` whose driver uses its first queue.
-    fn first(&mut self) -> Bench<Life> {
+    /// The first process, with a disk at `one` whose driver uses its first queue.
+    fn first(&mut self) -> Bench<Process> {
         self.first_with(Mirror::new(FEATURES, PROTOCOL))
     }
 
-    fn first_with(&mut self, mirror: Mirror) -> Bench<Life> {
+    fn first_with(&mut self, mirror: Mirror) -> Bench<Process> {
         self.serve_as("one", mirror);
         let config = board(vec![self.disk("one")]);
         let mut bench = self.begin(config, None).unwrap();
@@ -184,20 +184,20 @@ impl Heirs {
         bench
     }
 
-    /// A life is over, as by SIGKILL, when it has written down what it did.
-    fn kill(&self, mut bench: Bench<Life>) {
+    /// A process is over, as by SIGKILL, when it has written down what it did.
+    fn kill(&self, mut bench: Bench<Process>) {
         // What is asked next is answered after that.
         bench.status(0);
-        self.lives.last().unwrap().end();
+        self.processes.last().unwrap().end();
         let Bench { poller, control, .. } = bench;
         mem::forget((poller, control));
     }
 
-    /// The next life, with a disk at `two`.
-    fn next(&mut self) -> Bench<Life> {
+    /// The next process, with a disk at `two`.
+    fn next(&mut self) -> Bench<Process> {
         self.serve("two");
-        let (config, legacy) = (board(vec![self.disk("two")]), self.kept.legacy());
-        self.begin(config, Some(legacy)).unwrap()
+        let (config, saved) = (board(vec![self.disk("two")]), self.kept.saved());
+        self.begin(config, Some(saved)).unwrap()
     }
 
     fn is_present(&self, function: u32) -> bool {
@@ -207,7 +207,7 @@ impl Heirs {
 
 /// A command, with passes meanwhile.
 fn order<T: Send + 'static>(
-    bench: &mut Bench<Life>,
+    bench: &mut Bench<Process>,
     what: impl FnOnce(&Handle) -> Result<T, CommandError> + Send + 'static,
 ) -> T {
     let handle = bench.control.handle();
@@ -217,7 +217,7 @@ fn order<T: Send + 'static>(
 }
 
 /// Has published a chain, and waits until it came back.
-fn serve_one(bench: &mut Bench<Life>, context: u32, index: u16) {
+fn serve_one(bench: &mut Bench<Process>, context: u32, index: u16) {
     bench.bond.publish(context, index, &[1, 2, 3, 4], 4);
     bench.pass_until("used buffers", |bond, _| bond.queue(context, queues::TAIL) == u32::from(index) + 1);
     assert_eq!(bench.bond.written::<4>(context), [4, 3, 2, 1]);
@@ -225,35 +225,35 @@ fn serve_one(bench: &mut Bench<Life>, context: u32, index: u16) {
 
 #[test]
 fn a_board_goes_on_and_nobody_is_told_anything() {
-    let mut heirs = Heirs::new();
-    let mut bench = heirs.first();
+    let mut restarts = Restarts::new();
+    let mut bench = restarts.first();
     serve_one(&mut bench, 0, 0);
-    heirs.kill(bench);
-    let (pool, told) = (heirs.kept.pool(), heirs.kept.told());
-    let mut bench = heirs.next();
+    restarts.kill(bench);
+    let (pool, told) = (restarts.kept.pool(), restarts.kept.told());
+    let mut bench = restarts.next();
     assert_eq!(bench.status(0), 0xF);
     serve_one(&mut bench, 0, 1);
-    assert_eq!((heirs.kept.pool(), heirs.bond.injected()), (pool, vec![]));
+    assert_eq!((restarts.kept.pool(), restarts.bond.injected()), (pool, vec![]));
     // Who stores anew what is stored has for a moment nothing stored.
-    assert_eq!(heirs.kept.told(), told);
+    assert_eq!(restarts.kept.told(), told);
     bench.stop().unwrap();
-    assert!(heirs.kept.0.lock().unwrap().0.is_empty(), "a board that is stopped leaves nothing");
+    assert!(restarts.kept.0.lock().unwrap().0.is_empty(), "a board that is stopped leaves nothing");
 }
 
-/// The back end noted nothing, and the account that the poll pass kept went with the last life.
+/// The back end noted nothing, and the account that the poll pass kept went with the last process.
 #[test]
 fn a_disk_of_which_nobody_knows_what_was_in_flight_asks_for_a_reset() {
-    let mut heirs = Heirs::new();
-    // It goes on after the life that it served.
+    let mut restarts = Restarts::new();
+    // It goes on after the process that it served.
     let mut idle = Mirror::new(FEATURES, PROTOCOL);
     idle.idle = true;
-    let bench = heirs.first_with(idle);
-    heirs.kill(bench);
-    heirs.bond.publish(0, 0, &[1, 2, 3, 4], 4);
-    let mut bench = heirs.next();
-    assert_eq!((bench.status(0), heirs.bond.is_enabled(0)), (0x4F, false));
+    let bench = restarts.first_with(idle);
+    restarts.kill(bench);
+    restarts.bond.publish(0, 0, &[1, 2, 3, 4], 4);
+    let mut bench = restarts.next();
+    assert_eq!((bench.status(0), restarts.bond.is_enabled(0)), (0x4F, false));
     assert!(bench.control.failure().is_none(), "{:?}", bench.control.failure());
-    heirs.bond.set(queues::BASE + queues::TAIL, 0);
+    restarts.bond.set(queues::BASE + queues::TAIL, 0);
     assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
     serve_one(&mut bench, 0, 0);
     bench.stop().unwrap();
@@ -262,25 +262,25 @@ fn a_disk_of_which_nobody_knows_what_was_in_flight_asks_for_a_reset() {
 /// The driver had it written down, IO-Bond had not been told; and the other way round.
 #[test]
 fn intentions_are_carried_out() {
-    let mut heirs = Heirs::new();
-    let bench = heirs.first();
-    heirs.kill(bench);
+    let mut restarts = Restarts::new();
+    let bench = restarts.first();
+    restarts.kill(bench);
     let control = |context| queues::BASE + context * queues::STRIDE + queues::CONTROL;
-    let function_0_queue_1 = heirs.bond.get(control(0)) | 1 << 8;
-    heirs.bond.write32(control(0), 0);
-    heirs.bond.write32(control(1), function_0_queue_1);
-    let mut bench = heirs.next();
-    assert!(heirs.bond.is_enabled(0) && !heirs.bond.is_enabled(1));
+    let function_0_queue_1 = restarts.bond.get(control(0)) | 1 << 8;
+    restarts.bond.write32(control(0), 0);
+    restarts.bond.write32(control(1), function_0_queue_1);
+    let mut bench = restarts.next();
+    assert!(restarts.bond.is_enabled(0) && !restarts.bond.is_enabled(1));
     serve_one(&mut bench, 0, 0);
     bench.stop().unwrap();
 }
 
 /// Whatever does not fit: the board loses its power, and its functions are as they were made.
-fn begins_anew(heirs: &mut Heirs, config: BoardConfig, legacy: Legacy) {
-    let pool = heirs.kept.pool();
-    let mut bench = heirs.begin(config, Some(legacy)).unwrap();
-    assert_ne!(heirs.kept.pool(), pool);
-    assert!(!heirs.bond.is_enabled(0));
+fn begins_anew(restarts: &mut Restarts, config: BoardConfig, saved: SavedFds) {
+    let pool = restarts.kept.pool();
+    let mut bench = restarts.begin(config, Some(saved)).unwrap();
+    assert_ne!(restarts.kept.pool(), pool);
+    assert!(!restarts.bond.is_enabled(0));
     assert_eq!((bench.status(0), bench.bring_up(0, u64::MAX, 1)), (0, 0xF));
     bench.bond.set(queues::BASE + queues::TAIL, 0);
     serve_one(&mut bench, 0, 0);
@@ -289,41 +289,43 @@ fn begins_anew(heirs: &mut Heirs, config: BoardConfig, legacy: Legacy) {
 
 #[test]
 fn what_does_not_fit_begins_anew() {
-    type Spoil = fn(&Heirs, &mut BoardConfig, &mut Legacy);
+    type Spoil = fn(&Restarts, &mut BoardConfig, &mut SavedFds);
     let spoils: [(&str, Spoil); 4] = [
         ("other rings", |_, config, _| {
             let FunctionConfig::Blk(blk) = &mut config.functions[0] else { unreachable!() };
             blk.ring.slots = Some(64);
         }),
-        ("another file as the pool", |heirs, _, legacy| legacy.pool = heirs.kept.get(keep::JOURNAL)),
-        ("an empty journal", |_, _, legacy| {
-            legacy.journal = Journal::new().unwrap().file().try_clone_to_owned().unwrap();
+        ("another file as the pool", |restarts, _, saved| saved.pool = restarts.kept.get(keep::JOURNAL)),
+        ("an empty journal", |_, _, saved| {
+            saved.journal = Journal::new().unwrap().file().try_clone_to_owned().unwrap();
         }),
-        ("an IO-Bond that was reset", |heirs, _, _| heirs.bond.set(windows::BASE + windows::CONTROL, 0)),
+        ("an IO-Bond that was reset", |restarts, _, _| {
+            restarts.bond.set(windows::BASE + windows::CONTROL, 0)
+        }),
     ];
     for (what, spoil) in spoils {
         println!("{what}");
-        let mut heirs = Heirs::new();
-        let bench = heirs.first();
-        heirs.kill(bench);
-        heirs.serve("two");
-        let (mut config, mut legacy) = (board(vec![heirs.disk("two")]), heirs.kept.legacy());
-        spoil(&heirs, &mut config, &mut legacy);
-        begins_anew(&mut heirs, config, legacy);
+        let mut restarts = Restarts::new();
+        let bench = restarts.first();
+        restarts.kill(bench);
+        restarts.serve("two");
+        let (mut config, mut saved) = (board(vec![restarts.disk("two")]), restarts.kept.saved());
+        spoil(&restarts, &mut config, &mut saved);
+        begins_anew(&mut restarts, config, saved);
     }
 }
 
 /// That turns out once its back end is there, which is connected to once more.
 #[test]
 fn without_an_in_flight_region_that_there_was_a_board_begins_anew() {
-    let mut heirs = Heirs::new();
-    let bench = heirs.first();
-    heirs.kill(bench);
-    let (mut journal, mut record) = Journal::open(heirs.kept.get(keep::JOURNAL)).unwrap();
+    let mut restarts = Restarts::new();
+    let bench = restarts.first();
+    restarts.kill(bench);
+    let (mut journal, mut record) = Journal::open(restarts.kept.get(keep::JOURNAL)).unwrap();
     record.functions[0].in_flight_size = 4096;
     journal.write(&record);
     let again = thread::spawn({
-        let path = heirs.sockets.path("two");
+        let path = restarts.sockets.path("two");
         let once = Server::start(Mirror::new(FEATURES, PROTOCOL), &path, Role::Connect);
         move || {
             while !once.is_taken() {
@@ -332,28 +334,28 @@ fn without_an_in_flight_region_that_there_was_a_board_begins_anew() {
             [once, Server::start(Mirror::new(FEATURES, PROTOCOL), &path, Role::Connect)]
         }
     });
-    let (config, legacy) = (board(vec![heirs.disk("two")]), heirs.kept.legacy());
-    begins_anew(&mut heirs, config, legacy);
+    let (config, saved) = (board(vec![restarts.disk("two")]), restarts.kept.saved());
+    begins_anew(&mut restarts, config, saved);
     drop(again.join().unwrap());
 }
 
 #[test]
 fn a_back_end_that_is_away_is_an_error_and_nothing_has_changed() {
-    let mut heirs = Heirs::new();
-    let bench = heirs.first();
-    heirs.kill(bench);
-    let (registers, pool) = (heirs.bond.all(), heirs.kept.pool());
-    let mut hasty = heirs.disk("two");
+    let mut restarts = Restarts::new();
+    let bench = restarts.first();
+    restarts.kill(bench);
+    let (registers, pool) = (restarts.bond.all(), restarts.kept.pool());
+    let mut hasty = restarts.disk("two");
     if let FunctionConfig::Blk(blk) = &mut hasty {
         blk.backend.timeout_ms = 50;
     }
     for _ in 0..2 {
-        let (config, legacy) = (board(vec![hasty.clone()]), heirs.kept.legacy());
-        let Err(error) = heirs.begin(config, Some(legacy)) else { panic!("without a back end") };
+        let (config, saved) = (board(vec![hasty.clone()]), restarts.kept.saved());
+        let Err(error) = restarts.begin(config, Some(saved)) else { panic!("without a back end") };
         assert!(error.to_string().contains("cannot connect"), "{error}");
-        assert_eq!((heirs.bond.all(), heirs.kept.pool()), (registers.clone(), pool));
+        assert_eq!((restarts.bond.all(), restarts.kept.pool()), (registers.clone(), pool));
     }
-    let mut bench = heirs.next();
+    let mut bench = restarts.next();
     assert_eq!(bench.status(0), 0xF);
     serve_one(&mut bench, 0, 0);
     bench.stop().unwrap();
@@ -361,17 +363,17 @@ fn a_back_end_that_is_away_is_an_error_and_nothing_has_changed() {
 
 #[test]
 fn a_disk_that_grew_meanwhile_is_told_to_its_driver() {
-    let mut heirs = Heirs::new();
-    let mut bench = heirs.first();
+    let mut restarts = Restarts::new();
+    let mut bench = restarts.first();
     bench.set(0, 0x10, 2, 5);
     let generation = bench.get(0, 0x15, 1);
-    heirs.kill(bench);
+    restarts.kill(bench);
     let grown = Mirror::new(FEATURES, PROTOCOL);
     grown.space.lock().unwrap()[..8].copy_from_slice(&4096u64.to_le_bytes());
-    heirs.serve_as("two", grown);
-    let (config, legacy) = (board(vec![heirs.disk("two")]), heirs.kept.legacy());
-    let mut bench = heirs.begin(config, Some(legacy)).unwrap();
-    assert_eq!(heirs.bond.injected().len(), 1, "{:x?}", heirs.bond.injected());
+    restarts.serve_as("two", grown);
+    let (config, saved) = (board(vec![restarts.disk("two")]), restarts.kept.saved());
+    let mut bench = restarts.begin(config, Some(saved)).unwrap();
+    assert_eq!(restarts.bond.injected().len(), 1, "{:x?}", restarts.bond.injected());
     assert_eq!((bench.status(0), bench.get(0, 0x15, 1)), (0xF, generation + 1));
     serve_one(&mut bench, 0, 0);
     bench.stop().unwrap();
@@ -385,20 +387,20 @@ fn what_a_command_does_is_written_down_before_it_is_done() {
         [("reset", |handle| handle.reset()), ("power off", |handle| handle.power(false))];
     for (what, command) in commands {
         println!("{what}");
-        let mut heirs = Heirs::new();
-        let bench = heirs.first();
-        let life = Arc::clone(heirs.lives.last().unwrap());
-        life.last_write.store(board_registers::BASE + board_registers::CONTROL, Ordering::Release);
+        let mut restarts = Restarts::new();
+        let bench = restarts.first();
+        let process = Arc::clone(restarts.processes.last().unwrap());
+        process.last_write.store(board_registers::BASE + board_registers::CONTROL, Ordering::Release);
         let handle = bench.control.handle();
         // It is never answered.
         thread::spawn(move || command(&handle));
-        while !life.is_over() {
+        while !process.is_over() {
             thread::sleep(Duration::from_millis(1));
         }
         mem::forget(bench);
-        let mut bench = heirs.next();
-        assert_eq!((bench.status(0), heirs.bond.is_enabled(0)), (0, false));
-        heirs.bond.set(queues::BASE + queues::TAIL, 0);
+        let mut bench = restarts.next();
+        assert_eq!((bench.status(0), restarts.bond.is_enabled(0)), (0, false));
+        restarts.bond.set(queues::BASE + queues::TAIL, 0);
         assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
         serve_one(&mut bench, 0, 0);
         bench.stop().unwrap();
@@ -408,38 +410,38 @@ fn what_a_command_does_is_written_down_before_it_is_done() {
 /// All its queues end, also those behind the one whose ring was spoiled.
 #[test]
 fn a_back_end_that_spoiled_its_ring_meanwhile_loses_its_queues() {
-    let mut heirs = Heirs::new();
-    heirs.serve("one");
-    let config = board(vec![heirs.disk("one")]);
-    let mut bench = heirs.begin(config, None).unwrap();
+    let mut restarts = Restarts::new();
+    restarts.serve("one");
+    let config = board(vec![restarts.disk("one")]);
+    let mut bench = restarts.begin(config, None).unwrap();
     assert_eq!(bench.bring_up(0, u64::MAX, 2), 0xF);
-    heirs.kill(bench);
-    heirs.bond.set_used(0, 5000);
-    let mut bench = heirs.next();
+    restarts.kill(bench);
+    restarts.bond.set_used(0, 5000);
+    let mut bench = restarts.next();
     let failure = bench.control.failure().unwrap().to_string();
     assert!(failure.contains("5000"), "{failure}");
     assert_eq!(bench.status(0), 0x4F);
-    assert!(!heirs.bond.is_enabled(0) && !heirs.bond.is_enabled(1));
+    assert!(!restarts.bond.is_enabled(0) && !restarts.bond.is_enabled(1));
     assert!(bench.stop().is_err());
 }
 
 #[test]
 fn a_link_that_is_down_is_no_news_to_its_driver() {
     const STATUS: u32 = DEVICE + 6;
-    let mut heirs = Heirs::new();
-    let station = |heirs: &Heirs, name| net(heirs.sockets.good_back_end(name), 1);
-    heirs.serve("one");
-    let config = board(vec![station(&heirs, "one")]);
-    let mut bench = heirs.begin(config, None).unwrap();
+    let mut restarts = Restarts::new();
+    let station = |restarts: &Restarts, name| net(restarts.sockets.good_back_end(name), 1);
+    restarts.serve("one");
+    let config = board(vec![station(&restarts, "one")]);
+    let mut bench = restarts.begin(config, None).unwrap();
     assert_eq!((bench.bring_up(0, u64::MAX, 2), bench.get(0, STATUS, 2)), (0xF, 1));
     order(&mut bench, |handle| handle.set_link(0, false));
-    let (generation, injected) = (bench.get(0, 0x15, 1), heirs.bond.injected());
-    heirs.kill(bench);
-    heirs.serve("two");
-    let (config, legacy) = (board(vec![station(&heirs, "two")]), heirs.kept.legacy());
-    let mut bench = heirs.begin(config, Some(legacy)).unwrap();
+    let (generation, injected) = (bench.get(0, 0x15, 1), restarts.bond.injected());
+    restarts.kill(bench);
+    restarts.serve("two");
+    let (config, saved) = (board(vec![station(&restarts, "two")]), restarts.kept.saved());
+    let mut bench = restarts.begin(config, Some(saved)).unwrap();
     assert_eq!((bench.get(0, STATUS, 2), bench.get(0, 0x15, 1)), (0, generation));
-    assert_eq!(heirs.bond.injected(), injected);
+    assert_eq!(restarts.bond.injected(), injected);
     order(&mut bench, |handle| handle.set_link(0, true));
     assert_eq!(bench.get(0, STATUS, 2), 1);
     bench.stop().unwrap();
@@ -448,58 +450,58 @@ fn a_link_that_is_down_is_no_news_to_its_driver() {
 /// It had gone before, and its back end with it: nobody waits for that.
 #[test]
 fn a_function_that_was_removed_stays_away() {
-    let mut heirs = Heirs::new();
-    heirs.serve("one");
-    heirs.serve("other");
-    let config = board(vec![heirs.disk("one"), heirs.disk("other")]);
-    let mut bench = heirs.begin(config, None).unwrap();
+    let mut restarts = Restarts::new();
+    restarts.serve("one");
+    restarts.serve("other");
+    let config = board(vec![restarts.disk("one"), restarts.disk("other")]);
+    let mut bench = restarts.begin(config, None).unwrap();
     assert_eq!((bench.bring_up(0, u64::MAX, 1), bench.bring_up(1, u64::MAX, 1)), (0xF, 0xF));
     order(&mut bench, |handle| handle.remove_function(1));
-    heirs.kill(bench);
-    heirs.serve("two");
-    let config = board(vec![heirs.disk("two"), heirs.disk("nowhere")]);
-    let legacy = heirs.kept.legacy();
-    let mut bench = heirs.begin(config, Some(legacy)).unwrap();
-    assert_eq!((bench.status(0), heirs.is_present(1)), (0xF, false));
+    restarts.kill(bench);
+    restarts.serve("two");
+    let config = board(vec![restarts.disk("two"), restarts.disk("nowhere")]);
+    let saved = restarts.kept.saved();
+    let mut bench = restarts.begin(config, Some(saved)).unwrap();
+    assert_eq!((bench.status(0), restarts.is_present(1)), (0xF, false));
     serve_one(&mut bench, 0, 0);
     bench.stop().unwrap();
 }
 
-/// Only the life that is over knew what it was, even if it had the number of one that is configured.
+/// Only the process that is over knew what it was, even if it had the number of one that is configured.
 #[test]
 fn a_function_that_was_added_is_removed() {
     for takes_a_place in [false, true] {
-        let mut heirs = Heirs::new();
-        ["one", "other", "added"].into_iter().for_each(|name| heirs.serve(name));
-        let config = |heirs: &Heirs, one, other| BoardConfig {
+        let mut restarts = Restarts::new();
+        ["one", "other", "added"].into_iter().for_each(|name| restarts.serve(name));
+        let config = |restarts: &Restarts, one, other| BoardConfig {
             spares: vec![SpareConfig::default()],
-            ..board(vec![heirs.disk(one), heirs.disk(other)])
+            ..board(vec![restarts.disk(one), restarts.disk(other)])
         };
-        let mut bench = heirs.begin(config(&heirs, "one", "other"), None).unwrap();
+        let mut bench = restarts.begin(config(&restarts, "one", "other"), None).unwrap();
         assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
         if takes_a_place {
             order(&mut bench, |handle| handle.remove_function(1));
         }
-        let disk = heirs.disk("added");
+        let disk = restarts.disk("added");
         let added = u32::from(order(&mut bench, move |handle| handle.add_function(&disk)));
         assert_eq!(added, if takes_a_place { 1 } else { 2 });
         assert_eq!(bench.bring_up(added, u64::MAX, 2), 0xF);
-        assert!(heirs.bond.is_enabled(2 * added) && heirs.bond.is_enabled(2 * added + 1));
-        heirs.kill(bench);
-        heirs.serve("two");
+        assert!(restarts.bond.is_enabled(2 * added) && restarts.bond.is_enabled(2 * added + 1));
+        restarts.kill(bench);
+        restarts.serve("two");
         // Nobody asks for that of a function whose place was taken.
         if !takes_a_place {
-            heirs.serve("other two");
+            restarts.serve("other two");
         }
-        let (config, legacy) = (config(&heirs, "two", "other two"), heirs.kept.legacy());
-        let mut bench = heirs.begin(config, Some(legacy)).unwrap();
-        assert!(!heirs.is_present(added));
-        assert!(!heirs.bond.is_enabled(2 * added) && !heirs.bond.is_enabled(2 * added + 1));
-        assert_eq!((bench.status(0), heirs.is_present(1)), (0xF, !takes_a_place));
+        let (config, saved) = (config(&restarts, "two", "other two"), restarts.kept.saved());
+        let mut bench = restarts.begin(config, Some(saved)).unwrap();
+        assert!(!restarts.is_present(added));
+        assert!(!restarts.bond.is_enabled(2 * added) && !restarts.bond.is_enabled(2 * added + 1));
+        assert_eq!((bench.status(0), restarts.is_present(1)), (0xF, !takes_a_place));
         serve_one(&mut bench, 0, 0);
         // The place is free.
-        heirs.serve("new");
-        let disk = heirs.disk("new");
+        restarts.serve("new");
+        let disk = restarts.disk("new");
         assert_eq!(u32::from(order(&mut bench, move |handle| handle.add_function(&disk))), added);
         bench.stop().unwrap();
     }

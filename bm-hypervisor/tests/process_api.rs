@@ -21,7 +21,7 @@ use bm_hypervisor::{
     logging::LogLevel,
 };
 use double::{
-    Bench, PATIENCE,
+    Bench, TIMEOUT,
     api::{Rig, ends, eventually, mirror},
     back_end::{Server, Sockets, blk, board, console, net, raw},
 };
@@ -326,7 +326,7 @@ fn a_back_end_that_says_nothing_holds_up_only_whoever_adds_it() {
     let (enough, silent) = mpsc::channel::<()>();
     let silent = raw(&sockets.path("silent"), move |stream| {
         // Until the test has seen enough, or is over.
-        let _ = silent.recv_timeout(PATIENCE);
+        let _ = silent.recv_timeout(TIMEOUT);
         drop(stream);
     });
     let adding = thread::spawn({
@@ -417,13 +417,13 @@ fn metrics_are_served_over_http_and_by_the_api() {
             match rig.api.as_ref().unwrap().metrics_address().unwrap() {
                 MetricsAddress::Loopback(address) => {
                     let mut stream = TcpStream::connect(address).unwrap();
-                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
                     stream.write_all(request.as_bytes()).unwrap();
                     stream.read_to_string(&mut answer).unwrap();
                 }
                 MetricsAddress::Unix(path) => {
                     let mut stream = UnixStream::connect(path).unwrap();
-                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
                     stream.write_all(request.as_bytes()).unwrap();
                     stream.read_to_string(&mut answer).unwrap();
                 }

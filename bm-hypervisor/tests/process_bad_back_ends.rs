@@ -22,7 +22,7 @@ fn refused(function: FunctionConfig) -> BackEndError {
     let Err(error) = bm_hypervisor::start(board(vec![function]), Arc::clone(&bond)) else {
         panic!("it started")
     };
-    assert!(start.elapsed() < double::PATIENCE / 2, "{:?}", start.elapsed());
+    assert!(start.elapsed() < double::TIMEOUT / 2, "{:?}", start.elapsed());
     assert!(!bond.is_mapped());
     let Error::BackEnd(error) = error else { panic!("{error}") };
     error

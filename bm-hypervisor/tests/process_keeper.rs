@@ -23,7 +23,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::SIGTERM;
 
 /// Longer than anything here takes, and less than bm-keeper waits for a command that does not end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Says which command it is to be.
 const ROLE: &str = "KEEPER_TEST_ROLE";
 /// The user nobody, and its group.
@@ -59,7 +59,7 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         // In order, so that its command goes too; each fails when it has ended.
         let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.0.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
@@ -69,9 +69,9 @@ impl Drop for Keeper {
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !done() {
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        assert!(Instant::now() < deadline, "{what}: not within {TIMEOUT:?}");
         thread::sleep(Duration::from_millis(1));
     }
 }

@@ -20,7 +20,7 @@ use bm_hypervisor::{
     keep::Keeper,
 };
 use double::{
-    Bench, IoBond, PATIENCE,
+    Bench, IoBond, TIMEOUT,
     back_end::{
         EVENT_IDX, FEATURES, Mirror, PROTOCOL, Server, Sockets, blk, board, net, raw, read_message, reply,
     },
@@ -128,7 +128,7 @@ fn what_is_published_while_nobody_is_there_is_answered_by_the_next_one() {
         let mut bench = Bench::start(board(vec![blk(patient(&sockets, role))]));
         assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
         let mut index = 0;
-        for life in 1..=5 {
+        for round in 1..=5 {
             for _ in 0..50 {
                 chain(&bench.bond, 0, index).publish();
                 index += 1;
@@ -146,7 +146,7 @@ fn what_is_published_while_nobody_is_there_is_answered_by_the_next_one() {
             }
             assert_eq!((bench.bond.queue(0, queues::TAIL), bench.status(0)), (u32::from(before), 0xF));
             server = start(&sockets, features, role);
-            await_return(&mut bench, life);
+            await_return(&mut bench, round);
             bench.pass_until("used buffers", |bond, _| bond.queue(0, queues::TAIL) == u32::from(index));
             assert!((before..index).all(|index| chain(&bench.bond, 0, index).is_answered()));
         }
@@ -218,9 +218,9 @@ fn a_driver_comes_and_goes_while_nobody_is_there() {
     drop(server);
 }
 
-struct Somebody;
+struct NullKeeper;
 
-impl Keeper for Somebody {
+impl Keeper for NullKeeper {
     fn keep(&self, _: &str, _: BorrowedFd<'_>) {}
 
     fn release(&self, _: &str) {}
@@ -229,7 +229,7 @@ impl Keeper for Somebody {
 /// A board that would outlive its hypervisor.
 fn start_kept(config: BoardConfig) -> Bench {
     let bond = IoBond::new();
-    let keeper = || Box::new(Somebody) as Box<dyn Keeper>;
+    let keeper = || Box::new(NullKeeper) as Box<dyn Keeper>;
     match bm_hypervisor::start_kept(config, Arc::clone(&bond), keeper, None) {
         Ok((poller, control)) => Bench { bond, poller, control },
         Err(error) => panic!("{error}"),
@@ -358,6 +358,6 @@ fn a_board_stops_while_it_looks_for_a_back_end() {
         bench.pass_until("half a second", |_, _| start.elapsed() > Duration::from_millis(500));
         let stopping = Instant::now();
         bench.stop().unwrap();
-        assert!(stopping.elapsed() < PATIENCE, "{:?}", stopping.elapsed());
+        assert!(stopping.elapsed() < TIMEOUT, "{:?}", stopping.elapsed());
     }
 }

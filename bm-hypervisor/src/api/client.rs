@@ -22,7 +22,7 @@ pub struct Client {
     socket: PathBuf,
     stream: UnixStream,
     splitter: Splitter,
-    patience: Duration,
+    timeout: Duration,
     number: u64,
 }
 
@@ -68,14 +68,14 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// Connects to the API at `socket`. Answers are waited for at most `patience` each.
+    /// Connects to the API at `socket`. Answers are waited for at most `timeout` each.
     ///
     /// # Errors
     /// [`ClientError::Connect`].
-    pub fn connect(socket: &Path, patience: Duration) -> Result<Self, ClientError> {
+    pub fn connect(socket: &Path, timeout: Duration) -> Result<Self, ClientError> {
         let failed = |reason| ClientError::Connect { socket: socket.into(), reason };
         let stream = connect_once(socket).map_err(failed)?;
-        Ok(Self { socket: socket.into(), stream, splitter: Splitter::new(LONGEST), patience, number: 0 })
+        Ok(Self { socket: socket.into(), stream, splitter: Splitter::new(LONGEST), timeout, number: 0 })
     }
 
     /// Calls a method, and reads its answer as an `R`.
@@ -120,7 +120,7 @@ impl Client {
 
     /// Sends a request and waits for one text.
     fn exchange(&mut self, request: &Value) -> io::Result<Value> {
-        let mut until = Until::within(&self.stream, self.patience);
+        let mut until = Until::within(&self.stream, self.timeout);
         // Who turns a client away says so, and does not read: the answer may be there although this fails.
         let sent = until.write_all(request.to_string().as_bytes());
         let mut bytes = [0; 4096];

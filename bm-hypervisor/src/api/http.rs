@@ -17,7 +17,7 @@ use super::{
 use crate::{Handle, config::MetricsAddress, unix_socket::Listener};
 
 /// How long a client may take for its request, and for reading the answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest request, in bytes. Prometheus's is about 300.
 const LONGEST: usize = 8 << 10;
 
@@ -28,7 +28,7 @@ pub(super) struct MetricsServer {
     thread: JoinHandle<()>,
 }
 
-enum Door {
+enum Acceptor {
     Tcp(TcpListener),
     Unix(Listener),
 }
@@ -41,23 +41,23 @@ impl MetricsServer {
         end: StopRequest,
     ) -> Result<Self, ApiError> {
         let failed = |source| ApiError::Metrics { address: address.clone(), source };
-        let (door, address) = match address {
+        let (acceptor, address) = match address {
             MetricsAddress::Unix(path) => {
                 let listener = Listener::bind(path, Some(mode));
                 let listener = listener.map_err(|source| ApiError::listen(path, source))?;
-                (Door::Unix(listener), address.clone())
+                (Acceptor::Unix(listener), address.clone())
             }
             MetricsAddress::Loopback(wanted) => {
                 let listener = TcpListener::bind(wanted).map_err(failed)?;
                 listener.set_nonblocking(true).map_err(failed)?;
                 let bound = listener.local_addr().map_err(failed)?;
-                (Door::Tcp(listener), MetricsAddress::Loopback(bound))
+                (Acceptor::Tcp(listener), MetricsAddress::Loopback(bound))
             }
         };
         tracing::info!(%address, "metrics served");
         let thread = thread::Builder::new().name("api-metrics".into()).spawn(move || {
-            while wait(door.as_fd(), &end) {
-                if let Err(error) = door.serve_one(&handle) {
+            while wait(acceptor.as_fd(), &end) {
+                if let Err(error) = acceptor.serve_one(&handle) {
                     tracing::debug!(%error, "a request for metrics came to nothing");
                 }
             }
@@ -74,7 +74,7 @@ impl MetricsServer {
     }
 }
 
-impl Door {
+impl Acceptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
@@ -104,9 +104,9 @@ fn serve<S: Bounded>(stream: &S, handle: &Handle) -> io::Result<()>
 where
     for<'a> &'a S: Read + Write,
 {
-    let head = read_head(&mut Until::within(stream, PATIENCE))?;
+    let head = read_head(&mut Until::within(stream, TIMEOUT))?;
     let answer = answer(&head, || metrics::render(handle));
-    Until::within(stream, PATIENCE).write_all(answer.as_bytes())
+    Until::within(stream, TIMEOUT).write_all(answer.as_bytes())
 }
 
 /// The request with its header fields, which an empty line ends.

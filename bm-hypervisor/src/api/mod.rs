@@ -45,4 +45,4 @@ pub const MAX_CLIENTS: usize = 16;
 /// Longest message that a client may send, in bytes.
 pub const MAX_MESSAGE: usize = 64 << 10;
 /// How long a client may take to finish a message, and to read an answer.
-pub const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
+pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -27,7 +27,7 @@ pub mod code {
     /// A disk is not as large as was expected.
     pub const SIZE: i32 = -32003;
     /// There is no place for another function.
-    pub const NO_ROOM: i32 = -32004;
+    pub const NO_PLACE: i32 = -32004;
     /// A back end, or the device, failed.
     pub const FAILED: i32 = -32005;
     /// The board was too busy, or did not answer in time.

@@ -18,7 +18,7 @@ use std::{
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::{
-    CLIENT_PATIENCE, MAX_CLIENTS, MAX_MESSAGE,
+    CLIENT_TIMEOUT, MAX_CLIENTS, MAX_MESSAGE,
     error::ApiError,
     http::MetricsServer,
     methods::Service,
@@ -214,20 +214,19 @@ fn serve(stream: &UnixStream, service: &Service) -> io::Result<()> {
                 Err(unsplit) => (Some(not_a_message(unsplit)), matches!(unsplit, Unsplit::TooLong(_))),
             };
             if let Some(answer) = answer {
-                Until::within(stream, CLIENT_PATIENCE).write_all(&answer)?;
+                Until::within(stream, CLIENT_TIMEOUT).write_all(&answer)?;
             }
             if last {
                 return Err(io::Error::other("it sent a message that is too long"));
             }
         }
-        deadline =
-            splitter.is_waiting().then(|| deadline.unwrap_or_else(|| Instant::now() + CLIENT_PATIENCE));
+        deadline = splitter.is_waiting().then(|| deadline.unwrap_or_else(|| Instant::now() + CLIENT_TIMEOUT));
         match (Until { stream, deadline }).read(&mut bytes) {
             Ok(0) => return Ok(()),
             Ok(count) => splitter.push(bytes.get(..count).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                let message = format!("a message was not finished within {CLIENT_PATIENCE:?}");
+                let message = format!("a message was not finished within {CLIENT_TIMEOUT:?}");
                 let answer = RpcError::new(code::MESSAGE, message.clone()).answer();
                 Until::within(stream, REFUSED).write_all(&answer)?;
                 return Err(io::Error::other(message));

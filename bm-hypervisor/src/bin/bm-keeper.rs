@@ -46,7 +46,7 @@ const MESSAGE: usize = 4096;
 /// Notifications that are taken at a time, more than a socket holds: whoever sends without end holds nothing else up.
 const BURST: usize = 1024;
 /// A life shorter than this is a failure to start: the next one is put off, longer and longer.
-const SHORT_LIFE: Duration = Duration::from_secs(1);
+const SHORT_RUN: Duration = Duration::from_secs(1);
 /// How long it is put off at first, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// How long the command may take to end when told to.
@@ -101,7 +101,7 @@ fn keep(command: &[OsString]) -> io::Result<ExitStatus> {
         }
         // The crash of a command that had worked is mended at once: a board waits.
         let [first, longest] = PAUSES;
-        let short = born.elapsed() < SHORT_LIFE;
+        let short = born.elapsed() < SHORT_RUN;
         pause = if short { (2 * pause).clamp(first, longest) } else { Duration::ZERO };
         thread::sleep(pause);
     }

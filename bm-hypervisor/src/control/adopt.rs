@@ -20,7 +20,7 @@ use crate::{
     Error,
     config::BoardConfig,
     journal::{FunctionRecord, Journal, Record},
-    keep::{Keeper, Legacy},
+    keep::{Keeper, SavedFds},
     lifecycle::Happening,
     poll::channel::ControlEnd,
     pool::{IOVA, Pool},
@@ -53,7 +53,7 @@ impl<P: Port> Board<P> {
         config: &BoardConfig,
         port: Arc<P>,
         end: ControlEnd,
-        legacy: Legacy,
+        legacy: SavedFds,
         keeper: Box<dyn Keeper>,
     ) -> Result<Self, Unfit> {
         let began = Instant::now();

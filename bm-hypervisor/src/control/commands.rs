@@ -301,7 +301,7 @@ impl<P: Port> Board<P> {
         self.fold_counters();
         self.registers.withdraw(id);
         self.with(id.index(), |served, tools| {
-            tools.end.bell().forget(served.back_end.call());
+            tools.end.poll_waker().unwatch(served.back_end.call());
             served.stop_all(tools)
         });
         self.searches.forget(id.index());

@@ -34,7 +34,7 @@ use self::{adopt::Unfit, board::Board, commands::Order, handle::Handle, statisti
 use crate::{
     Error,
     config::BoardConfig,
-    keep::{Keeper, Legacy},
+    keep::{Keeper, SavedFds},
     poll::{
         Poller,
         channel::{self, PollerEnd},
@@ -75,7 +75,7 @@ pub fn start_kept<P: Port + 'static>(
     config: BoardConfig,
     port: Arc<P>,
     keeper: impl Fn() -> Box<dyn Keeper>,
-    legacy: Option<Legacy>,
+    legacy: Option<SavedFds>,
 ) -> Result<(Poller<P>, Control), Error> {
     if let Some(legacy) = legacy {
         let (poller_end, control_end) = channel::pair()?;
@@ -109,7 +109,7 @@ fn set_going<P: Port + 'static>(
     let epoll = Epoll::new()?;
     watch(&epoll, &board)?;
     if let Some(wake_up) = port.wake_up() {
-        board.end().bell().hear(&wake_up)?;
+        board.end().poll_waker().watch(&wake_up)?;
     }
     let poller = Poller::new(port, Arc::clone(board.pool().mapping()), config.poll, poller_end);
     let counters = Arc::clone(board.end().counters());
@@ -139,7 +139,7 @@ fn watch_back_end<P: Port>(
     index: usize,
     back_end: &BackEnd,
 ) -> io::Result<()> {
-    board.end().bell().hear(back_end.call())?;
+    board.end().poll_waker().watch(back_end.call())?;
     watch_connection(epoll, index, back_end)
 }
 

@@ -128,7 +128,7 @@ fn search(function: &FunctionConfig, over: &AtomicBool) -> Option<Found> {
             // Somebody is there, and is told why that will not do.
             Err(error) if matches!(error.problem, Problem::Lacks(_)) => return Some(Err(error)),
             // Whoever comes wakes the listener.
-            Err(error) if matches!(error.problem, Problem::NobodyCame(_)) => continue,
+            Err(error) if matches!(error.problem, Problem::DidNotConnect(_)) => continue,
             Err(error) => error.to_string(),
         };
         if said != error {

@@ -356,7 +356,8 @@ impl Served {
             Work::Control(control) => Some(control),
             Work::BackEnd(_) => None,
         });
-        let Some(wanted) = control.and_then(|control| control.serve(most, || tools.end.bell().ring())) else {
+        let Some(wanted) = control.and_then(|control| control.serve(most, || tools.end.poll_waker().wake()))
+        else {
             return Ok(());
         };
         *pairs = wanted;

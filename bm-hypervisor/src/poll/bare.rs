@@ -1,4 +1,4 @@
-//! A poller without a control thread, for a simulation or a bench of the pass: whoever makes it sets the queues up, too.
+//! A poller without a control thread, for a simulation or a bench of the pass: its maker sets the queues up, too.
 
 use std::{io, sync::Arc};
 
@@ -26,28 +26,28 @@ pub struct BareQueue {
     pub place: Place,
 }
 
-/// Something that the board asked of the base.
+/// What the control thread of a whole hypervisor would be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum BareEvent {
     /// An access of the board stands in the mailbox, and is to be answered.
     Request {
-        /// Its number, which the answer names.
+        /// Number of the request, which the answer names.
         sequence: u16,
-        /// Whether it is a read, whose answer has data.
+        /// Whether it is a read, to be answered with data.
         read: bool,
-        /// Where in the function's BAR it goes.
+        /// Offset into the function's BAR.
         offset: u32,
         /// What a write writes.
         data: u32,
     },
     /// A function was reset by the board; to be answered too.
     Reset {
-        /// Its number.
+        /// Number of the request, which the answer names.
         sequence: u16,
     },
     /// Queues went into the error state, or left it.
     QueueErrors,
-    /// The used index of queue context `context` is nonsense. It is polled no longer.
+    /// The used index of a queue context moved further than its ring is long. It is polled no longer.
     UsedJump {
         /// Number of the queue context.
         context: u8,
@@ -56,32 +56,32 @@ pub enum News {
     Gone,
 }
 
-/// What a bare poller noticed and does not deal with itself.
-pub struct Noticed(ControlEnd);
+/// The events of a bare poller, in the order in which it found them.
+pub struct BareEvents(ControlEnd);
 
-impl Noticed {
-    /// The next of it, if there is any.
-    pub fn next(&self) -> Option<News> {
+impl BareEvents {
+    /// The oldest event that was not taken yet.
+    pub fn next(&self) -> Option<BareEvent> {
         Some(match self.0.next_event()? {
-            Event::Request(request) => told(request),
-            Event::QueueErrors => News::QueueErrors,
-            Event::UsedJump { context, .. } => News::UsedJump { context },
-            Event::Gone => News::Gone,
+            Event::Request(request) => requested(request),
+            Event::QueueErrors => BareEvent::QueueErrors,
+            Event::UsedJump { context, .. } => BareEvent::UsedJump { context },
+            Event::Gone => BareEvent::Gone,
         })
     }
 }
 
-fn told(Request { word, offset, data }: Request) -> News {
+fn requested(Request { word, offset, data }: Request) -> BareEvent {
     let register: RequestRegister = decode(word);
     let sequence = register.sequence();
     match register.kind() {
-        MailboxKindE::Reset => News::Reset { sequence },
-        kind => News::Request { sequence, read: kind == MailboxKindE::Read, offset, data },
+        MailboxKindE::Reset => BareEvent::Reset { sequence },
+        kind => BareEvent::Request { sequence, read: kind == MailboxKindE::Read, offset, data },
     }
 }
 
 impl<P: Port> Poller<P> {
-    /// A poller of `queues`, whose rings in `pool` are fresh, and what it notices besides.
+    /// A poller of `queues` with fresh rings in `pool`, and the events that it leaves to its maker.
     ///
     /// # Errors
     /// The system has no descriptors left.
@@ -90,7 +90,7 @@ impl<P: Port> Poller<P> {
         pool: &Pool,
         mode: PollMode,
         queues: impl IntoIterator<Item = BareQueue>,
-    ) -> io::Result<(Self, Noticed)> {
+    ) -> io::Result<(Self, BareEvents)> {
         let (poller, control) = channel::pair()?;
         let mut poller = Self::new(port, Arc::clone(pool.mapping()), mode, poller);
         for (ticket, BareQueue { context, place }) in (1..).zip(queues) {
@@ -100,6 +100,6 @@ impl<P: Port> Poller<P> {
                 Polling { context, ticket, avail, used, size, kick: None, event_idx: false, account: false };
             poller.polled.queues.push(PolledQueue::new(polling));
         }
-        Ok((poller, Noticed(control)))
+        Ok((poller, BareEvents(control)))
     }
 }

@@ -1,6 +1,6 @@
-//! What passes between poll thread and control thread. Channels are bounded and lock-free; nobody waits on one, so that
-//! using it makes no system call. The control thread waits on an event that the poll thread kicks when it has told it something; it
-//! rings the poll thread's bell in turn, which matters if that sleeps.
+//! What passes between poll thread and control thread. Channels are bounded and lock-free, and no thread blocks on one,
+//! so that using it makes no system call. The control thread waits on an event that the poll thread writes when it has
+//! told it something; it wakes the poll thread in turn, which matters if that sleeps.
 
 use std::{
     io,
@@ -18,21 +18,18 @@ use iobond_spec::MAX_QUEUES;
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Bell, PolledQueue, Progress};
+use super::{PollWaker, PolledQueue, Progress};
 use crate::event::event_fd;
 
-/// A mailbox request as it stood in status page or registers.
+/// A mailbox request as it stood in status page or registers: `mailbox.request`, `mailbox.offset`, `mailbox.data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// `mailbox.request`.
     pub(crate) word: u32,
-    /// `mailbox.offset`.
     pub(crate) offset: u32,
-    /// `mailbox.data`.
     pub(crate) data: u32,
 }
 
-/// What the poll thread tells.
+/// What the poll thread tells the control thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The board accessed a function.
@@ -45,10 +42,10 @@ pub(crate) enum Event {
     Gone,
 }
 
-/// What the control thread orders.
+/// What the control thread orders of the poll thread.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Poll this queue.
+    /// Poll this queue from the next pass on.
     Add(PolledQueue),
     /// Stop polling the queue with this ticket, and give it back.
     Remove { ticket: u32 },
@@ -75,7 +72,7 @@ impl Counters {
         add(&self.returned, progress.returned);
     }
 
-    /// What stands now.
+    /// The sums until now; each is read by itself, so that they may be of different passes.
     pub(crate) fn read(&self) -> PollStatistics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         PollStatistics {
@@ -94,9 +91,9 @@ pub struct PollStatistics {
     pub requests: u64,
     /// Times that a queue's HEAD had moved.
     pub published: u64,
-    /// Kicks.
+    /// Kicks, of any back end.
     pub kicked: u64,
-    /// TAIL writes.
+    /// TAIL writes: one per queue and batch of used buffers.
     pub returned: u64,
 }
 
@@ -106,7 +103,7 @@ pub(crate) struct PollerEnd {
     events: Sender<Event>,
     given_back: Sender<PolledQueue>,
     wake: EventFd,
-    bell: Arc<Bell>,
+    poll_waker: Arc<PollWaker>,
     counters: Arc<CachePadded<Counters>>,
 }
 
@@ -116,39 +113,40 @@ pub(crate) struct ControlEnd {
     events: Receiver<Event>,
     given_back: Receiver<PolledQueue>,
     wake: EventFd,
-    bell: Arc<Bell>,
+    poll_waker: Arc<PollWaker>,
     counters: Arc<CachePadded<Counters>>,
 }
 
-/// The poll thread did not do what it was told in time: nobody calls `Poller::pass`.
+/// The poll thread did not do what it was told in time: no thread calls `Poller::pass`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the poll thread did not answer; is Poller::pass still called? Drop the Poller when it is not")]
 pub(crate) struct PollerStuck;
 
-/// How long the control thread waits for a queue to come back. A pass takes microseconds, but its thread may be off the CPU.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How long it sleeps between two looks once it has spun for a while.
+/// How long the control thread waits for a queue to come back. A pass takes microseconds, but its thread may be off the
+/// CPU.
+const TIMEOUT: Duration = Duration::from_millis(500);
+/// How long it sleeps between two tries once it has spun for a while.
 const NAP: Duration = Duration::from_micros(20);
 
-/// Both ends.
+/// The two ends of new channels.
 pub(crate) fn pair() -> io::Result<(PollerEnd, ControlEnd)> {
-    // Room for every queue to be added, and removed, and added again.
+    // Enough for every queue to be added, and removed, and added again.
     let (order, orders) = bounded(4 * MAX_QUEUES);
-    // One request stands at a time; one used jump a queue; the rest is news that may come again.
+    // One request stands at a time, and one jump per queue; the other events are told again while they last.
     let (event, events) = bounded(2 * MAX_QUEUES);
     let (give_back, given_back) = bounded(4 * MAX_QUEUES);
     let wake = event_fd()?;
-    let bell = Arc::new(Bell::new()?);
+    let poll_waker = Arc::new(PollWaker::new()?);
     let counters = Arc::default();
     let poller = PollerEnd {
         orders,
         events: event,
         given_back: give_back,
         wake: wake.try_clone()?,
-        bell: Arc::clone(&bell),
+        poll_waker: Arc::clone(&poll_waker),
         counters: Arc::clone(&counters),
     };
-    Ok((poller, ControlEnd { orders: order, events, given_back, wake, bell, counters }))
+    Ok((poller, ControlEnd { orders: order, events, given_back, wake, poll_waker, counters }))
 }
 
 impl PollerEnd {
@@ -158,15 +156,15 @@ impl PollerEnd {
         !self.orders.is_empty()
     }
 
-    pub(super) fn bell(&self) -> &Bell {
-        &self.bell
+    pub(super) fn poll_waker(&self) -> &PollWaker {
+        &self.poll_waker
     }
 
     pub(super) fn next_order(&self) -> Option<Order> {
         self.orders.try_recv().ok()
     }
 
-    /// Tells the control thread, and wakes it; whether there was room. Without a control thread there always is.
+    /// Tells the control thread, and wakes it; false if the channel is full. Without a control thread it never is.
     #[cold]
     pub(super) fn tell(&self, event: Event) -> bool {
         match self.events.try_send(event) {
@@ -180,7 +178,7 @@ impl PollerEnd {
         }
     }
 
-    /// Gives a queue back. There is room for every order ever outstanding; without a control thread the queue ends here.
+    /// Gives a queue back. The channel holds as many as there are orders; without a control thread the queue ends here.
     pub(super) fn give_back(&self, queue: PolledQueue) {
         let _ = self.given_back.try_send(queue);
     }
@@ -204,21 +202,21 @@ impl ControlEnd {
         self.events.try_recv().ok()
     }
 
-    /// What wakes the poll thread should it sleep.
-    pub(crate) fn bell(&self) -> &Bell {
-        &self.bell
+    /// Wakes the poll thread if it sleeps.
+    pub(crate) fn poll_waker(&self) -> &PollWaker {
+        &self.poll_waker
     }
 
-    /// Has a queue polled. Without a poll thread nobody minds.
+    /// Starts polling `queue`. A no-op once the `Poller` is dropped.
     pub(crate) fn add(&self, queue: PolledQueue) -> Result<(), PollerStuck> {
         self.order(Order::Add(queue)).map(drop)
     }
 
-    /// Orders something, and wakes the poll thread should it sleep; whether there is one.
+    /// Orders something, and wakes the poll thread if it sleeps; false once the `Poller` is dropped.
     fn order(&self, order: Order) -> Result<bool, PollerStuck> {
         match self.orders.try_send(order) {
             Ok(()) => {
-                self.bell.ring();
+                self.poll_waker.wake();
                 Ok(true)
             }
             Err(TrySendError::Disconnected(_)) => Ok(false),
@@ -226,12 +224,13 @@ impl ControlEnd {
         }
     }
 
-    /// Takes a queue back from polling. When this returns well, nobody polls it any more; without a poll thread there is none.
+    /// Takes a queue back from polling. When this returns `Ok`, it is polled no longer: it is here, or ended with the
+    /// `Poller`.
     pub(crate) fn remove(&self, ticket: u32) -> Result<Option<PolledQueue>, PollerStuck> {
         if !self.order(Order::Remove { ticket })? {
             return Ok(None);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let backoff = Backoff::new();
         loop {
             match self.given_back.try_recv() {
@@ -240,7 +239,7 @@ impl ControlEnd {
                 Ok(_) => {}
                 Err(TryRecvError::Disconnected) => return Ok(None),
                 Err(TryRecvError::Empty) if Instant::now() >= deadline => return Err(PollerStuck),
-                // Polled, so that the poll thread need not make a system call to wake anybody.
+                // Polled, so that the poll thread need not make a system call to wake this one.
                 Err(TryRecvError::Empty) if backoff.is_completed() => thread::sleep(NAP),
                 Err(TryRecvError::Empty) => backoff.snooze(),
             }

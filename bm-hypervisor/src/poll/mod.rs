@@ -7,9 +7,9 @@
 //! A thread that does not want to pass all the time sleeps between [`Poller::arm`] and [`Poller::disarm`].
 
 mod bare;
-mod bell;
 pub(crate) mod channel;
 mod outstanding;
+mod poll_waker;
 mod queue;
 mod sleep;
 
@@ -29,8 +29,8 @@ use iobond_spec::{
 use self::channel::{Event, Order, PollerEnd, Request};
 pub(crate) use self::queue::{PolledQueue, Polling, UsedJump};
 pub use self::{
-    bare::{BareQueue, News, Noticed},
-    bell::Bell,
+    bare::{BareEvent, BareEvents, BareQueue},
+    poll_waker::PollWaker,
 };
 use crate::{config::PollMode, pool::Mapping, port::Port};
 
@@ -43,11 +43,11 @@ const ERROR_WORDS: usize = MAX_QUEUES / 32;
 /// First of its HEADs.
 pub(crate) const HEAD_WORD: usize = (status_page::HEADS / 4) as usize;
 
-/// With [`PollMode::Registers`], passes between two looks for queues in error: no board waits for that, and every look costs a
+/// With [`PollMode::Registers`], passes between two reads for queues in error: no board waits for that, and each costs a
 /// PCIe read.
 const ERROR_INTERVAL: u32 = 256;
 
-/// Hears of what passes do; for measurements. Called once per queue and batch, from within the pass.
+/// Is told what passes do; for measurements. Called once per queue and batch, from within the pass.
 pub trait Observer {
     /// IO-Bond published buffers of queue context `queue`, up to this shadow available index, and the back end was kicked
     /// if it wanted to be.
@@ -63,7 +63,7 @@ pub trait Observer {
     }
 }
 
-/// Observes nothing.
+/// An observer that does nothing.
 impl Observer for () {}
 
 /// What one pass did.
@@ -71,11 +71,11 @@ impl Observer for () {}
 pub struct Progress {
     /// Mailbox requests handed to the control thread.
     pub requests: u32,
-    /// Queues whose HEAD had moved.
+    /// Queues with a HEAD that had moved.
     pub published: u32,
-    /// Back ends kicked.
+    /// Kicks of back ends: at most one per queue.
     pub kicked: u32,
-    /// Queues whose used buffers IO-Bond was told to return.
+    /// Queues of which IO-Bond was told to return used buffers.
     pub returned: u32,
 }
 
@@ -86,14 +86,14 @@ impl Progress {
     }
 }
 
-/// Polls one board. Owned by whichever thread the embedder likes; see the [crate's introduction](crate).
+/// Polls one board, on any one thread of the embedder; see the [crate's introduction](crate).
 pub struct Poller<P, O = ()> {
     memory: Arc<Mapping>,
     mode: PollMode,
     polled: Polled<P, O>,
 }
 
-/// All of a poller that a pass changes.
+/// All of a poller that a pass changes, apart from the memory that it reads meanwhile.
 struct Polled<P, O> {
     port: Arc<P>,
     queues: Vec<PolledQueue>,
@@ -137,12 +137,13 @@ impl<P: Port, O: Observer> Poller<P, O> {
         self.polled.queues.len()
     }
 
-    /// One pass: takes what the control thread ordered, looks for a mailbox request and for queues in error, kicks back ends
-    /// whose queues got buffers, and has used buffers returned. Bounded by the number of queues.
+    /// One pass: carries out what the control thread ordered, looks for a mailbox request and for queues in error, kicks
+    /// back ends for new buffers, and has used buffers returned. Bounded by the number of queues.
     pub fn pass(&mut self) -> Progress {
         let Self { memory, mode, polled } = self;
         let (words16, words32) = (memory.words16(), memory.words32());
         let mut progress = Progress::default();
+        // First: a queue that is ordered back is not touched after this, and one that is added is looked at right away.
         if polled.end.has_orders() {
             polled.take_orders(words16);
         }
@@ -171,6 +172,8 @@ impl<P: Port, O: Observer> Polled<P, O> {
     ) {
         let Self { port, queues, end, observer, .. } = self;
         for queue in queues {
+            // HEAD is loaded with acquire ordering, after which the ring entries up to it are visible to a back end that
+            // is kicked. HEAD is followed also while the used ring is broken: otherwise every pass would find it moved.
             let head = head_of(port, queue);
             if head != queue.last_head {
                 publish(queue, head, words16, observer, progress);
@@ -207,13 +210,13 @@ impl<P: Port, O: Observer> Polled<P, O> {
             self.until_errors = ERROR_INTERVAL;
             let state: board_t::state::State = decode(self.port.read32(board::BASE + board::STATE));
             if state.queue_error() {
-                // Told again after the next interval if there is no room now, and for as long as the error stands.
+                // Told again after the next interval if the channel is full, and for as long as the error stands.
                 self.end.tell(Event::QueueErrors);
             }
         }
     }
 
-    /// Hands a request over, or leaves it for the next pass if there is no room.
+    /// Hands a request over, or leaves it for the next pass if the channel is full.
     fn hand_over(&mut self, request: Request, progress: &mut Progress) {
         let word: mailbox_t::request::Request = decode(request.word);
         if word.kind() == MailboxKindE::None {
@@ -227,20 +230,27 @@ impl<P: Port, O: Observer> Polled<P, O> {
         }
     }
 
+    /// Orders are taken in the order in which they were given, so that a queue which is removed and started anew in
+    /// between two passes is the new one after them; tickets tell the two apart.
     #[cold]
     fn take_orders(&mut self, words16: &[AtomicU16]) {
         while let Some(order) = self.end.next_order() {
             match order {
                 Order::Add(queue) if self.queues.len() < self.queues.capacity() => {
                     if self.armed {
+                        // Between `arm` and `disarm` every back end is asked to interrupt, this one too. As in `arm`,
+                        // asking comes before the fence and looking after it: `poll_queues` looks, later in this pass.
                         queue.want_interrupt(words16);
-                        // As in `arm`; the queue itself is looked at later in this pass.
                         fence(Ordering::SeqCst);
                     }
                     self.queues.push(queue);
                 }
                 // There cannot be more queues than contexts; should there be, the control thread gets this one back.
                 Order::Add(queue) => self.end.give_back(queue),
+                // What is given back has seen its last access: the send is this thread's release, the receive the
+                // control thread's acquire, and only then does it zero the rings or hand them to another back end. It
+                // also frees the queue, since a pass frees nothing. A ticket that is not here was given back already, to
+                // a wait that had timed out.
                 Order::Remove { ticket } => {
                     if let Some(index) = self.queues.iter().position(|queue| queue.ticket == ticket) {
                         let queue = self.queues.swap_remove(index);
@@ -270,7 +280,7 @@ fn page_head(words: &[AtomicU32], queue: &PolledQueue) -> u16 {
     page_word(words, queue.head_word as usize) as u16
 }
 
-/// A queue's HEAD in its register. All ones, which is no HEAD but a device that is gone, is one that has not moved.
+/// A queue's HEAD in its register. All ones, which says that the device is gone, counts as one that has not moved.
 #[inline]
 fn register_head<P: Port>(port: &P, queue: &PolledQueue) -> u16 {
     match port.read32(queue.tail - queues::TAIL + queues::HEAD) {
@@ -280,6 +290,9 @@ fn register_head<P: Port>(port: &P, queue: &PolledQueue) -> u16 {
 }
 
 /// HEAD has moved: IO-Bond published buffers.
+///
+/// Whether to kick depends on both ends of the move (virtio 1.3, 2.7.10: `avail_event` was passed), so that `last_head`
+/// changes last. A broken queue is not kicked: its back end is about to be stopped.
 fn publish(
     queue: &mut PolledQueue,
     head: u16,
@@ -298,7 +311,11 @@ fn publish(
     queue.last_head = head;
 }
 
-/// The used index has moved: the back end used buffers. A jump of more than the ring holds is nonsense, and not passed on.
+/// The used index has moved: the back end used buffers. A jump of more than the ring holds is not passed on.
+///
+/// The account is brought up to date before TAIL is written: from then on IO-Bond publishes these descriptors anew, and
+/// the used ring may be overwritten. `used` was loaded with acquire ordering, and the write is posted behind it, so that
+/// IO-Bond's DMA finds the entries.
 fn give_back<P: Port>(
     queue: &mut PolledQueue,
     used: u16,

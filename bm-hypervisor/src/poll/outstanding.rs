@@ -3,7 +3,7 @@
 //! The rings alone do not tell: a back end may use buffers in another order than they became available in (virtio 1.3, 2.7.8),
 //! and of either ring only the last round is there to be read. So heads are noted as they become available, and struck out as they
 //! are used, whenever the used index has moved. That misses nothing: IO-Bond makes no descriptor available again before TAIL
-//! returned it, and TAIL moves after the noting, so that neither ring ever goes round between two looks.
+//! returned it, and TAIL moves after the noting, so that neither ring ever wraps between two looks.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -73,7 +73,7 @@ impl Outstanding {
     /// Makes the available ring from the used index on offer exactly what is outstanding, in the order in which it became
     /// available: a back end that begins there loses nothing, and does nothing that was returned.
     ///
-    /// These entries are nobody else's any more. IO-Bond writes each once, before it publishes it, and reads none; and it
+    /// No other party uses these entries any more. IO-Bond writes each once, before it publishes it, and reads none; and it
     /// publishes no more chains than there are entries before TAIL returns some. The former back end is gone.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ mod tests {
         /// Back ends that return in any order and end at any moment, each followed by another: every chain that was published
         /// is returned once. (A chain that is returned twice, or never, would be missing or found twice at the end.)
         #[test]
-        fn whoever_comes_next_finds_exactly_what_is_outstanding(
+        fn the_next_back_end_finds_exactly_what_is_outstanding(
             steps in prop::collection::vec((0u8..5, any::<u8>()), 0..400),
         ) {
             let mut rings = Rings::new();
@@ -189,7 +189,7 @@ mod tests {
                     }
                     4 => {
                         account.follow(&rings.words, rings.used);
-                        // IO-Bond goes on while nobody is there.
+                        // IO-Bond publishes also while there is no back end.
                         if pick % 2 == 0 {
                             at_back_end.extend(rings.free.back().copied());
                             rings.publish();

@@ -28,11 +28,11 @@ pub(crate) struct PolledQueue {
     avail_word: u32,
     /// Offset of its TAIL register.
     pub(super) tail: u32,
-    /// What to kick; a back end that polls is not.
+    /// The back end's kick event; none if it polls.
     pub(super) kick: Option<EventFd>,
     /// Which chains the back end has, unless it knows that itself.
     pub(super) outstanding: Option<Box<Outstanding>>,
-    /// Distinguishes this life of the queue from others.
+    /// Tells this run of the queue, from its start to its stop, from others.
     pub(crate) ticket: u32,
     pub(super) size: u16,
     pub(super) last_head: u16,
@@ -50,7 +50,7 @@ const _: () = assert!(size_of::<PolledQueue>() <= 64);
 pub(crate) struct Polling {
     /// Number of its context.
     pub(crate) context: u8,
-    /// Which life of the queue this is.
+    /// Tells this run of the queue from others.
     pub(crate) ticket: u32,
     /// Offset of the available ring in the pool.
     pub(crate) avail: u64,
@@ -58,7 +58,7 @@ pub(crate) struct Polling {
     pub(crate) used: u64,
     /// Size of the shadow vring.
     pub(crate) size: u16,
-    /// What to kick.
+    /// The back end's kick event; none if it polls.
     pub(crate) kick: Option<EventFd>,
     /// Whether notifications are suppressed by index, in either direction.
     pub(crate) event_idx: bool,
@@ -69,16 +69,16 @@ pub(crate) struct Polling {
 /// A used index that moved further than its ring is long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UsedJump {
-    /// The last one that was good.
+    /// The last one that was possible.
     pub(crate) from: u16,
     pub(crate) to: u16,
-    /// Of the ring.
+    /// Size of the shadow vring.
     pub(crate) size: u16,
 }
 
 impl PolledQueue {
-    /// A queue whose indices are zero. Rings lie at the front of the pool, so that their offsets fit in 32 bits with ease: 64 of
-    /// the largest take 60 MiB.
+    /// A queue with indices of zero. Rings lie at the front of the pool, so that their offsets fit in 32 bits with ease: 64
+    /// of the largest take 60 MiB.
     pub(crate) fn new(polling: Polling) -> Self {
         let word16 = |offset: u64| u32::try_from(offset / 2).unwrap_or(u32::MAX);
         let events = [
@@ -104,9 +104,9 @@ impl PolledQueue {
         }
     }
 
-    /// A queue that an earlier life polled, of which IO-Bond was last told `tail`. In the rings everything up to the used index is
-    /// done, and nothing after it: what a back end without INFLIGHT_SHMFD had used in another order than it was made available
-    /// in is not known any more.
+    /// A queue that a previous process polled, of which IO-Bond was last told `tail`. In the rings everything up to the used
+    /// index is done, and nothing after it: what a back end without INFLIGHT_SHMFD had used in another order than it was made
+    /// available in is not known any more.
     pub(crate) fn resumed(polling: Polling, tail: u16, words16: &[AtomicU16]) -> Self {
         let mut queue = Self { last_used: tail, last_head: tail, ..Self::new(polling) };
         let used = queue.used(words16);
@@ -118,9 +118,9 @@ impl PolledQueue {
 
     /// Whether the back end wants to be kicked now that HEAD has moved from `last_head` to `head` (virtio 1.3, 2.7.10).
     ///
-    /// The available index was published by IO-Bond before HEAD, and HEAD was loaded with acquire ordering. The fence makes the
-    /// load below see what a back end wrote before it last found the available index unmoved, if it has a full fence between
-    /// the two itself, as 2.7.10.1 asks of drivers and 2.7.7.1 of devices: one of the two sees the other's write.
+    /// The available index was published by IO-Bond before HEAD, and HEAD was loaded with acquire ordering. The fence makes
+    /// the load below see what a back end wrote before it last found the available index unmoved, if it has a full fence
+    /// between the two itself, as 2.7.10.1 asks of drivers and 2.7.7.1 of devices: one of the two sees the other's write.
     pub(super) fn wants_kick(&self, words16: &[AtomicU16], head: u16) -> bool {
         fence(Ordering::SeqCst);
         let word = |index: u32| words16.get(index as usize).map_or(0, |word| word.load(Ordering::Relaxed));
@@ -168,11 +168,11 @@ impl PolledQueue {
         available.wrapping_sub(self.last_used)
     }
 
-    /// Prepares the rings for the next back end, which takes them up at the index returned. Where there is no account, the last one
-    /// noted what is in flight, and the available ring stays as it was.
+    /// Prepares the rings for the next back end, which takes them up at the index returned. Where there is no account, the
+    /// last one noted what is in flight, and the available ring stays as it was.
     ///
-    /// Chains that were noted and are in the account, too, come first in it, as they were taken first: whoever does them again and
-    /// goes on behind them finds the others.
+    /// Chains that were noted and are in the account, too, come first in it, as they were taken first: a back end that does
+    /// them again and continues behind them finds the others.
     ///
     /// # Errors
     /// [`Inconsistent`]: the last back end spoiled its used ring.
@@ -201,8 +201,8 @@ impl PolledQueue {
         self.ask(words16, self.last_used, 0);
     }
 
-    /// Asks the back end not to interrupt: by the flag, or by an index that it has just passed, so that it is a whole round of
-    /// indices away.
+    /// Asks the back end not to interrupt: by the flag, or by an index that it has just passed, so that it is a whole round
+    /// of indices away.
     pub(super) fn want_silence(&self, words16: &[AtomicU16]) {
         self.ask(words16, self.last_used.wrapping_sub(1), AVAIL_NO_INTERRUPT);
     }

@@ -7,8 +7,9 @@
 //!   used_event, or flags: interrupt?  used index: anything new?
 //! ```
 //!
-//! Each side writes, then reads what the other one writes, with a full fence between the two (virtio 1.3, 2.7.7.1 and 2.7.8.2): at
-//! least one of them sees the other's write, so that a buffer which is used while the thread arms is either found or rings.
+//! Each side writes, then reads what the other one writes, with a full fence between the two (virtio 1.3, 2.7.7.1 and
+//! 2.7.8.2): at least one of them sees the other's write, so that a buffer which is used while the thread arms is either
+//! found or wakes it.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -18,38 +19,43 @@ use iobond_spec::{
     registers::components::board_t,
 };
 
-use super::{Bell, MAILBOX_WORD, Observer, Polled, Poller, page_errors, page_head, page_word, register_head};
+use super::{
+    MAILBOX_WORD, Observer, PollWaker, Polled, Poller, page_errors, page_head, page_word, register_head,
+};
 use crate::{config::PollMode, poll::channel::Event, port::Port};
 
-/// `board.wake.arm`.
+/// `board.wake.arm`: one interrupt, for whatever comes next.
 const ARM: u32 = 1;
 
 impl<P: Port, O: Observer> Poller<P, O> {
-    /// Rings when a back end interrupted an armed queue, and when the control thread ordered something.
+    /// Wakes when a back end interrupted an armed queue, and when the control thread ordered something.
     ///
-    /// It rings for what the board does only where the port has an interrupt ([`Port::wake_up`]), since nothing of the base's runs
-    /// when IO-Bond publishes buffers or fills the mailbox. The emulator in the same process calls back instead.
-    pub fn bell(&self) -> &Bell {
-        self.polled.end.bell()
+    /// It wakes for what the board does only where the port has an interrupt ([`Port::wake_up`]), since no code of the
+    /// base runs when IO-Bond publishes buffers or fills the mailbox. The emulator in the same process calls back instead.
+    pub fn waker(&self) -> &PollWaker {
+        self.polled.end.poll_waker()
     }
 
-    /// Before sleeping: quiets the bell, asks back ends to interrupt at the next buffer that they use (virtio 1.3, 2.7.7), and looks
-    /// whether anything waits already. If so the caller passes again instead of sleeping. If not, it may sleep until the bell rings
-    /// or IO-Bond wakes it, without another pass in between; whatever wakes it from IO-Bond is to be asked for before this call.
+    /// Before sleeping: clears the waker, asks back ends to interrupt at the next buffer that they use (virtio 1.3,
+    /// 2.7.7), and looks whether anything waits already. If so the caller passes again instead of sleeping. If not, it may
+    /// sleep until the waker or IO-Bond wakes it, without another pass in between; whatever wakes it from IO-Bond is to be
+    /// asked for before this call.
     ///
     /// Makes one system call, and a register read where the port has an interrupt.
     pub fn arm(&mut self) -> bool {
         let Self { memory, mode, polled } = self;
         let (words16, words32) = (memory.words16(), memory.words32());
-        polled.end.bell().quiet();
+        // First, so that only what came before the looks below is forgotten: they find it.
+        polled.end.poll_waker().clear();
         polled.armed = true;
         polled.queues.iter().for_each(|queue| queue.want_interrupt(words16));
         if polled.port.wake_up().is_some() {
             polled.port.write32(board::BASE + board::WAKE, ARM);
-            // The write is posted. A read completes after it has arrived, and after whatever IO-Bond wrote before it answered
-            // (PCIe 5.0, 2.4.1), so that the looks below see all that came too early for the interrupt.
+            // The write is posted. A read completes after it has arrived, and after whatever IO-Bond wrote before it
+            // answered (PCIe 5.0, 2.4.1), so that the looks below see all that came too early for the interrupt.
             polled.port.read32(board::BASE + board::STATE);
         }
+        // Between what this thread asks of back ends and its look at their used indices, as drawn above.
         fence(Ordering::SeqCst);
         let ordered = polled.end.has_orders();
         let waiting = match mode {
@@ -79,7 +85,7 @@ impl<P: Port, O> Polled<P, O> {
         page_word(words, MAILBOX_WORD) != self.last_request || page_errors(words) != self.last_errors
     }
 
-    /// An error that stands is told before every sleep and in the first pass after it, since it may have come while nobody looked.
+    /// An error that stands is told before every sleep and in the first pass after it, since it may have come in between.
     /// It does not keep the thread awake, since it stands until the driver resets the queue.
     fn waits_in_registers(&mut self) -> bool {
         self.until_errors = 1;

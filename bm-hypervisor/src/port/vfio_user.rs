@@ -29,7 +29,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::{Port, PortError, Region, mappings::Mappings};
 
 /// How long the server may take to answer. The emulator does in microseconds; a machine that is overloaded gets some time.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Command register (PCIe 5.0, 7.5.1.1.3).
 const COMMAND: u64 = 0x04;
 /// Memory Space and Bus Master.
@@ -78,7 +78,7 @@ impl VfioUserPort {
     /// # Errors
     /// [`VfioUserError`].
     pub fn open(socket: &Path) -> Result<Self, VfioUserError> {
-        let port = Self::over(RemoteFunction::connect(socket, PATIENCE)?)?;
+        let port = Self::over(RemoteFunction::connect(socket, TIMEOUT)?)?;
         let size = port.function.region_size(PciRegion::Bar0)?;
         if size != u64::from(BAR_SIZE) {
             return Err(VfioUserError::Bar { socket: socket.to_owned(), size });
@@ -92,7 +92,7 @@ impl VfioUserPort {
     /// # Errors
     /// [`VfioUserError`].
     pub fn resume(connection: UnixStream, mapped: &[(BaseAddr, u64)]) -> Result<Self, VfioUserError> {
-        let port = Self::over(RemoteFunction::resume(connection, PATIENCE)?)?;
+        let port = Self::over(RemoteFunction::resume(connection, TIMEOUT)?)?;
         for &(iova, length) in mapped {
             if !port.mappings().insert(iova.0, length, ()) {
                 return Err(VfioUserError::Mapped { iova, length });

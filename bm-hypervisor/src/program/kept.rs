@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use bm_hypervisor::{
     config::PortConfig,
-    keep::{self, Keeper, Legacy},
+    keep::{self, Keeper, SavedFds},
     port::open::OpenPort,
 };
 use iobond_spec::MAX_FUNCTIONS;
@@ -39,11 +39,11 @@ impl Inherited {
     }
 
     /// What an earlier life left of the board, if all of it is there.
-    pub fn legacy(&mut self) -> Option<Legacy> {
+    pub fn saved_fds(&mut self) -> Option<SavedFds> {
         let (pool, journal) = (self.take(keep::POOL)?, self.take(keep::JOURNAL)?);
         let in_flight =
             (0..MAX_FUNCTIONS).filter_map(|index| Some((index, self.take(&keep::in_flight(index))?)));
-        Some(Legacy { pool, journal, in_flight: in_flight.collect() })
+        Some(SavedFds { pool, journal, in_flight: in_flight.collect() })
     }
 }
 

@@ -19,7 +19,7 @@ use bm_hypervisor::{
     BoardState, Control, Poller,
     api::Server,
     config::{BoardConfig, PortConfig},
-    keep::{Keeper, Legacy},
+    keep::{Keeper, SavedFds},
     logging::LogLevel,
     machine::Cores,
     placement::{Placement, PlacementError, Taken},
@@ -64,7 +64,7 @@ pub fn serve(
     inherited: Inherited,
 ) -> miette::Result<()> {
     let named = port_of(&config)?.clone();
-    let (port, legacy) = open_port(&named, inherited)?;
+    let (port, saved) = open_port(&named, inherited)?;
     let end = Signals::listen().into_diagnostic().wrap_err("cannot listen for signals")?;
     let (name, api) = (config.name.clone(), config.control.clone());
     let cores = take_cores(&config).into_diagnostic().wrap_err("cannot place the board's threads")?;
@@ -72,7 +72,7 @@ pub fn serve(
     let pinned = |pin: fn(&Taken) -> Result<(), PlacementError>| cores.as_ref().map_or(Ok(()), pin);
     pinned(Taken::pin_control).into_diagnostic()?;
     let keeper = || Box::new(ServiceManager) as Box<dyn Keeper>;
-    let started = bm_hypervisor::start_kept(config, Arc::clone(&port), keeper, legacy);
+    let started = bm_hypervisor::start_kept(config, Arc::clone(&port), keeper, saved);
     let (mut poller, control) = started.into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
     // With the control thread's core, before system calls that it needs are given up.
     let api = api.map(|api| Server::start(&api, control.handle(), log)).transpose().into_diagnostic()?;
@@ -81,9 +81,9 @@ pub fn serve(
     println!("board {name} is served");
     ServiceManager.ready();
     let stop = api.as_ref().map(|api| api.stop_event().as_raw_fd());
-    let wakers = [Some(poller.bell().as_raw_fd()), Some(end.0.as_raw_fd()), stop];
-    let bed = Bed::new(wakers.into_iter().flatten()).into_diagnostic()?;
-    work(&mut poller, &control, &end, api.as_ref(), options.rest, &bed);
+    let wakers = [Some(poller.waker().as_raw_fd()), Some(end.0.as_raw_fd()), stop];
+    let sleep_set = SleepSet::new(wakers.into_iter().flatten()).into_diagnostic()?;
+    work(&mut poller, &control, &end, api.as_ref(), options.rest, &sleep_set);
     // The control thread takes the queues back from a poll thread that is gone at once.
     drop(poller);
     // Nobody is answered any more.
@@ -100,13 +100,13 @@ pub fn serve(
 fn open_port(
     named: &PortConfig,
     mut inherited: Inherited,
-) -> miette::Result<(Arc<OpenPort>, Option<Legacy>)> {
+) -> miette::Result<(Arc<OpenPort>, Option<SavedFds>)> {
     let kept = inherited.port_names();
-    if let Some(legacy) = inherited.legacy() {
-        let length = fstat(&legacy.pool).map_or(0, |stat| stat.st_size.cast_unsigned());
+    if let Some(saved) = inherited.saved_fds() {
+        let length = fstat(&saved.pool).map_or(0, |stat| stat.st_size.cast_unsigned());
         let adopted = OpenPort::adopt(named, |name| inherited.take(name), &[(IOVA, length)]);
         match adopted {
-            Ok(Some(port)) => return Ok((Arc::new(port), Some(legacy))),
+            Ok(Some(port)) => return Ok((Arc::new(port), Some(saved))),
             Ok(None) => tracing::warn!(?kept, "this device was not kept; the board begins anew"),
             Err(error) => tracing::warn!(%error, "cannot go on with the device; the board begins anew"),
         }
@@ -142,7 +142,7 @@ fn work<P: Port>(
     end: &Signals,
     api: Option<&Server>,
     rest: Rest,
-    bed: &Bed,
+    sleep_set: &SleepSet,
 ) {
     let asked = || api.is_some_and(Server::stop_asked);
     let is_over = || end.came() || asked() || matches!(control.statistics().state, BoardState::Failed);
@@ -163,7 +163,7 @@ fn work<P: Port>(
         match rest {
             _ if idle == LOOK_EVERY => since = Instant::now(),
             Rest::After(limit) if since.elapsed() >= limit => {
-                bed.sleep(poller);
+                sleep_set.sleep(poller);
                 idle = 0;
             }
             // Few cores: whoever else wants this one gets it.
@@ -174,9 +174,9 @@ fn work<P: Port>(
 }
 
 /// What the poll thread sleeps on.
-struct Bed(Epoll);
+struct SleepSet(Epoll);
 
-impl Bed {
+impl SleepSet {
     fn new(wakers: impl IntoIterator<Item = RawFd>) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         for waker in wakers {

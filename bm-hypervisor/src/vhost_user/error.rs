@@ -30,7 +30,7 @@ pub enum Problem {
     Listen(io::Error),
     /// Nobody connected.
     #[error("did not connect within {0:?}; is it running, and told to connect there?")]
-    NobodyCame(Duration),
+    DidNotConnect(Duration),
     /// No answer.
     #[error("no answer to {message} within {within:?}; is it a vhost-user back end?")]
     NoAnswer {

@@ -46,21 +46,21 @@ impl<'a> Socket<'a> {
             None => connect_until(&self.config.socket, deadline)
                 .map_err(|source| Problem::Connect { within, source }),
             Some(listener) => listener.accept_until(deadline).map_err(|error| match error.kind() {
-                io::ErrorKind::TimedOut => Problem::NobodyCame(within),
+                io::ErrorKind::TimedOut => Problem::DidNotConnect(within),
                 _ => Problem::Listen(error),
             }),
         };
         stream.map_err(|problem| BackEndError { socket: self.config.socket.clone(), problem })
     }
 
-    /// Tries once to connect, or waits for the back end to as long as `patience`.
-    pub(crate) fn try_open(&self, patience: Duration) -> Result<UnixStream, BackEndError> {
+    /// Tries once to connect, or waits for the back end to as long as `timeout`.
+    pub(crate) fn try_open(&self, timeout: Duration) -> Result<UnixStream, BackEndError> {
         let stream = match &self.listener {
             None => connect_once(&self.config.socket)
                 .map_err(|source| Problem::Connect { within: Duration::ZERO, source }),
             Some(listener) => {
-                listener.accept_until(Instant::now() + patience).map_err(|error| match error.kind() {
-                    io::ErrorKind::TimedOut => Problem::NobodyCame(patience),
+                listener.accept_until(Instant::now() + timeout).map_err(|error| match error.kind() {
+                    io::ErrorKind::TimedOut => Problem::DidNotConnect(timeout),
                     _ => Problem::Listen(error),
                 })
             }

@@ -16,7 +16,7 @@ impl BackEndError {
                 | Problem::Closed { .. }
                 | Problem::NoAnswer { .. }
                 | Problem::Connect { .. }
-                | Problem::NobodyCame(_)
+                | Problem::DidNotConnect(_)
                 | Problem::System(_)
         )
     }

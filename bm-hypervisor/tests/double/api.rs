@@ -22,7 +22,7 @@ use bm_hypervisor::{
 use serde_json::Value;
 
 use super::{
-    Bench, IoBond, PATIENCE,
+    Bench, IoBond, TIMEOUT,
     back_end::{FEATURES, Mirror, PROTOCOL, Sockets},
 };
 
@@ -65,7 +65,7 @@ impl Rig {
     }
 
     pub fn client(&self) -> Client {
-        Client::connect(&self.socket, PATIENCE).unwrap()
+        Client::connect(&self.socket, TIMEOUT).unwrap()
     }
 
     /// Calls a method over a connection of its own; result, or error code and message.
@@ -92,8 +92,8 @@ impl Rig {
     /// A raw connection that waits no longer than the test may take.
     pub fn raw(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.socket).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         stream
     }
 
@@ -145,9 +145,9 @@ pub fn ends(stream: &mut UnixStream) -> bool {
 }
 
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !done() {
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        assert!(Instant::now() < deadline, "{what}: not within {TIMEOUT:?}");
         thread::sleep(Duration::from_millis(1));
     }
 }

@@ -169,7 +169,7 @@ impl Server {
                 match listener {
                     Some(mut listener) => daemon.start(&mut listener).unwrap(),
                     None => {
-                        let deadline = std::time::Instant::now() + super::PATIENCE;
+                        let deadline = std::time::Instant::now() + super::TIMEOUT;
                         while daemon.start_client(socket.to_str().unwrap()).is_err() {
                             assert!(std::time::Instant::now() < deadline);
                             thread::sleep(std::time::Duration::from_millis(1));

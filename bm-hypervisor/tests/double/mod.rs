@@ -31,7 +31,7 @@ use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 /// Longer than anything here takes; what waits so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The registers and the memory of an IO-Bond that does nothing by itself.
 #[derive(Default)]
@@ -244,11 +244,11 @@ impl Bench {
 impl<P: Port> Bench<P> {
     /// Passes until `done`.
     pub fn pass_until(&mut self, what: &str, mut done: impl FnMut(&IoBond, &Control) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !done(&self.bond, &self.control) {
             assert!(
                 Instant::now() < deadline,
-                "{what}: not within {PATIENCE:?}; {:?}",
+                "{what}: not within {TIMEOUT:?}; {:?}",
                 self.control.failure()
             );
             if self.poller.pass().is_idle() {
@@ -262,15 +262,15 @@ impl<P: Port> Bench<P> {
     pub fn sleep_until(&mut self, what: &str, mut done: impl FnMut(&IoBond, &Poller<P>) -> bool) {
         let epoll = Epoll::new().unwrap();
         let readable = EpollEvent::new(EventSet::IN, 0);
-        epoll.ctl(ControlOperation::Add, self.poller.bell().as_raw_fd(), readable).unwrap();
+        epoll.ctl(ControlOperation::Add, self.poller.waker().as_raw_fd(), readable).unwrap();
         loop {
             let idle = self.poller.pass().is_idle();
             if done(&self.bond, &self.poller) {
                 return;
             }
             if idle && !self.poller.arm() {
-                let rang = epoll.wait(PATIENCE.as_millis() as i32, &mut [EpollEvent::default()]).unwrap();
-                assert_eq!(rang, 1, "{what}: nothing rang within {PATIENCE:?}; {:?}", self.control.failure());
+                let rang = epoll.wait(TIMEOUT.as_millis() as i32, &mut [EpollEvent::default()]).unwrap();
+                assert_eq!(rang, 1, "{what}: nothing rang within {TIMEOUT:?}; {:?}", self.control.failure());
             }
             self.poller.disarm();
         }

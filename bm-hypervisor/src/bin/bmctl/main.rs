@@ -193,8 +193,8 @@ fn run(arguments: &Arguments) -> Result<String, Report> {
         Command::Add { file } => Some(read_function(file)?),
         _ => None,
     };
-    let patience = Duration::from_secs(arguments.timeout);
-    let client = Client::connect(&arguments.socket, patience).into_diagnostic()?;
+    let timeout = Duration::from_secs(arguments.timeout);
+    let client = Client::connect(&arguments.socket, timeout).into_diagnostic()?;
     let mut session = Session { client, json: arguments.json };
     let none = NoParams {};
     match &arguments.command {

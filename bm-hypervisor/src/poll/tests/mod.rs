@@ -73,7 +73,7 @@ impl Bench {
         Self { port, pool, end, poller, kick: event_fd().unwrap(), mode }
     }
 
-    /// With a queue whose back end is kicked.
+    /// With a queue and a back end that is kicked.
     fn with_queue(mode: PollMode, event_idx: bool) -> Self {
         let mut bench = Self::new(mode);
         let kick = bench.kick.try_clone().unwrap();
@@ -181,7 +181,7 @@ fn a_back_end_that_polls_is_never_kicked() {
 }
 
 #[test]
-fn used_buffers_move_tail_once_a_batch() {
+fn used_buffers_move_tail_once_per_batch() {
     for mode in MODES {
         let mut bench = Bench::with_queue(mode, false);
         for used in [1, 5, 69, 69] {
@@ -239,7 +239,7 @@ fn registers_that_read_all_ones_are_a_device_that_is_gone() {
     let mut bench = Bench::with_queue(PollMode::Registers, false);
     bench.register(mailbox::BASE + mailbox::REQUEST, ALL_ONES);
     bench.register(HEAD, ALL_ONES);
-    // Nothing was published, and nobody is kicked.
+    // Nothing was published, and no back end is kicked.
     assert_eq!((bench.pass().0.published, bench.pass().1), (0, 0));
     assert_eq!((bench.end.next_event(), bench.end.next_event()), (Some(Event::Gone), None));
 }
@@ -262,7 +262,7 @@ fn error_bits_are_told_when_they_change() {
 }
 
 #[test]
-fn what_finds_no_room_is_told_later() {
+fn what_finds_the_channel_full_is_told_later() {
     let mut bench = Bench::new(PollMode::StatusPage);
     let mut told = 0;
     while bench.poller.polled.end.tell(Event::QueueErrors) {
@@ -276,7 +276,7 @@ fn what_finds_no_room_is_told_later() {
 }
 
 #[test]
-fn a_queue_comes_back_while_passes_go_on() {
+fn a_queue_comes_back_while_passes_are_made() {
     let Bench { end, mut poller, kick, pool, port, mode } = Bench::with_queue(PollMode::StatusPage, false);
     let polling = std::thread::spawn(move || {
         while poller.queues() > 0 {
@@ -294,7 +294,7 @@ fn a_queue_comes_back_while_passes_go_on() {
 }
 
 #[test]
-fn nobody_waits_for_a_poller_that_is_gone() {
+fn a_poller_that_is_gone_is_not_waited_for() {
     let Bench { end, poller, .. } = Bench::with_queue(PollMode::StatusPage, false);
     drop(poller);
     assert!(end.remove(1).is_ok());

@@ -7,11 +7,11 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::*;
 
-/// Whether the bell rings within `milliseconds`.
-fn rings(poller: &Poller<RegisterFile>, milliseconds: i32) -> bool {
+/// Whether the poll thread would be woken within `milliseconds`.
+fn wakes(poller: &Poller<RegisterFile>, milliseconds: i32) -> bool {
     let epoll = Epoll::new().unwrap();
     let readable = EpollEvent::new(EventSet::IN, 0);
-    epoll.ctl(ControlOperation::Add, poller.bell().as_raw_fd(), readable).unwrap();
+    epoll.ctl(ControlOperation::Add, poller.waker().as_raw_fd(), readable).unwrap();
     epoll.wait(milliseconds, &mut [EpollEvent::default()]).unwrap() == 1
 }
 
@@ -25,11 +25,11 @@ struct BackEnd {
 }
 
 impl BackEnd {
-    /// The back end of `bench`'s queue; the bell hears it.
+    /// The back end of `bench`'s queue; its interrupts wake the poll thread.
     fn of(bench: &Bench, event_idx: bool) -> Self {
         let place = bench.pool.place(CONTEXT.into()).unwrap();
         let call = event_fd().unwrap();
-        bench.end.bell().hear(&call).unwrap();
+        bench.end.poll_waker().watch(&call).unwrap();
         Self { pool: Arc::clone(bench.pool.mapping()), avail: place.avail, used: place.used, event_idx, call }
     }
 
@@ -72,8 +72,8 @@ fn back_ends_interrupt_only_while_armed_and_that_wakes() {
         for _ in 0..3 {
             assert!(!back_end.uses(3), "polled");
             bench.pass();
-            assert!(!bench.poller.arm() && !rings(&bench.poller, 0), "nothing waits");
-            assert!(back_end.uses(1) && rings(&bench.poller, 0));
+            assert!(!bench.poller.arm() && !wakes(&bench.poller, 0), "nothing waits");
+            assert!(back_end.uses(1) && wakes(&bench.poller, 0));
             bench.poller.disarm();
             bench.pass();
             assert!(!back_end.uses(60), "polled again");
@@ -128,15 +128,15 @@ fn an_error_in_the_registers_is_told_before_sleeping_and_right_after() {
 }
 
 #[test]
-fn orders_ring_and_a_queue_that_comes_while_armed_is_armed() {
+fn orders_wake_and_a_queue_that_comes_while_armed_is_armed() {
     for event_idx in [false, true] {
         let mut bench = Bench::new(PollMode::StatusPage);
-        assert!(!bench.poller.arm() && !rings(&bench.poller, 0));
+        assert!(!bench.poller.arm() && !wakes(&bench.poller, 0));
         bench.end.add(bench.queue(None, event_idx)).unwrap();
-        assert!(rings(&bench.poller, 0) && bench.poller.arm(), "an order waits");
+        assert!(wakes(&bench.poller, 0) && bench.poller.arm(), "an order waits");
         let back_end = BackEnd::of(&bench, event_idx);
         bench.pass();
-        assert!(back_end.uses(1) && rings(&bench.poller, 0));
+        assert!(back_end.uses(1) && wakes(&bench.poller, 0));
     }
 }
 
@@ -148,13 +148,13 @@ fn no_back_end_takes_anothers_wake_up() {
     assert!(good.uses(1));
     thief.call.write(1).unwrap();
     thief.call.read().unwrap();
-    assert!(rings(&bench.poller, 0));
+    assert!(wakes(&bench.poller, 0));
     bench.pass();
-    assert!(!bench.poller.arm() && !rings(&bench.poller, 0));
+    assert!(!bench.poller.arm() && !wakes(&bench.poller, 0));
 }
 
-/// One thread uses a buffer, and the next one only when TAIL says that this one was seen; the other sleeps whenever it may. A single
-/// wake-up that is lost ends the test, since nothing else would wake the sleeper.
+/// One thread uses a buffer, and the next one only when TAIL says that this one was seen; the other sleeps whenever it
+/// may. A single wake-up that is lost ends the test, since nothing else would wake the sleeper.
 #[test]
 fn no_wake_up_is_lost_however_arming_and_using_meet() {
     const ROUNDS: u16 = 20_000;
@@ -173,7 +173,7 @@ fn no_wake_up_is_lost_however_arming_and_using_meet() {
                     (0..u32::from(round) * 7 % 512).for_each(|_| std::hint::spin_loop());
                     back_end.uses(1);
                 }
-                // Its event lives on, as it does with the front end of a back end that dies: a closed one does not ring.
+                // Its event stays open, as it does in the front end of a back end that dies: a closed one wakes no thread.
                 back_end
             }
         });
@@ -185,7 +185,7 @@ fn no_wake_up_is_lost_however_arming_and_using_meet() {
             }
             if !bench.poller.arm() {
                 slept += 1;
-                assert!(rings(&bench.poller, 10_000), "a wake-up was lost after {slept} sleeps");
+                assert!(wakes(&bench.poller, 10_000), "a wake-up was lost after {slept} sleeps");
             }
             bench.poller.disarm();
         }

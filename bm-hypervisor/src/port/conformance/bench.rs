@@ -27,7 +27,7 @@ pub(super) const LENGTH: u64 = 3 * SIZE;
 /// What it is painted with.
 pub(super) const PAINT: u32 = 0xA5A5_A5A5;
 /// How long something may take that an IO-Bond does by itself. Microseconds in hardware; an emulator shares a busy machine.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Memory of the test's own.
 pub(super) struct Memory {
@@ -138,8 +138,8 @@ pub(super) fn write64(port: &impl Port, low: u32, value: u64) {
 }
 
 /// Waits until `is`, for a while.
-pub(super) fn within_patience(mut is: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
+pub(super) fn within_timeout(mut is: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match is() {
             true => return true,

@@ -11,7 +11,7 @@ use super::{
     Check, Failure,
     bench::{
         IOVA, LENGTH, Mapped, Memory, PAINT, enable_nonsense, grant, hide_status, holds, queue, revoke, same,
-        show_status, within_patience, write64,
+        show_status, within_timeout, write64,
     },
 };
 use crate::port::{Port, PortError};
@@ -74,7 +74,7 @@ fn clock(port: &impl Port) -> Result<(), Failure> {
         u64::from(port.read32(ident::BASE + ident::TIME_HI)) << 32 | u64::from(low)
     };
     let start = now();
-    holds(within_patience(|| now() > start), "ident.time stands still")
+    holds(within_timeout(|| now() > start), "ident.time stands still")
 }
 
 fn refusals(port: &impl Port) -> Result<(), Failure> {
@@ -225,7 +225,7 @@ fn wake_up(port: &impl Port) -> Result<(), Failure> {
         port.read32(board::BASE + board::STATE);
         holds(!came(), "it woke although nothing had happened")?;
         change(1);
-        holds(within_patience(came), "it did not wake")?;
+        holds(within_timeout(came), "it did not wake")?;
         change(2);
         holds(!came(), "it woke twice")?;
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bm_hypervisor::{
-    Noticed, Observer, Poller,
+    BareEvents, Observer, Poller,
     config::PollMode,
     port::{Port, PortError, Region},
 };
@@ -95,7 +95,7 @@ pub(super) struct Hypervisor {
     port: Arc<Registers>,
     poller: Poller<Registers, Heads>,
     heads: Heads,
-    noticed: Noticed,
+    noticed: BareEvents,
     /// A pass that finds nothing.
     pass: Span,
     reads_registers: bool,

@@ -5,7 +5,7 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use bm_hypervisor::{News, Poller, config::PollMode};
+use bm_hypervisor::{BareEvent, Poller, config::PollMode};
 use iobond_model::{
     cycle::{Access, Bond, Clock, Ending, Executor, Signal, Span},
     fabric::Fabric,
@@ -121,7 +121,7 @@ async fn read<M: Fabric>(plan: &Plan, station: &Station<'_>, bond: &Bond<'_, M>,
 struct Base {
     port: Arc<Registers>,
     poller: Poller<Registers>,
-    noticed: bm_hypervisor::Noticed,
+    noticed: bm_hypervisor::BareEvents,
 }
 
 impl Base {
@@ -150,7 +150,7 @@ impl Base {
         }
         self.poller.pass();
         while let Some(news) = self.noticed.next() {
-            if let News::Request { sequence, read, .. } = news {
+            if let BareEvent::Request { sequence, read, .. } = news {
                 clock.sleep(poll.entry).await;
                 if read {
                     bond.write_register(mailbox::BASE + mailbox::ANSWER_DATA, ANSWER);

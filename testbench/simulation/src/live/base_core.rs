@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bm_hypervisor::{Noticed, Poller};
+use bm_hypervisor::{BareEvents, Poller};
 use iobond_model::live::Bond;
 use model_port::ModelPort;
 use results::measure::Stage;
@@ -18,7 +18,7 @@ pub(super) struct Post {
     board: Arc<Board>,
     bond: Arc<Bond>,
     poller: Poller<ModelPort, Heads>,
-    noticed: Noticed,
+    noticed: BareEvents,
     watch: Arc<Watch>,
     /// How many requests of each queue the back end has used.
     used: Vec<u64>,
@@ -29,7 +29,7 @@ impl Post {
         board: Arc<Board>,
         bond: Arc<Bond>,
         poller: Poller<ModelPort, Heads>,
-        noticed: Noticed,
+        noticed: BareEvents,
         watch: Arc<Watch>,
     ) -> Self {
         let used = vec![0; board.contexts.len()];

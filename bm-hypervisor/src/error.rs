@@ -22,14 +22,8 @@ pub enum Error {
     #[error(
         "no {bytes} bytes of {kind} for rings and slots: {source}; make ring.slots smaller, or reserve more"
     )]
-    Memory {
-        /// How much was asked for.
-        bytes: u64,
-        /// Of which memory.
-        kind: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[allow(missing_docs, reason = "the fields are those of the message")]
+    Memory { bytes: u64, kind: &'static str, source: io::Error },
     /// The system refused a thread or an event.
     #[error("cannot start the control thread: {0}")]
     System(#[from] io::Error),
@@ -38,7 +32,7 @@ pub enum Error {
         "the IO-Bond is gone: its registers read all ones; does it still have power, and is its link up?"
     )]
     DeviceGone,
-    /// The registers are no IO-Bond's.
+    /// The registers are not those of an IO-Bond.
     #[error("no IO-Bond: ident.magic reads {0:#010x} instead of 0x494f4244; is this the right device?")]
     NotAnIoBond(u32),
     /// The register map has changed.
@@ -46,7 +40,7 @@ pub enum Error {
         "the IO-Bond has version {found} of the register map, this program knows {known}; update the older one"
     )]
     Version {
-        /// `ident.version.major`.
+        /// `ident.version.major` as it reads.
         found: u16,
         /// What this program was built for.
         known: u16,
@@ -57,7 +51,7 @@ pub enum Error {
     /// The device is too small for the board.
     #[error("the board needs {wanted} {what}, its IO-Bond has {there}")]
     TooFew {
-        /// Of what.
+        /// Contexts, windows and the like, in the plural.
         what: &'static str,
         /// How many the configuration asks for.
         wanted: usize,
@@ -67,11 +61,11 @@ pub enum Error {
     /// IO-Bond refused a queue.
     #[error("{function}, queue {queue}: IO-Bond refused the context ({reason})")]
     Queue {
-        /// The function.
+        /// The function to which the queue belongs.
         function: FunctionId,
         /// Index of the queue in the function.
         queue: u16,
-        /// `queues[n].state.error`.
+        /// What `queues[n].state.error` reads.
         reason: String,
     },
     /// A queue was to be taken back, and the poll thread did not give it.
@@ -79,7 +73,7 @@ pub enum Error {
         "{function}, queue {queue}: the poll thread does not answer; call Poller::pass until Control::stop returned, or drop the Poller first"
     )]
     PollerStuck {
-        /// The function.
+        /// The function to which the queue belongs.
         function: FunctionId,
         /// Index of the queue in the function.
         queue: u16,

@@ -4,7 +4,7 @@ use std::io;
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-/// An event that nobody ever waits on in writing to it: a full one is not written.
+/// An event to which writing never blocks: a full one is not written.
 pub(crate) fn event_fd() -> io::Result<EventFd> {
     EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
 }

@@ -1,13 +1,15 @@
-//! What outlives a hypervisor that crashes: descriptors that somebody else keeps, a service manager or `bm-keeper`.
+//! What outlives a hypervisor that crashes: descriptors that another process keeps, a service manager or
+//! `bm-keeper`.
 //!
-//! With the pool, the journal, the in-flight regions of its back ends, and whatever the port needs to find its device as it was,
-//! the next life of the process goes on where this one ended ([`crate::start_kept`]): the board sees a pause.
+//! With the pool, the journal, the in-flight regions of its back ends, and whatever the port needs to find
+//! its device as it was, the next process resumes the board where this one ended ([`crate::start_kept`]): the
+//! board sees a pause.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Name of the pool's file among what is kept.
 pub const POOL: &str = "pool";
-/// Name of the journal's.
+/// Name of the journal's file.
 pub const JOURNAL: &str = "journal";
 
 /// Name of the in-flight region of function `index`.
@@ -16,7 +18,8 @@ pub fn in_flight(index: usize) -> String {
     format!("in-flight-{index}")
 }
 
-/// Whoever keeps descriptors beyond the end of this process. Calls come seldom; they may make a system call each, but not wait.
+/// Keeps descriptors beyond the end of this process. Calls are rare; they may make a system call each, but
+/// not wait.
 pub trait Keeper: Send {
     /// Keeps a duplicate of `fd` as `name`, in place of what had that name.
     fn keep(&self, name: &str, fd: BorrowedFd<'_>);
@@ -25,12 +28,12 @@ pub trait Keeper: Send {
     fn release(&self, name: &str);
 }
 
-/// What an earlier life of this process left.
+/// The descriptors that were kept of a previous process.
 #[derive(Debug)]
 pub struct SavedFds {
-    /// The pool's file.
+    /// The memfd of the pool.
     pub pool: OwnedFd,
-    /// The journal's.
+    /// The memfd of the journal.
     pub journal: OwnedFd,
     /// In-flight regions, by number of the function.
     pub in_flight: Vec<(usize, OwnedFd)>,

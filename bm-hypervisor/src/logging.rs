@@ -30,13 +30,13 @@ impl FromStr for LogFormat {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(format!("`{text}` is no log format; expected `text` or `json`")),
+            _ => Err(format!("`{text}` is not a log format; expected `text` or `json`")),
         }
     }
 }
 
-/// Starts to log to standard error, as environment variable `RUST_LOG` says, or else at `level`. Once in a program, by whoever owns
-/// it; a second call changes nothing, and what it returns has no effect.
+/// Starts to log to standard error, as environment variable `RUST_LOG` says, or else at `level`. Once in a
+/// program, by its `main`; a second call changes nothing, and what it returns has no effect.
 pub fn start(format: LogFormat, level: tracing::Level) -> LogLevel {
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let said = filter.to_string();
@@ -65,9 +65,9 @@ pub struct LogLevel {
 /// A level that was not set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogLevelError {
-    /// It is none.
+    /// The text is neither a level nor a list of directives.
     #[error(
-        "`{0}` is no log level; expected off, error, warn, info, debug, trace, or directives such as `info,bm_hypervisor=debug`"
+        "`{0}` is not a log level; expected off, error, warn, info, debug, trace, or directives such as `info,bm_hypervisor=debug`"
     )]
     Filter(String),
     /// The program logs in a way of its own.
@@ -76,7 +76,8 @@ pub enum LogLevelError {
 }
 
 impl LogLevel {
-    /// The level behind a `tracing-subscriber` reload handle, for a program that sets its log up itself; `said` is what it is now.
+    /// The level behind a `tracing-subscriber` reload handle, for a program that sets its log up itself;
+    /// `said` is the present one.
     pub fn of<S: 'static>(handle: reload::Handle<EnvFilter, S>, said: String) -> Self {
         let set = move |filter| handle.reload(filter);
         Self { set: Some(Arc::new(set)), said: Arc::new(Mutex::new(said)) }

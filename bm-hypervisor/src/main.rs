@@ -27,8 +27,8 @@ use crate::program::{
 
 /// One hypervisor per compute board, between its IO-Bond and vhost-user back ends.
 ///
-/// Without a subcommand it serves the board of --config until SIGTERM, SIGINT or SIGHUP: opens the IO-Bond that `port` names,
-/// connects the back ends, and gives the board power.
+/// Without a subcommand it serves the board of --config until SIGTERM, SIGINT or SIGHUP: opens the IO-Bond
+/// that `port` names, connects the back ends, and gives the board power.
 #[derive(Parser)]
 #[command(version, subcommand_negates_reqs = true)]
 struct Arguments {
@@ -40,7 +40,8 @@ struct Arguments {
     /// The board's configuration, a TOML file
     #[arg(long, value_name = "FILE", required = true)]
     config: Option<PathBuf>,
-    /// What the poll thread does when nothing happens: looks again, or sleeps until IO-Bond or a back end wakes it
+    /// What the poll thread does when there is no work: polls on, or sleeps until IO-Bond or a back end wakes
+    /// it
     #[arg(long, value_enum, default_value = "busy")]
     poll: Poll,
     /// With `--poll adaptive`: microseconds without work before it sleeps
@@ -54,10 +55,10 @@ struct Arguments {
     seccomp: Seccomp,
 }
 
-/// What the poll thread does when nothing happens.
+/// What the poll thread does when there is no work.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Poll {
-    /// Looks again: for a core of its own.
+    /// Polls on: for a core of its own.
     Busy,
     /// Sleeps after a while.
     Adaptive,
@@ -67,10 +68,11 @@ enum Poll {
 enum Command {
     /// Validate a board's configuration, look at the machine, and ask each back end what it offers.
     ///
-    /// Says of the machine's IOMMU, device, memory and cores whether they are ready, and what to do where they are not. Then
-    /// prints each back end's features, protocol features and queues, a disk's capacity, and what a board would be offered.
-    /// Fails if the configuration cannot be used, something in the machine is an error and not only a warning, or a back end
-    /// cannot be reached or cannot serve its function. Takes and changes nothing.
+    /// Says of the machine's IOMMU, device, memory and cores whether they are ready, and what to do where
+    /// they are not. Then prints each back end's features, protocol features and queues, a disk's capacity,
+    /// and what a board would be offered. Fails if the configuration cannot be used, something in the machine
+    /// is an error and not only a warning, or a back end cannot be reached or cannot serve its function.
+    /// Takes and changes nothing.
     Check {
         /// The board's configuration, a TOML file.
         config: PathBuf,
@@ -78,9 +80,10 @@ enum Command {
         #[arg(long)]
         no_back_ends: bool,
     },
-    /// Hold the IO-Bond of a board, and the way to it, against what every one has to do.
+    /// Check that the IO-Bond of a board, and the port to it, do what every IO-Bond has to.
     ///
-    /// Needs neither back ends nor a board that runs. The IO-Bond must not be in use: it is reset before and after every check.
+    /// Needs neither back ends nor a board that runs. The IO-Bond must not be in use: it is reset before and
+    /// after every check.
     Selftest {
         /// The board's configuration, of which only the port is used.
         config: PathBuf,
@@ -124,7 +127,7 @@ fn load(path: &Path) -> Result<BoardConfig, Report> {
     BoardConfig::from_toml(&text).map_err(|error| explain(&error, path, &text))
 }
 
-/// Whether the machine is ready.
+/// Prints what `check` found; false if any of it is an error.
 fn check(path: &Path, back_ends: bool) -> Result<bool, Report> {
     let config = load(path)?;
     println!("board {}, functions: {}", config.name, config.functions.len());

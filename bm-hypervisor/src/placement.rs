@@ -1,7 +1,9 @@
-//! Puts a board's threads on cores: a poller takes a whole physical core, and no other board's gets a part of it.
+//! Puts a board's threads on cores: a poller takes a whole physical core, and no other board's gets a part of
+//! it.
 //!
-//! Pollers of one server share nothing but a folder. Each locks a file in it that is named for its physical core, by the lowest of
-//! its threads, and keeps the lock as long as it runs: the kernel lets it go however the process ends.
+//! Pollers of one server share nothing but a folder. Each locks a file in it that is named for its physical
+//! core, by the lowest of its threads, and keeps the lock as long as it runs: the kernel releases it however
+//! the process ends.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -18,67 +20,32 @@ use crate::{
 
 /// Cores that a board cannot have.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the messages")]
 pub enum PlacementError {
     /// The CPU does not run.
     #[error("{key} names CPU {cpu}, which does not run; those that do are {online}")]
-    NoSuchCpu {
-        /// The key of the configuration.
-        key: &'static str,
-        /// The CPU.
-        cpu: u32,
-        /// Those there are.
-        online: CpuList,
-    },
+    NoSuchCpu { key: &'static str, cpu: u32, online: CpuList },
     /// The process may not use it.
     #[error(
         "{key} names CPU {cpu}, and this process may only use {allowed}; widen its cpuset (AllowedCPUs= of the unit, `taskset`)"
     )]
-    NotAllowed {
-        /// The key of the configuration.
-        key: &'static str,
-        /// The CPU.
-        cpu: u32,
-        /// Those it may use.
-        allowed: CpuList,
-    },
+    NotAllowed { key: &'static str, cpu: u32, allowed: CpuList },
     /// The control thread would take time from the poller.
     #[error(
         "cores.control names CPU {control}, which shares a physical core with cores.poll, CPU {poll}; name another one"
     )]
-    SharedWithPoller {
-        /// The control thread's.
-        control: u32,
-        /// The poll thread's.
-        poll: u32,
-    },
+    SharedWithPoller { control: u32, poll: u32 },
     /// Another board's poller is on the same physical core.
     #[error(
         "CPU {poll} shares a physical core (CPUs {siblings}) with the poller of {owner}; choose another core"
     )]
-    Taken {
-        /// The CPU that was asked for.
-        poll: u32,
-        /// All threads of its core.
-        siblings: CpuList,
-        /// What the other poller says it is.
-        owner: String,
-    },
+    Taken { poll: u32, siblings: CpuList, owner: String },
     /// The lock cannot be made.
     #[error("cannot lock a core in {}: {source}; make the folder, or name another one with cores.locks", path.display())]
-    Lock {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Lock { path: PathBuf, source: io::Error },
     /// The thread cannot be moved.
     #[error("cannot run on CPUs {cpus}: {source}")]
-    Pin {
-        /// Where it was to run.
-        cpus: CpuList,
-        /// What the system said.
-        source: io::Error,
-    },
+    Pin { cpus: CpuList, source: io::Error },
 }
 
 /// Cores that suit the machine; nothing is taken yet.
@@ -99,7 +66,7 @@ pub struct Taken {
 }
 
 impl Placement {
-    /// Holds a configuration against the machine.
+    /// Checks a configuration against the machine.
     ///
     /// # Errors
     /// [`PlacementError`] for a CPU that cannot be had.
@@ -128,12 +95,12 @@ impl Placement {
         &self.siblings
     }
 
-    /// Whether nobody has the physical core; nothing is taken or made.
+    /// Whether no poller has the physical core; nothing is taken or made.
     ///
     /// # Errors
     /// [`PlacementError::Taken`].
     pub fn check_free(&self) -> Result<(), PlacementError> {
-        // Who cannot open it does not know; taking it says more.
+        // A file that cannot be opened tells nothing; `take` says why.
         let Ok(file) = File::open(&self.lock) else { return Ok(()) };
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Err(self.taken()),
@@ -239,7 +206,8 @@ mod tests {
         assert_eq!(sibling.check_free().unwrap_err().to_string(), refused);
         let elsewhere = plan(3, &[], &tree).unwrap().take("board1").unwrap();
         drop(first);
-        // A process that another test starts has every descriptor, and with it the lock, until it is that program.
+        // A process that another test starts has every descriptor, and with it the lock, until it is that
+        // program.
         let free = (0..1000).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(1));
             sibling.check_free().is_ok()

@@ -15,12 +15,10 @@ use crate::{
 
 /// What a back end offers, and what a board would be offered with it.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the fields are what their types say")]
 pub struct Probed {
-    /// The function.
     pub id: FunctionId,
-    /// The device.
     pub device: Device,
-    /// What its back end offers.
     pub offer: Offer,
 }
 

@@ -1,8 +1,8 @@
-//! What the program gives up once everything that it needs is open: its user, and the system calls that serving a board does
-//! not make.
+//! What the program gives up once everything that it needs is open: its user, and the system calls that
+//! serving a board does not make.
 //!
-//! By then the device is open, the pool is mapped to it, and sockets are bound. What is left to do is reading and writing, looking
-//! for back ends that went away, and answering the control socket.
+//! By then the device is open, the pool is mapped to it, and sockets are bound. What is left to do is reading
+//! and writing, reconnecting to back ends, and answering the control socket.
 
 use std::collections::BTreeMap;
 

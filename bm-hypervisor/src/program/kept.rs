@@ -1,5 +1,5 @@
-//! Descriptors that whoever started this program kept for it, and keeps for its next life: systemd's FDSTORE, or bm-keeper
-//! (sd_notify(3), sd_listen_fds(3)). Without either there are none, and nothing is kept.
+//! Descriptors that the service manager kept for this process, and keeps for the next: systemd's FDSTORE, or
+//! bm-keeper (sd_notify(3), sd_listen_fds(3)). Without either there are none, and nothing is kept.
 
 #![allow(unsafe_code)] // takes possession of descriptors that were inherited
 
@@ -21,7 +21,8 @@ impl Inherited {
     /// Takes what was inherited. Once, before anything else opens a descriptor.
     pub fn take_all() -> Self {
         let Ok(inherited) = sd_notify::listen_fds_with_names() else { return Self::default() };
-        // SAFETY: the service manager passed them to this process, which has not used any of these numbers yet; each is named once.
+        // SAFETY: the service manager passed them to this process, which has not used any of these numbers
+        // yet; each is named once.
         let own = |(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) });
         Self(inherited.map(own).collect())
     }
@@ -38,7 +39,7 @@ impl Inherited {
         names.filter(|name| name.starts_with(OpenPort::PREFIX)).cloned().collect()
     }
 
-    /// What an earlier life left of the board, if all of it is there.
+    /// What a previous process left of the board, if all of it is there.
     pub fn saved_fds(&mut self) -> Option<SavedFds> {
         let (pool, journal) = (self.take(keep::POOL)?, self.take(keep::JOURNAL)?);
         let in_flight =
@@ -47,7 +48,7 @@ impl Inherited {
     }
 }
 
-/// Whoever started this program, as the keeper of its descriptors.
+/// The process that started this one, as the keeper of its descriptors.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceManager;
 
@@ -63,24 +64,24 @@ impl Keeper for ServiceManager {
 }
 
 impl ServiceManager {
-    /// Has the device kept as it is.
+    /// Has the device kept open for the next process.
     pub fn keep_port(self, port: &OpenPort, config: &PortConfig) {
         port.descriptors(config).into_iter().for_each(|(name, fd)| self.keep(&name, fd));
     }
 
-    /// Has the device not kept any longer.
+    /// Has the device kept no longer.
     pub fn release_port(self, port: &OpenPort, config: &PortConfig) {
         port.descriptors(config).into_iter().for_each(|(name, _)| self.release(&name));
     }
 
-    /// The board is served.
+    /// Says that the board is served.
     pub fn ready(self) {
         notify(&[NotifyState::Ready], &[]);
     }
 }
 
 fn notify(state: &[NotifyState<'_>], fds: &[BorrowedFd<'_>]) {
-    // Without a service manager this does nothing, and well.
+    // Without a service manager this does nothing, and is not an error.
     if let Err(error) = sd_notify::notify_with_fds(state, fds) {
         tracing::warn!(%error, "the service manager cannot be told; a crash would end the board");
     }

@@ -1,4 +1,5 @@
-//! What the program does with the library.
+//! What the program adds to the library: signals, descriptors of the service manager, user and seccomp,
+//! self-test.
 
 pub mod confine;
 pub mod kept;

@@ -1,4 +1,4 @@
-//! Holding an IO-Bond and the way to it against what every one has to do.
+//! Checks that an IO-Bond, and the port to it, do what every IO-Bond has to.
 
 use bm_hypervisor::{
     config::PortConfig,
@@ -6,7 +6,7 @@ use bm_hypervisor::{
 };
 use miette::{Context, IntoDiagnostic};
 
-/// Runs every check on the IO-Bond behind `port` and prints what came out.
+/// Runs every check on the IO-Bond behind `port` and prints the results.
 pub fn selftest(port: &PortConfig) -> miette::Result<()> {
     let port = OpenPort::open(port).into_diagnostic().wrap_err("cannot open the port")?;
     let checks = conformance::checks();
@@ -22,7 +22,7 @@ pub fn selftest(port: &PortConfig) -> miette::Result<()> {
     }
     println!("{} passed, {failed} failed", checks.len() - failed);
     if failed > 0 {
-        miette::bail!("{failed} checks failed; this IO-Bond, or the way to it, does not do what it has to");
+        miette::bail!("{failed} checks failed; this IO-Bond, or the port to it, does not do what it has to");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Serving a board until a signal says that it is enough.
+//! Serves a board until a signal or a client ends that, or the board fails.
 
 use std::{
     io::{self, Read},
@@ -16,7 +16,7 @@ use super::{
     kept::{Inherited, ServiceManager},
 };
 use bm_hypervisor::{
-    BoardState, Control, Poller,
+    BoardState, Poller,
     api::Server,
     config::{BoardConfig, PortConfig},
     keep::{Keeper, SavedFds},
@@ -31,7 +31,8 @@ use rustix::fs::fstat;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-/// Passes without work between two looks at the clock and at what ends the program.
+/// Passes without work between two looks at the clock and at what ends the program: neither is to cost a busy
+/// poller time.
 const LOOK_EVERY: u32 = 4096;
 /// Milliseconds of the longest sleep: how late a failure of the board is noticed by an idle program.
 const LONGEST_SLEEP_MS: i32 = 500;
@@ -39,9 +40,9 @@ const LONGEST_SLEEP_MS: i32 = 500;
 /// What the poll thread does when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// It looks again, always.
+    /// It polls on, for ever.
     Never,
-    /// It sleeps when nothing happened for so long.
+    /// It sleeps when there was no work for so long.
     After(Duration),
 }
 
@@ -50,73 +51,81 @@ pub enum Rest {
 pub struct Options {
     /// What the poll thread does when there is nothing to do.
     pub rest: Rest,
-    /// Who to become once everything is open.
+    /// The user to become once everything is open.
     pub user: Option<String>,
     /// What happens to system calls that serving does not make.
     pub seccomp: Seccomp,
 }
 
-/// Serves the board of `config` until a signal comes or its device is lost.
+/// Serves the board of `config` until a signal comes, a client asks for the end, or the board fails.
 pub fn serve(
     config: BoardConfig,
     options: &Options,
     log: LogLevel,
     inherited: Inherited,
 ) -> miette::Result<()> {
-    let named = port_of(&config)?.clone();
-    let (port, saved) = open_port(&named, inherited)?;
-    let end = Signals::listen().into_diagnostic().wrap_err("cannot listen for signals")?;
-    let (name, api) = (config.name.clone(), config.control.clone());
+    let (name, control_config, port_config) =
+        (config.name.clone(), config.control.clone(), port_of(&config)?.clone());
+    let of_board = || format!("board {name}");
+    let (port, saved) = open_port(&port_config, inherited)?;
+    let signals = Signals::listen().into_diagnostic().wrap_err("cannot listen for signals")?;
     let cores = take_cores(&config).into_diagnostic().wrap_err("cannot place the board's threads")?;
-    // Threads run where the one that starts them does: the control thread is started next, and this one polls.
-    let pinned = |pin: fn(&Taken) -> Result<(), PlacementError>| cores.as_ref().map_or(Ok(()), pin);
-    pinned(Taken::pin_control).into_diagnostic()?;
+    let pin = |thread: fn(&Taken) -> Result<(), PlacementError>| cores.as_ref().map_or(Ok(()), thread);
+    // A thread starts on the cores of the one that starts it. So this one first takes those of the control
+    // thread, which it starts along with the API's, and then, to poll, its own.
+    pin(Taken::pin_control).into_diagnostic()?;
     let keeper = || Box::new(ServiceManager) as Box<dyn Keeper>;
     let started = bm_hypervisor::start_kept(config, Arc::clone(&port), keeper, saved);
-    let (mut poller, control) = started.into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
-    // With the control thread's core, before system calls that it needs are given up.
-    let api = api.map(|api| Server::start(&api, control.handle(), log)).transpose().into_diagnostic()?;
-    pinned(Taken::pin_poller).into_diagnostic()?;
+    let (mut poller, control) = started.into_diagnostic().wrap_err_with(of_board)?;
+    let api = control_config.map(|config| Server::start(&config, control.handle(), log));
+    let api = api.transpose().into_diagnostic()?;
+    pin(Taken::pin_poller).into_diagnostic()?;
+    // All that root and rare system calls were needed for is open, bound or pinned by now.
     confine(options.user.as_deref(), options.seccomp)?;
     println!("board {name} is served");
     ServiceManager.ready();
     let stop = api.as_ref().map(|api| api.stop_event().as_raw_fd());
-    let wakers = [Some(poller.waker().as_raw_fd()), Some(end.0.as_raw_fd()), stop];
+    let wakers = [Some(poller.waker().as_raw_fd()), Some(signals.0.as_raw_fd()), stop];
     let sleep_set = SleepSet::new(wakers.into_iter().flatten()).into_diagnostic()?;
-    work(&mut poller, &control, &end, api.as_ref(), options.rest, &sleep_set);
-    // The control thread takes the queues back from a poll thread that is gone at once.
+    poll_until(&mut poller, options.rest, &sleep_set, || {
+        signals.came()
+            || api.as_ref().is_some_and(Server::stop_asked)
+            || matches!(control.statistics().state, BoardState::Failed)
+    });
+    // Without a poller the control thread has its queues back at once; without the API no command meets it in
+    // its end.
     drop(poller);
-    // Nobody is answered any more.
     drop(api);
     let stopped = control.stop();
-    ServiceManager.release_port(&port, &named);
-    let statistics = stopped.into_diagnostic().wrap_err_with(|| format!("board {name}"))?;
+    // A board that was stopped leaves nothing to resume, also if stopping failed.
+    ServiceManager.release_port(&port, &port_config);
+    let statistics = stopped.into_diagnostic().wrap_err_with(of_board)?;
     tracing::info!(board = name, ?statistics, "stopped");
     println!("board {name} is stopped");
     Ok(())
 }
 
-/// The port as an earlier life of this process left it, with what else that left; or opened anew.
+/// The port as a previous process left it, with the other descriptors that were kept; or opened anew.
 fn open_port(
-    named: &PortConfig,
+    config: &PortConfig,
     mut inherited: Inherited,
 ) -> miette::Result<(Arc<OpenPort>, Option<SavedFds>)> {
     let kept = inherited.port_names();
     if let Some(saved) = inherited.saved_fds() {
         let length = fstat(&saved.pool).map_or(0, |stat| stat.st_size.cast_unsigned());
-        let adopted = OpenPort::adopt(named, |name| inherited.take(name), &[(IOVA, length)]);
-        match adopted {
+        match OpenPort::adopt(config, |name| inherited.take(name), &[(IOVA, length)]) {
             Ok(Some(port)) => return Ok((Arc::new(port), Some(saved))),
             Ok(None) => tracing::warn!(?kept, "this device was not kept; the board begins anew"),
-            Err(error) => tracing::warn!(%error, "cannot go on with the device; the board begins anew"),
+            Err(error) => tracing::warn!(%error, "cannot resume the device; the board begins anew"),
         }
     }
-    // Whatever was kept of another life keeps no device from being opened.
+    // A device is open once: what was kept of another run is closed, here and by its keeper, before it is
+    // opened anew.
     drop(inherited);
     kept.iter().for_each(|name| ServiceManager.release(name));
-    let port = OpenPort::open(named).into_diagnostic().wrap_err("cannot open the port")?;
-    // One that was adopted stays kept: stored again it would, for a moment, not be.
-    ServiceManager.keep_port(&port, named);
+    let port = OpenPort::open(config).into_diagnostic().wrap_err("cannot open the port")?;
+    // Only now: one that was adopted stays kept, and stored again it would, for a moment, not be.
+    ServiceManager.keep_port(&port, config);
     Ok((Arc::new(port), None))
 }
 
@@ -135,17 +144,8 @@ pub fn port_of(config: &BoardConfig) -> miette::Result<&PortConfig> {
     })
 }
 
-/// Passes until there is an end.
-fn work<P: Port>(
-    poller: &mut Poller<P>,
-    control: &Control,
-    end: &Signals,
-    api: Option<&Server>,
-    rest: Rest,
-    sleep_set: &SleepSet,
-) {
-    let asked = || api.is_some_and(Server::stop_asked);
-    let is_over = || end.came() || asked() || matches!(control.statistics().state, BoardState::Failed);
+/// Passes until `is_over`, which is asked now and then while there is no work.
+fn poll_until<P: Port>(poller: &mut Poller<P>, rest: Rest, sleep_set: &SleepSet, is_over: impl Fn() -> bool) {
     let (mut idle, mut since) = (0u32, Instant::now());
     loop {
         if !poller.pass().is_idle() {
@@ -166,14 +166,14 @@ fn work<P: Port>(
                 sleep_set.sleep(poller);
                 idle = 0;
             }
-            // Few cores: whoever else wants this one gets it.
+            // Few cores: another thread may want this one.
             Rest::After(_) => std::thread::yield_now(),
             Rest::Never => {}
         }
     }
 }
 
-/// What the poll thread sleeps on.
+/// The descriptors that wake the poll thread.
 struct SleepSet(Epoll);
 
 impl SleepSet {
@@ -185,7 +185,7 @@ impl SleepSet {
         Ok(Self(epoll))
     }
 
-    /// Sleeps until something happens, unless it has already.
+    /// Sleeps until one of them is readable, unless there is work already.
     fn sleep<P: Port>(&self, poller: &mut Poller<P>) {
         if !poller.arm() {
             // An interrupted sleep is a short one.

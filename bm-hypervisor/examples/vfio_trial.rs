@@ -1,9 +1,10 @@
-//! Drives a device through [`VfioPort`] step by step: for bringing up a board, and for the tests inside of a guest.
+//! Drives a device through [`VfioPort`] step by step: for bringing up a board, and for the tests inside of a
+//! guest.
 //!
 //! ```text
-//!   vfio_trial 0000:01:00.0 'read 0x0' 'write 0x18 7' 'map 0x10000000000 4096' 'peek 0x10000000000' 'unmap 0x10000000000'
+//!   vfio_trial 0000:01:00.0 'read 0x0' 'write 0x18 7' 'map 0x10000000000 4096' 'peek 0x10000000000'
 //!   vfio_trial 0000:01:00.0 'map 0x10000000000 4096' 'hand-over /run/socket'    # keeps the device, and ends
-//!   vfio_trial /run/socket 'read 0x18'                                          # goes on with it
+//!   vfio_trial /run/socket 'read 0x18'                                          # takes it over
 //! ```
 //!
 //! Each step says one line; the first that fails ends it with status 1.
@@ -38,9 +39,9 @@ use rustix::{
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// What a step may say that waits for the device.
+/// How long a step may wait for the device.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Nobody hands over more mappings than fit with their addresses into a message.
+/// Mappings that are handed over at most: they fit with their addresses into a message.
 const MOST_MAPPINGS: usize = 8;
 
 /// Memory that was mapped.
@@ -114,7 +115,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Maps new memory.
+    /// Maps new memory, and keeps its file.
     fn map(&mut self, iova: u64, length: u64, kind: MemfdFlags) -> Outcome<String> {
         let file = memfd_create("vfio-trial", MemfdFlags::CLOEXEC | kind)?;
         ftruncate(&file, length)?;
@@ -160,7 +161,7 @@ impl Trial {
     }
 }
 
-/// Gives the device to whoever connects, as a store of descriptors would, and lets go of it.
+/// Gives the device to the process that connects, as a store of descriptors would, and closes it.
 fn hand_over(trial: &Trial, path: &Path) -> Outcome<()> {
     let listener = UnixListener::bind(path)?;
     println!("hand-over: waiting");
@@ -181,7 +182,7 @@ fn hand_over(trial: &Trial, path: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Goes on with a device that another process hands over.
+/// Takes over a device from another process.
 fn take_over(path: &Path) -> Outcome<Trial> {
     let mut tries = 0..50;
     let stream = loop {
@@ -208,7 +209,7 @@ fn take_over(path: &Path) -> Outcome<Trial> {
         let [iova, length] = [pair[0], pair[1]].map(u64::from_ne_bytes);
         memory.push(Memory { file: next()?, iova, length });
     }
-    // Whoever handed it over is gone before anything is tried.
+    // That process is gone before anything is tried.
     rustix::io::read(&stream, &mut [0; 1])?;
     let mapped: Vec<_> = memory.iter().map(|memory| (BaseAddr(memory.iova), memory.length)).collect();
     Ok(Trial { port: VfioPort::adopt(device, &mapped)?, memory })

@@ -1,9 +1,10 @@
 //! Base memory of one board: a memfd that holds the status page, and shadow vring and slots of every queue.
 //!
-//! It is mapped here, mapped to the device by [`Port::map_dma`](crate::port::Port::map_dma), and handed to every back end as
-//! its memory table, so that payload is copied once, by IO-Bond. Each queue has its place from the start, large enough for
-//! its rings at their largest: taking a place cannot fail for want of memory, and nothing fragments. When a function is removed,
-//! another may have its places, laid out anew inside the room that they have.
+//! It is mapped here, mapped to the device by [`Port::map_dma`](crate::port::Port::map_dma), and handed to
+//! every back end as its memory table, so that payload is copied once, by IO-Bond. Each queue has its place
+//! from the start, large enough for its rings at their largest: taking a place cannot fail for want of
+//! memory, and nothing fragments. When a function is removed, another may have its places, laid out anew
+//! inside what was reserved for them.
 
 pub mod view;
 
@@ -24,8 +25,8 @@ use serde::{Deserialize, Serialize};
 pub use self::view::Mapping;
 use crate::config::RingSizes;
 
-/// I/O virtual address of the pool's first byte: 1 TiB, above the memory of most hosts, so that an address which was not
-/// translated is likely to fault.
+/// I/O virtual address of the pool's first byte: 1 TiB, above the memory of most hosts, so that an address
+/// which was not translated is likely to fault.
 pub const IOVA: BaseAddr = BaseAddr(1 << 40);
 
 /// Smallest page, and alignment of every slot pool.
@@ -40,15 +41,15 @@ const _: () = assert!(status_page::SIZE <= PAGE);
 /// Where shadow vring and slots of one queue lie, as offsets into the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Descriptor table.
+    /// Offset of the descriptor table.
     pub desc: u64,
-    /// Available ring.
+    /// Offset of the available ring.
     pub avail: u64,
-    /// Used ring.
+    /// Offset of the used ring.
     pub used: u64,
-    /// Slot 0.
+    /// Offset of slot 0.
     pub slots: u64,
-    /// How large all of them are.
+    /// The sizes of rings and slots.
     pub sizes: RingSizes,
 }
 
@@ -81,11 +82,11 @@ impl Place {
 /// Bytes of base memory that a board takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct PoolUsage {
-    /// The status page.
+    /// Those of the status page.
     pub status_page: u64,
-    /// All shadow vrings.
+    /// Those of all shadow vrings.
     pub rings: u64,
-    /// All slots. Pages that no buffer ever lay in take no memory, unless they are huge pages.
+    /// Those of all slots. Pages that no buffer ever lay in take no memory, unless they are huge pages.
     pub slots: u64,
     /// The whole memfd, padding included.
     pub total: u64,
@@ -96,8 +97,8 @@ pub struct PoolUsage {
 pub struct Pool {
     file: OwnedFd,
     mapping: Arc<Mapping>,
-    /// As they were made, which is all the room that each of them ever has.
-    rooms: Vec<Place>,
+    /// As they were made, which is all the memory that each of them ever has.
+    reserved: Vec<Place>,
     /// As they are laid out now.
     places: Vec<Place>,
 }
@@ -111,10 +112,10 @@ impl Pool {
         let (places, length) = layout(sizes, hugepages);
         let file = memory_file(length, hugepages)?;
         let mapping = Mapping::new(file.as_fd(), usize::try_from(length).map_err(io::Error::other)?)?;
-        Ok(Self { file, mapping: Arc::new(mapping), rooms: places.clone(), places })
+        Ok(Self { file, mapping: Arc::new(mapping), reserved: places.clone(), places })
     }
 
-    /// Goes on with the pool that an earlier life made with the same sizes, as it is.
+    /// Takes over the pool that a previous process made with the same sizes, as it is.
     ///
     /// # Errors
     /// It is another file, or the system refuses.
@@ -128,7 +129,7 @@ impl Pool {
             ));
         }
         let mapping = Mapping::new(file.as_fd(), usize::try_from(length).map_err(io::Error::other)?)?;
-        Ok(Self { file, mapping: Arc::new(mapping), rooms: places.clone(), places })
+        Ok(Self { file, mapping: Arc::new(mapping), reserved: places.clone(), places })
     }
 
     /// How long a pool with a place for each of `sizes` is.
@@ -136,7 +137,7 @@ impl Pool {
         layout(sizes, hugepages).1
     }
 
-    /// The memfd.
+    /// The memfd, for mapping it elsewhere.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
@@ -156,22 +157,23 @@ impl Pool {
         self.places.get(context)
     }
 
-    /// The place of the queue with this context number, its rings zeroed for a new life.
+    /// The place of the queue with this context number, its rings zeroed for a new run of the queue.
     ///
-    /// The caller sees to it that neither IO-Bond nor a back end uses the rings any more.
+    /// The caller makes sure that neither IO-Bond nor a back end uses the rings any more.
     pub fn take(&self, context: usize) -> Option<Place> {
         let place = *self.place(context)?;
         self.mapping.zero(place.desc, place.rings_end() - place.desc);
         Some(place)
     }
 
-    /// Whether rings and slots of `sizes` fit into the room of the queue with this context number.
+    /// Whether rings and slots of `sizes` fit into the memory reserved for the queue with this context
+    /// number.
     pub fn fits(&self, context: usize, sizes: RingSizes) -> bool {
         self.laid_out(context, sizes).is_some()
     }
 
-    /// Lays the place of the queue with this context number out for rings and slots of `sizes`; whether they fit. The caller sees to
-    /// it that nobody uses the place.
+    /// Lays the place of the queue with this context number out for rings and slots of `sizes`; whether they
+    /// fit. The caller makes sure that the place is not in use.
     pub fn refit(&mut self, context: usize, sizes: RingSizes) -> bool {
         let laid_out = self.laid_out(context, sizes);
         if let (Some(place), Some(new)) = (self.places.get_mut(context), laid_out) {
@@ -181,9 +183,10 @@ impl Pool {
     }
 
     fn laid_out(&self, context: usize, sizes: RingSizes) -> Option<Place> {
-        let room = self.rooms.get(context)?;
-        let place = Place { slots: room.slots, ..Place::with_rings_at(room.desc, sizes) };
-        (place.rings_end() <= room.rings_end() && place.slots_end() <= room.slots_end()).then_some(place)
+        let reserved = self.reserved.get(context)?;
+        let place = Place { slots: reserved.slots, ..Place::with_rings_at(reserved.desc, sizes) };
+        (place.rings_end() <= reserved.rings_end() && place.slots_end() <= reserved.slots_end())
+            .then_some(place)
     }
 
     /// The device's address of the byte at `offset`.
@@ -196,10 +199,10 @@ impl Pool {
         self.mapping.host_address() + offset
     }
 
-    /// Bytes taken.
+    /// How the bytes of the pool are used.
     pub fn usage(&self) -> PoolUsage {
-        let slots = self.rooms.iter().map(|place| place.slots_end() - place.slots).sum();
-        let rings = self.rooms.first().map_or(0, |first| first.slots - PAGE);
+        let slots = self.reserved.iter().map(|place| place.slots_end() - place.slots).sum();
+        let rings = self.reserved.first().map_or(0, |first| first.slots - PAGE);
         PoolUsage { status_page: PAGE, rings, slots, total: self.length() }
     }
 }
@@ -223,7 +226,7 @@ fn layout(sizes: &[RingSizes], hugepages: bool) -> (Vec<Place>, u64) {
     (places, length)
 }
 
-/// A memfd of `length` bytes that nobody can resize: a mapping of it cannot be cut short under its users.
+/// A memfd of `length` bytes, sealed against resizing: a mapping of it cannot be cut short under its users.
 fn memory_file(length: u64, hugepages: bool) -> io::Result<OwnedFd> {
     let kind = if hugepages { MemfdFlags::HUGETLB } else { MemfdFlags::empty() };
     let file = memfd_create("iobond-pool", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | kind)?;
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_may_be_laid_out_anew_inside_its_room_only() {
+    fn a_place_may_be_laid_out_anew_inside_what_is_reserved_only() {
         let mut pool = Pool::new(&[RingSizes::SPARE, RingSizes::CONSOLE], false).unwrap();
         let (made, neighbour) = (*pool.place(0).unwrap(), *pool.place(1).unwrap());
         for sizes in [RingSizes::NET, RingSizes::BLK, RingSizes::CONSOLE, RingSizes::CONTROL] {
@@ -295,7 +298,7 @@ mod tests {
             assert_eq!((place.sizes, place.desc, place.slots), (sizes, made.desc, made.slots));
             assert!(place.rings_end() <= neighbour.desc && place.slots_end() <= neighbour.slots);
         }
-        // However small it was in between, all of its room is still there.
+        // However small it was in between, all of its memory is still there.
         assert!(pool.refit(0, RingSizes::SPARE) && *pool.place(0).unwrap() == made);
         let (long, many) =
             (RingSizes { shadow: 2048, ..RingSizes::SPARE }, RingSizes { slots: 513, ..RingSizes::SPARE });
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_cut_the_memory_short() {
+    fn the_memory_cannot_be_cut_short() {
         let pool = Pool::new(&[RingSizes::NET], false).unwrap();
         assert!(ftruncate(pool.file(), PAGE).is_err());
         assert!(ftruncate(pool.file(), 2 * pool.length()).is_err());

@@ -1,7 +1,8 @@
-//! The pool as this process sees it: a shared mapping, reached only through atomics, since IO-Bond and the back ends write
-//! to it at any time.
+//! The pool as this process sees it: a shared mapping, reached only through atomics, since IO-Bond and the
+//! back ends write to it at any time.
 
-#![allow(unsafe_code)] // maps a file, and views the mapping as atomics; nothing else in this crate touches raw memory
+// It maps a file, and views the mapping as atomics; nothing else in this crate touches raw memory.
+#![allow(unsafe_code)]
 
 use std::{
     io,
@@ -15,7 +16,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// A shared mapping of a whole file.
 ///
-/// What it shows is written by others; every value read is hostile. Accesses outside of it do nothing and read nothing.
+/// What it shows is written by others; every value read is hostile. Accesses outside of it do nothing and
+/// read nothing.
 #[derive(Debug)]
 pub struct Mapping {
     base: NonNull<u8>,
@@ -28,9 +30,11 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `length` bytes of `file`, which must be that long and must stay so: whoever makes it seals its size.
+    /// Maps the first `length` bytes of `file`, which must be that long and must stay so: its maker seals its
+    /// size.
     pub(crate) fn new(file: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing; it is undone in `drop`.
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing; it is undone in
+        // `drop`.
         let base = unsafe {
             mmap(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?
         };
@@ -51,7 +55,8 @@ impl Mapping {
     /// The mapping as bytes.
     #[inline]
     pub fn bytes(&self) -> &[AtomicU8] {
-        // SAFETY: `base` is valid for `length` bytes as long as `self` lives, and all accesses in this process are atomic.
+        // SAFETY: `base` is valid for `length` bytes as long as `self` is alive, and all accesses in this
+        // process are atomic.
         unsafe { slice::from_raw_parts(self.base.as_ptr().cast(), self.length) }
     }
 

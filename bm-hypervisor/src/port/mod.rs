@@ -1,7 +1,8 @@
 //! How the base reaches an IO-Bond: its register page, and base memory that it may touch.
 //!
-//! A port is a door and no more: it neither interprets registers nor owns memory. [`vfio`] is a device in this machine; the
-//! in-process emulator is behind one of crate `model-port`, one in another process behind [`vfio_user`].
+//! A port is an interface and no more: it neither interprets registers nor owns memory. [`vfio`] is a device
+//! in this machine; the in-process emulator is behind one of crate `model-port`, one in another process behind
+//! [`vfio_user`].
 
 pub mod conformance;
 mod mappings;
@@ -13,11 +14,11 @@ use std::os::fd::BorrowedFd;
 
 use iobond_spec::{address::BaseAddr, register_access::RegisterIo};
 
-/// A piece of memory that an IO-Bond is to reach by DMA. It is a file, so that a port can map it for the kernel to pin, or hand it
-/// to the process that serves the IO-Bond.
+/// A piece of memory that an IO-Bond is to reach by DMA. It is a file, so that a port can map it for the
+/// kernel to pin, or hand it to the process that serves the IO-Bond.
 #[derive(Clone, Copy, Debug)]
 pub struct Region<'a> {
-    /// The memfd.
+    /// The memfd, sealed against shrinking.
     pub file: BorrowedFd<'a>,
     /// Where the region begins in the file, a multiple of the page size.
     pub file_offset: u64,
@@ -49,7 +50,7 @@ pub enum PortError {
     /// The device did not take a reset.
     #[error("cannot reset the IO-Bond: {0}")]
     Reset(std::io::Error),
-    /// The system refused.
+    /// The system refused to map or unmap.
     #[error("cannot map or unmap {length:#x} bytes at {iova} for DMA: {source}")]
     System {
         /// Where the region was to go.
@@ -63,11 +64,12 @@ pub enum PortError {
 
 /// How the base reaches one IO-Bond.
 ///
-/// Registers are reached through [`RegisterIo`]: reads may be slow (a PCIe round trip), writes are posted and in order.
-/// Implementations are cheap to call and may be used from the poll thread and the control thread at once.
+/// Registers are reached through [`RegisterIo`]: reads may be slow (a PCIe round trip), writes are posted and
+/// in order. Implementations are cheap to call and may be used from the poll thread and the control thread at
+/// once.
 pub trait Port: RegisterIo + Send + Sync {
-    /// Makes `region` reachable for the device at `region.iova`. The device still refuses it until a DMA window grants it.
-    /// The caller keeps the file as long as it is until [`Port::unmap_dma`].
+    /// Makes `region` reachable for the device at `region.iova`. The device still refuses it until a DMA
+    /// window grants it. The caller keeps the file as long as it is until [`Port::unmap_dma`].
     ///
     /// # Errors
     /// [`PortError::Overlap`] or [`PortError::System`]; nothing is mapped then.
@@ -79,15 +81,16 @@ pub trait Port: RegisterIo + Send + Sync {
     /// [`PortError::NotMapped`] or [`PortError::System`].
     fn unmap_dma(&self, iova: BaseAddr) -> Result<(), PortError>;
 
-    /// Takes the IO-Bond back to what it was at power-on, as a function-level reset of its base function does: no power for the
-    /// board, no function, queue or DMA window. When it returns, the device touches no base memory. Mappings stay.
+    /// Takes the IO-Bond back to what it was at power-on, as a function-level reset of its base function
+    /// does: no power for the board, no function, queue or DMA window. When it returns, the device touches no
+    /// base memory. Mappings stay.
     ///
     /// # Errors
     /// [`PortError::Reset`].
     fn reset(&self) -> Result<(), PortError>;
 
-    /// What becomes readable when the IO-Bond sends the interrupt that `board.wake` asks for: an eventfd, which the caller reads.
-    /// `None` where nothing can wake a thread that sleeps, or something else does.
+    /// What becomes readable when the IO-Bond sends the interrupt that `board.wake` asks for: an eventfd,
+    /// which the caller reads. `None` where nothing can wake a thread that sleeps, or something else does.
     fn wake_up(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -30,7 +30,7 @@ pub enum OpenError {
     Vfio(#[from] VfioError),
 }
 
-/// A port of whichever kind.
+/// A port of the kind that the configuration names.
 #[derive(Debug)]
 pub enum OpenPort {
     /// Another process serves the IO-Bond.
@@ -54,8 +54,9 @@ impl OpenPort {
         })
     }
 
-    /// Goes on with a port that an earlier life of this process opened, without a reset: `take` finds its descriptors by name, and
-    /// `mapped` says what was mapped for DMA. None if not all of them were kept, or it was another port.
+    /// Takes over a port that a previous process opened, without a reset: `take` finds its descriptors by
+    /// name, and `mapped` says what was mapped for DMA. None if not all of them were kept, or it was another
+    /// port.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -82,8 +83,8 @@ impl OpenPort {
         })
     }
 
-    /// What has to be kept for the next life of this process to go on with the device as it is, by name. `config` is what it was
-    /// opened as: a name says which port it is of.
+    /// What has to be kept for the next process to take the device over as it is, by name. `config` is what
+    /// it was opened as: a name says which port it is of.
     pub fn descriptors(&self, config: &PortConfig) -> Vec<(String, BorrowedFd<'_>)> {
         let kept = match self {
             Self::VfioUser(port) => vec![(CONNECTION, port.connection())],
@@ -103,7 +104,8 @@ impl OpenPort {
     }
 }
 
-/// What a descriptor of this port is kept as. Keepers take neither colons nor control characters (sd_pid_notify_with_fds(3), FDNAME).
+/// What a descriptor of this port is kept as. Keepers take neither colons nor control characters
+/// (sd_pid_notify_with_fds(3), FDNAME).
 fn kept_name(what: &str, config: &PortConfig) -> String {
     let port = match config {
         PortConfig::Vfio(address) => address.to_string(),
@@ -148,11 +150,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_descriptors_of_another_port_are_not_gone_on_with() {
+    fn the_descriptors_of_another_port_are_not_taken_over() {
         let [one, other] = ["/run/one.sock", "/run/other.sock"].map(|path| PortConfig::VfioUser(path.into()));
         let kept = kept_name(CONNECTION, &one);
         let adopt = |config: &PortConfig| {
-            // A server that is gone: whoever takes its connection hears of that.
+            // A server that is gone, which the process that takes its connection is told.
             let take = |name: &str| (name == kept).then(|| OwnedFd::from(UnixStream::pair().unwrap().0));
             OpenPort::adopt(config, take, &[])
         };

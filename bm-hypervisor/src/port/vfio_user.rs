@@ -1,7 +1,7 @@
 //! An IO-Bond that another process serves over vfio-user: the emulator, or a virtual machine monitor's own.
 //!
-//! A register write is one system call and is not waited for; a read is a round trip, some ten microseconds. A poll pass only
-//! writes.
+//! A register write is one system call and is not waited for; a read is a round trip, some ten microseconds.
+//! A poll pass only writes.
 
 use std::{
     io,
@@ -28,7 +28,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::{Port, PortError, Region, mappings::Mappings};
 
-/// How long the server may take to answer. The emulator does in microseconds; a machine that is overloaded gets some time.
+/// How long the server may take to answer. The emulator does in microseconds; a machine that is overloaded
+/// gets some time.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Command register (PCIe 5.0, 7.5.1.1.3).
 const COMMAND: u64 = 0x04;
@@ -43,20 +44,14 @@ pub enum VfioUserError {
     Remote(#[from] RemoteError),
     /// It serves something else.
     #[error("{} serves a function whose BAR 0 has {size:#x} bytes, and an IO-Bond's has {BAR_SIZE:#x}; is it another function's socket?", socket.display())]
-    Bar {
-        /// The socket.
-        socket: std::path::PathBuf,
-        /// Bytes of BAR 0.
-        size: u64,
-    },
-    /// It cannot have been mapped.
-    #[error("{length:#x} bytes at {iova} are none, or overlap another range that is said to be mapped")]
-    Mapped {
-        /// Where it is said to be.
-        iova: BaseAddr,
-        /// How long it is said to be.
-        length: u64,
-    },
+    #[allow(missing_docs, reason = "the fields are those of the message")]
+    Bar { socket: std::path::PathBuf, size: u64 },
+    /// A mapping of the previous process that is not possible.
+    #[error(
+        "{length:#x} bytes at {iova} cannot have been mapped: the range is empty, or overlaps another one"
+    )]
+    #[allow(missing_docs, reason = "the fields are those of the message")]
+    Mapped { iova: BaseAddr, length: u64 },
     /// The system refused an event.
     #[error("cannot make an event for the wake-up interrupt: {0}")]
     System(#[from] io::Error),
@@ -68,12 +63,13 @@ pub struct VfioUserPort {
     function: RemoteFunction,
     wake_up: OwnedFd,
     mappings: Mutex<Mappings<()>>,
-    /// That the device is gone was said.
+    /// Whether the log says already that the device is gone.
     told: AtomicBool,
 }
 
 impl VfioUserPort {
-    /// Connects to `socket`, lets the function decode its BAR and master the bus, and connects its wake-up interrupt.
+    /// Connects to `socket`, lets the function decode its BAR and master the bus, and connects its wake-up
+    /// interrupt.
     ///
     /// # Errors
     /// [`VfioUserError`].
@@ -87,7 +83,7 @@ impl VfioUserPort {
         Ok(port)
     }
 
-    /// Goes on with a connection that an earlier life of this process made; `mapped` says what that life had mapped.
+    /// Takes over the connection of a previous process; `mapped` says what that had mapped.
     ///
     /// # Errors
     /// [`VfioUserError`].
@@ -113,7 +109,7 @@ impl VfioUserPort {
         self.function.signal(Irq::Msix, WAKE_VECTOR.into(), &[self.wake_up.as_fd()])
     }
 
-    /// The connection: who keeps a duplicate of it keeps the device as it is.
+    /// The connection: a process that keeps a duplicate of it keeps the device as it is.
     #[must_use]
     pub fn connection(&self) -> BorrowedFd<'_> {
         self.function.connection()
@@ -123,7 +119,7 @@ impl VfioUserPort {
         self.mappings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A device that is gone reads all ones, as in hardware. Why is said once.
+    /// A device that is gone reads all ones, as in hardware. The log says why, once.
     fn lose(&self, error: &RemoteError) {
         if !self.told.swap(true, Ordering::Relaxed) {
             tracing::error!("the IO-Bond does not answer any more: {error}");
@@ -170,7 +166,7 @@ impl Port for VfioUserPort {
         let mut mappings = self.mappings();
         let length = mappings.length(iova.0).ok_or(PortError::NotMapped { iova })?;
         match self.function.unmap(iova.0, length) {
-            // Who is gone reaches nothing.
+            // A server that is gone reaches nothing.
             Ok(()) | Err(RemoteError::Gone) => {}
             Err(error) => return Err(PortError::System { iova, length, source: io::Error::other(error) }),
         }
@@ -201,7 +197,8 @@ mod tests {
 
     const IOVA: BaseAddr = BaseAddr(1 << 40);
 
-    /// A server that does all it is asked but to let go of memory, as often as it says; then it goes. How often it was asked for memory.
+    /// A server that does all it is asked but refuses to unmap memory, `refusals` times; then it ends. How
+    /// often it was asked to map memory.
     fn server(mut stream: UnixStream, refusals: usize) -> JoinHandle<usize> {
         thread::spawn(move || {
             let (mut maps, mut refused) = (0, 0);
@@ -221,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_does_not_let_go_of_stays_mapped_until_it_is_gone() {
+    fn what_the_server_does_not_unmap_stays_mapped_until_it_is_gone() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let server = server(theirs, 2);
         let port = VfioUserPort::resume(ours, &[(IOVA, 8192)]).unwrap();
@@ -242,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_have_been_mapped_is_no_port() {
+    fn what_cannot_have_been_mapped_is_refused() {
         for mapped in [&[(IOVA, 0)][..], &[(IOVA, 8192), (IOVA.wrapping_add(4096), 4096)]] {
             let (ours, theirs) = UnixStream::pair().unwrap();
             let error = VfioUserPort::resume(ours, mapped).unwrap_err();

@@ -45,7 +45,7 @@ impl Base {
 
     /// Has the bells of all pollers ring `wake_up` along.
     pub(super) fn wake(&self, wake_up: &WakeUp) -> io::Result<()> {
-        self.posts.iter().try_for_each(|post| wake_up.hear(post.poller().bell().as_raw_fd()))
+        self.posts.iter().try_for_each(|post| wake_up.hear(post.poller().waker().as_raw_fd()))
     }
 }
 

@@ -22,11 +22,13 @@ use crate::{
 
 /// Where the memory is for the device: high, and not where a board's pool is.
 pub(super) const IOVA: BaseAddr = BaseAddr(1 << 41);
-/// Bytes of it: three pages, of which the second one is mostly used, so that what comes too early or late is seen.
+/// Bytes of it: three pages, of which the second one is mostly used, so that what comes too early or late is
+/// seen.
 pub(super) const LENGTH: u64 = 3 * SIZE;
 /// What it is painted with.
 pub(super) const PAINT: u32 = 0xA5A5_A5A5;
-/// How long something may take that an IO-Bond does by itself. Microseconds in hardware; an emulator shares a busy machine.
+/// How long something may take that an IO-Bond does by itself. Microseconds in hardware; an emulator shares a
+/// busy machine.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Memory of the test's own.
@@ -36,7 +38,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Painted memory, in a file that nobody can cut short.
+    /// Painted memory, in a file that is sealed against resizing.
     pub(super) fn painted() -> Result<Self, Failure> {
         let file = memfd_create("iobond-conformance", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
             .map_err(std::io::Error::from)?;
@@ -106,8 +108,8 @@ pub(super) fn revoke(port: &impl Port, number: u32) {
     port.write32(windows::BASE + number * windows::STRIDE + windows::CONTROL, 0);
 }
 
-/// Has the status page kept at `at`. When this returns it was written, if that was possible: a read's completion pushes what the
-/// device wrote before it (PCIe 5.0, 2.4.1).
+/// Has the status page kept at `at`. When this returns it was written, if that was possible: a read's
+/// completion pushes what the device wrote before it (PCIe 5.0, 2.4.1).
 pub(super) fn show_status(port: &impl Port, at: BaseAddr) {
     write64(port, status_page::BASE + status_page::ADDRESS_LO, at.0);
     port.write32(status_page::BASE + status_page::CONTROL, 1);

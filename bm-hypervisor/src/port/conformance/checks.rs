@@ -21,9 +21,9 @@ const NOWHERE: u32 = queues::BASE + queues::COUNT * queues::STRIDE;
 /// `queues[n].state`: an error, and why.
 const STATE_ERROR: u32 = 2;
 const BAD_CONTEXT: u32 = 1;
-/// `board.state.queue_error`.
+/// `board.state.queue_error`: any queue is in the error state.
 const BOARD_QUEUE_ERROR: u32 = 1 << 1;
-/// `board.wake.arm`.
+/// `board.wake.arm`: one interrupt, for whatever comes next.
 const ARM: u32 = 1;
 
 pub(super) fn all<P: Port>() -> Vec<Check<P>> {
@@ -162,7 +162,7 @@ fn grants(port: &impl Port) -> Result<(), Failure> {
     show_status(port, PAGE);
     holds(untouched(), "the status page was written without a window")?;
     hide_status(port);
-    // Half a page is none.
+    // A window of half a page does not grant the status page.
     grant(port, 7, PAGE, SIZE / 2);
     show_status(port, PAGE);
     holds(untouched(), "the status page was written into half a window")?;

@@ -1,8 +1,9 @@
-//! What every port has to do, held against a live IO-Bond: whether registers are reached in order, memory is reached where it was
-//! mapped and granted and nowhere else, and the wake-up interrupt comes when it was asked for.
+//! What every port has to do, checked with a live IO-Bond: whether registers are reached in order, memory is
+//! reached where it was mapped and granted and nowhere else, and the wake-up interrupt comes when it was
+//! asked for.
 //!
-//! The suite needs nobody on the board. It takes the IO-Bond for itself and leaves it reset: `bm-hypervisor selftest` runs it on
-//! hardware that has just been plugged in.
+//! The suite needs no driver on the board. It takes the IO-Bond for itself and leaves it reset:
+//! `bm-hypervisor selftest` runs it on hardware that has just been plugged in.
 
 mod bench;
 mod checks;
@@ -20,14 +21,8 @@ pub enum Failure {
     Memory(#[from] std::io::Error),
     /// Something else came out than should have.
     #[error("{what}: {found:#x} instead of {expected:#x}")]
-    Differs {
-        /// What was looked at.
-        what: String,
-        /// What it was.
-        found: u64,
-        /// What it should have been.
-        expected: u64,
-    },
+    #[allow(missing_docs, reason = "the fields are those of the message")]
+    Differs { what: String, found: u64, expected: u64 },
     /// Something happened that should not, or did not that should.
     #[error("{0}")]
     Behaviour(&'static str),
@@ -42,7 +37,7 @@ pub struct Check<P> {
 }
 
 impl<P: Port> Check<P> {
-    /// Takes the IO-Bond back to power-on and holds the port against this.
+    /// Takes the IO-Bond back to power-on and runs this check.
     ///
     /// # Errors
     /// The first [`Failure`].

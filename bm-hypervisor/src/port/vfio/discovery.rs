@@ -1,5 +1,5 @@
-//! What sysfs says of a PCI function, and whether VFIO can have it: no system call but reading, so that `check` can ask
-//! without taking the device, and a test can build the tree.
+//! What sysfs says of a PCI function, and whether VFIO can have it: no system call but reading, so that
+//! `check` can ask without taking the device, and a test can build the tree.
 
 use std::{
     fs,
@@ -11,17 +11,18 @@ use crate::config::PciAddress;
 
 /// The driver that hands devices to processes.
 const VFIO_PCI: &str = "vfio-pci";
-/// Drivers that do no DMA of their own, or hand it on, and so leave a group viable (Linux, `driver_managed_dma`).
+/// Drivers that do no DMA of their own, or hand it on, and so leave a group viable (Linux,
+/// `driver_managed_dma`).
 const HARMLESS: [&str; 3] = [VFIO_PCI, "pci-stub", "pcieport"];
 
 /// A PCI function as sysfs shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discovered {
-    /// Where it is.
+    /// Where the function is on the machine's buses.
     pub address: PciAddress,
     /// The driver that has it.
     pub driver: Option<String>,
-    /// Its IOMMU group.
+    /// Its IOMMU group; none if no IOMMU translates for it.
     pub group: Option<u32>,
     /// The other functions in that group, by address.
     pub others: Vec<Member>,
@@ -34,7 +35,7 @@ pub struct Discovered {
 /// Another function of an IOMMU group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Member {
-    /// Where it is, as sysfs names it.
+    /// Its address, as sysfs names it.
     pub address: String,
     /// The driver that has it.
     pub driver: Option<String>,

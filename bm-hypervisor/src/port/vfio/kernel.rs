@@ -1,5 +1,5 @@
-//! What the kernel's VFIO does for a device and a container that are open (`<linux/vfio.h>`), by their descriptors alone: a
-//! hypervisor that was started anew has nothing else.
+//! What the kernel's VFIO does for a device and a container that are open (`<linux/vfio.h>`), by their
+//! descriptors alone: a hypervisor that was started anew has nothing else.
 
 #![allow(unsafe_code)] // system calls; each passes a structure whose size is in its first field
 
@@ -28,9 +28,9 @@ const IOMMU_UNMAP_DMA: u32 = 14;
 /// A region of a device.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Region {
-    /// `VFIO_REGION_INFO_FLAG_*`.
+    /// Bits of `VFIO_REGION_INFO_FLAG_*`.
     pub(super) flags: u32,
-    /// Bytes.
+    /// Its length in bytes.
     pub(super) size: u64,
     /// Where it begins in the device's file.
     pub(super) offset: u64,
@@ -51,7 +51,7 @@ const fn argsz<T>() -> u32 {
     size_of::<T>() as u32
 }
 
-/// A descriptor of one's own for the same file.
+/// A second descriptor for the same file.
 pub(super) fn duplicate(file: &impl AsRawFd) -> io::Result<OwnedFd> {
     // SAFETY: `file` is open and stays so while it is borrowed.
     unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) }.try_clone_to_owned()
@@ -90,11 +90,12 @@ pub(super) fn signal(device: BorrowedFd<'_>, index: u32, event: BorrowedFd<'_>) 
         ..Default::default()
     };
     let one = OneEvent { set, event: event.as_raw_fd() };
-    // SAFETY: the kernel reads `argsz` bytes of the structure, and takes a reference of its own to the event's file.
+    // SAFETY: the kernel reads `argsz` bytes of the structure, and takes a reference of its own to the
+    // event's file.
     done(unsafe { ioctl_with_ref(&device, request(DEVICE_SET_IRQS), &one) })
 }
 
-/// Resets the function.
+/// Resets the function, as far as the kernel can.
 pub(super) fn reset(device: BorrowedFd<'_>) -> io::Result<()> {
     let mut info = vfio_device_info { argsz: argsz::<vfio_device_info>(), ..Default::default() };
     // SAFETY: as in `region`.
@@ -118,8 +119,9 @@ pub(super) fn map_dma(container: BorrowedFd<'_>, memory: &Mapped, iova: u64) -> 
         iova,
         size: memory.length(),
     };
-    // SAFETY: the kernel reads the structure. The range is a shared mapping of a file, which nobody in this process has a
-    // reference to; that a device writes to it is what it is for. Its pages outlive the mapping while they are pinned.
+    // SAFETY: the kernel reads the structure. The range is a shared mapping of a file, to which this process
+    // has no reference; that a device writes to it is what it is for. Its pages outlive the mapping while
+    // they are pinned.
     done(unsafe { ioctl_with_ref(&container, request(IOMMU_MAP_DMA), &map) })
 }
 
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_device_is_refused_and_not_misread() {
+    fn a_file_that_is_not_a_device_is_refused_and_not_misread() {
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(region(file.as_fd(), 0).is_err() && interrupts(file.as_fd(), 0).is_err());
         assert!(reset(file.as_fd()).is_err() && unmap_dma(file.as_fd(), 0, 4096).is_err());

@@ -1,6 +1,7 @@
 //! Memory that is shared with a device: its registers, and the base memory that it reaches by DMA.
 
-#![allow(unsafe_code)] // maps files, and reads and writes registers through raw pointers; no reference to what is mapped exists
+// It maps files, and reads and writes registers through raw pointers; no reference to what is mapped exists.
+#![allow(unsafe_code)]
 
 use std::{
     io,
@@ -28,7 +29,8 @@ impl Mapped {
     /// Maps `length` bytes of `file` from `offset`, a multiple of the page size.
     pub(super) fn new(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<Self> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing; it is undone in `drop`.
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing; it is undone in
+        // `drop`.
         let base = unsafe {
             mmap(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, offset)?
         };
@@ -46,19 +48,20 @@ impl Mapped {
         self.length as u64
     }
 
-    /// Reads the little-endian word at `offset`; all ones where there is none, as a bus answers. What the device wrote to memory
-    /// before it answered is seen afterwards.
+    /// Reads the little-endian word at `offset`; all ones where there is none, as a bus answers. What the
+    /// device wrote to memory before it answered is seen afterwards.
     #[inline]
     pub(super) fn read32(&self, offset: u32) -> u32 {
-        // SAFETY: `word` gives aligned pointers into the mapping, which lives as long as `self`. Any bits are a `u32`.
+        // SAFETY: `word` gives aligned pointers into the mapping, which is valid as long as `self`. Any bits
+        // are a `u32`.
         let value = self.word(offset).map_or(ALL_ONES, |word| u32::from_le(unsafe { word.read_volatile() }));
         // For the compiler: the processor (x86-64) keeps loads in order, and uncached ones with all others.
         fence(Ordering::Acquire);
         value
     }
 
-    /// Writes the little-endian word at `offset`; where there is none nothing happens. What this process wrote to memory before is
-    /// there when the device hears of it.
+    /// Writes the little-endian word at `offset`; where there is none nothing happens. What this process
+    /// wrote to memory before is there when the write reaches the device.
     #[inline]
     pub(super) fn write32(&self, offset: u32, value: u32) {
         // As in `read32`, for stores.
@@ -81,7 +84,8 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: `base` and `length` are those of the mapping made in `new`, and no pointer into it outlives `self`.
+        // SAFETY: `base` and `length` are those of the mapping made in `new`, and no pointer into it outlives
+        // `self`.
         let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.length) };
         debug_assert!(unmapped.is_ok());
     }

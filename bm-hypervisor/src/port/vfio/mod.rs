@@ -1,16 +1,19 @@
-//! An IO-Bond in this machine, through the kernel's VFIO: registers in a mapped BAR, DMA through the IOMMU, MSI-X as an eventfd.
+//! An IO-Bond in this machine, through the kernel's VFIO: registers in a mapped BAR, DMA through the IOMMU,
+//! MSI-X as an eventfd.
 //!
 //! # A device that goes away
 //!
-//! * *Its power or link is lost.* The mapping stays; reads complete with all ones and writes go nowhere, as PCIe has it. That is
-//!   what the rest of this program knows as a device that is gone.
-//! * *It is removed in order, or unbound* (`echo 1 > remove`). The kernel asks for it with `VFIO_PCI_REQ_IRQ_INDEX` and waits
-//!   until its last descriptor is closed. The port looks for that whenever `ident.magic` is read, which is how a hypervisor asks
-//!   whether the device is there, and from then on behaves as if it were not: all ones, and no write. So the board fails in
-//!   order, the port is dropped, and the removal goes on. An uncorrectable error that the kernel reports is met in the same way.
-//! * *Somebody turns Memory Space off*, as the kernel's error recovery may. VFIO takes the pages out of the mapping, and the next
-//!   access raises SIGBUS, which ends the process: no system call comes between to fail instead. A supervisor starts it anew.
-//!   [`Port::reset`] is no such case, since the kernel holds accesses back until it has restored the function.
+//! * *Its power or link is lost.* The mapping stays; reads complete with all ones and writes go nowhere, as
+//!   PCIe has it. That is what the rest of this program knows as a device that is gone.
+//! * *It is removed in order, or unbound* (`echo 1 > remove`). The kernel asks for it with
+//!   `VFIO_PCI_REQ_IRQ_INDEX` and waits until its last descriptor is closed. The port looks for that whenever
+//!   `ident.magic` is read, which is how a hypervisor asks whether the device is there, and from then on
+//!   behaves as if it were not: all ones, and no write. So the board fails in order, the port is dropped, and
+//!   the removal completes. An uncorrectable error that the kernel reports is met in the same way.
+//! * *Memory Space is switched off*, as the kernel's error recovery may do. VFIO takes the pages out of the
+//!   mapping, and the next access raises SIGBUS, which ends the process: no system call comes between to fail
+//!   instead. A supervisor starts it anew. [`Port::reset`] is not such a case, since the kernel holds
+//!   accesses back until it has restored the function.
 
 pub mod discovery;
 mod error;
@@ -49,18 +52,18 @@ use crate::config::PciAddress;
 const COMMAND: u64 = 0x04;
 const MEMORY_AND_MASTER: u16 = 1 << 1 | 1 << 2;
 
-/// What has to stay open for a device to stay as it is: whoever has both can go on where another process ended
-/// ([`VfioPort::adopt`]).
+/// What has to stay open for a device to stay as it is: a process that has both can take over where another
+/// one ended ([`VfioPort::adopt`]).
 #[derive(Debug)]
 pub struct Descriptors {
-    /// The container: the IOMMU's translations.
+    /// The container, with the IOMMU's translations.
     pub container: OwnedFd,
-    /// The device. It keeps its group and container in being.
+    /// The device, which keeps its group and container open.
     pub device: OwnedFd,
 }
 
 impl Descriptors {
-    /// Descriptors of one's own for the same device.
+    /// Further descriptors for the same device.
     ///
     /// # Errors
     /// What the system said.
@@ -79,7 +82,7 @@ pub struct VfioPort {
     registers: Mapped,
     /// What an adopted port found mapped has no memory of this process.
     mappings: Mutex<Mappings<Option<Mapped>>>,
-    /// MSI-X vector 0.
+    /// Written at MSI-X vector 0; none if the device has no MSI-X.
     wake_up: Option<OwnedFd>,
     /// The kernel wants the device back, or it had an error.
     removal: OwnedFd,
@@ -97,18 +100,19 @@ impl VfioPort {
         Self::set_up(address.to_string(), open::open(address, group)?)
     }
 
-    /// Goes on with a device that an earlier process opened, without a reset: its registers are as they were, and so is DMA to
-    /// `mapped`, the address and length of each region which that process left mapped.
+    /// Takes over a device that a previous process opened, without a reset: its registers are as they were,
+    /// and so is DMA to `mapped`, the address and length of each region which that process left mapped.
     ///
     /// # Errors
-    /// [`VfioError`], for instance when a descriptor is none of VFIO's.
+    /// [`VfioError`], for instance when a descriptor is not one of VFIO's.
     pub fn adopt(descriptors: Descriptors, mapped: &[(BaseAddr, u64)]) -> Result<Self, VfioError> {
         let mut port = Self::set_up("the adopted device".into(), descriptors)?;
         let mappings = port.mappings.get_mut().unwrap_or_else(PoisonError::into_inner);
         for (iova, length) in mapped {
             if !mappings.insert(iova.0, *length, None) {
-                let reason =
-                    format!("{length:#x} bytes at {iova} overlap another range that is said to be mapped");
+                let reason = format!(
+                    "{length:#x} bytes at {iova} cannot have been mapped: they overlap another range"
+                );
                 return Err(VfioError::Refused { device: port.name, reason });
             }
         }
@@ -148,7 +152,7 @@ impl VfioPort {
         }
         for index in [VFIO_PCI_REQ_IRQ_INDEX, VFIO_PCI_ERR_IRQ_INDEX].into_iter().filter(|index| has(*index))
         {
-            kernel::signal(device, index, removal.as_fd()).map_err(failed("hear of its removal"))?;
+            kernel::signal(device, index, removal.as_fd()).map_err(failed("watch for its removal"))?;
         }
         Ok(Self {
             name,
@@ -230,6 +234,11 @@ impl Port for VfioPort {
     fn unmap_dma(&self, iova: BaseAddr) -> Result<(), PortError> {
         let mut mappings = self.mappings();
         let length = mappings.length(iova.0).ok_or(PortError::NotMapped { iova })?;
+        // The IOMMU first: until the kernel has invalidated the translation, the device may write, and the
+        // pages have to stay pinned. Only then does the range become free, and this process's mapping with
+        // it. Should the kernel refuse, the range stays taken, so that no other memory comes to lie where the
+        // device can still write. The lock is held throughout, since a `map_dma` in between would find the
+        // range free in one of the two and not in the other.
         kernel::unmap_dma(self.descriptors.container.as_fd(), iova.0, length)
             .map_err(|source| PortError::System { iova, length, source })?;
         mappings.remove(iova.0);
@@ -252,7 +261,7 @@ fn explain_map(error: io::Error) -> io::Error {
             "the limit of locked memory is too low for the pool, whose pages VFIO locks: `ulimit -l`, or LimitMEMLOCK= of the unit"
         }
         Some(libc::EINVAL) => {
-            "the address is beyond what the IOMMU translates (the pool begins at 1 TiB: 41 bits), or no multiple of its page size"
+            "the address is beyond what the IOMMU translates (the pool begins at 1 TiB: 41 bits), or not a multiple of its page size"
         }
         Some(libc::EEXIST) => "something is mapped there already, as an earlier process may have left it",
         _ => return error,

@@ -11,10 +11,11 @@ const CONTAINER: &str = "/dev/vfio/vfio";
 
 /// Opens the function at `address`, which is bound to vfio-pci in a viable `group`.
 ///
-/// What the library made is let go again, and descriptors of our own stay: the device's holds its group, the group its container
-/// (Linux, `vfio_group_fops_release`), so that a port that was opened is what one that was adopted is. The library's `Drop` also
-/// asks to take the group out of its container, which the kernel refuses while the device is open (`VFIO_GROUP_UNSET_CONTAINER`,
-/// EBUSY). Kept to the end, it would panic for a device that was removed meanwhile.
+/// What the library made is dropped again, and descriptors of our own stay: the device's holds its group, the
+/// group its container (Linux, `vfio_group_fops_release`), so that a port that was opened is what one that
+/// was adopted is. The library's `Drop` also asks to take the group out of its container, which the kernel
+/// refuses while the device is open (`VFIO_GROUP_UNSET_CONTAINER`, EBUSY). Kept to the end, it would panic
+/// for a device that was removed meanwhile.
 pub(super) fn open(address: PciAddress, group: u32) -> Result<Descriptors, VfioError> {
     let told = |error| explain(error, address, group);
     let container = Arc::new(VfioContainer::new(None).map_err(told)?);

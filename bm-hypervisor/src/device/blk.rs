@@ -1,4 +1,5 @@
-//! The block device (virtio 1.3, 5.2): the back end's disk, with requests cut to what slots and shadow vring hold.
+//! The block device (virtio 1.3, 5.2): the back end's disk, with requests cut to what slots and shadow vring
+//! hold.
 
 use virtio_bindings::virtio_blk::*;
 
@@ -18,8 +19,8 @@ const BACK_END: u64 = mask(&[
     VIRTIO_BLK_F_WRITE_ZEROES,
 ]);
 
-/// Bytes of `struct virtio_blk_config` up to and including `write_zeroes_may_unmap` and its padding (virtio 1.3, 5.2.4): all
-/// the fields of the features above.
+/// Bytes of `struct virtio_blk_config` up to and including `write_zeroes_may_unmap` and its padding (virtio
+/// 1.3, 5.2.4): all the fields of the features above.
 pub const CONFIG_SIZE: u32 = 60;
 
 /// What capacities are counted in (virtio 1.3, 5.2.4).
@@ -62,15 +63,15 @@ pub fn device(config: &BlkConfig, offer: &Offer, mut space: Vec<u8>) -> Result<D
     })
 }
 
-/// Most bytes of a segment: a slot, so that a segment is one descriptor of the shadow vring; but no less than a page, without which
-/// Linux refuses the disk (`blk_validate_limits`).
+/// Most bytes of a segment: a slot, so that a segment is one descriptor of the shadow vring; but no less than
+/// a page, without which Linux refuses the disk (`blk_validate_limits`).
 fn size_max(sizes: &RingSizes) -> u32 {
     const LEAST: u32 = 4096;
     sizes.slot_size.max(LEAST)
 }
 
-/// Most segments of a request, whose header and status take two descriptors and two slots more. What the back end takes at most is
-/// honoured.
+/// Most segments of a request; header and status take two descriptors and two slots more. What the back end
+/// takes at most is honoured.
 fn seg_max(sizes: &RingSizes, offer: &Offer, space: &[u8]) -> u32 {
     let left = |there: u16| u32::from(there).saturating_sub(2);
     let slots_each = size_max(sizes) / sizes.slot_size.max(1);

@@ -18,11 +18,12 @@ pub const VIRTIO_CONSOLE_F_MULTIPORT: u32 = 1;
 /// `emerg_wr` can be written (virtio 1.3, 5.3.3). Never offered: it would make a field writable.
 pub const VIRTIO_CONSOLE_F_EMERG_WRITE: u32 = 2;
 
-/// Bytes of `cols` and `rows`, two 16-bit fields at the beginning of the configuration space (virtio 1.3, 5.3.4).
+/// Bytes of `cols` and `rows`, two 16-bit fields at the beginning of the configuration space (virtio 1.3,
+/// 5.3.4).
 pub const SIZE_FIELDS: u32 = 4;
 
-/// The console that `config`, the back end's `offer` and the first [`SIZE_FIELDS`] of its configuration space make. A back end
-/// without a configuration space has a console of no particular size.
+/// The console that `config`, the back end's `offer` and the first [`SIZE_FIELDS`] of its configuration space
+/// make. A back end without a configuration space has a console of no particular size.
 ///
 /// # Errors
 /// [`Lacks`] when they do not go together.

@@ -1,7 +1,8 @@
 //! The control queue of a network device (virtio 1.3, 5.1.6.5), worked by bm-hypervisor itself.
 //!
-//! To IO-Bond and the poll pass it is a shadow vring like any other; its back end is [`ControlQueue`], on the control thread, whose
-//! kick is what wakes that thread, and whose interrupt rings the poll thread's bell. Only the number of queue pairs can be set; any other command is answered VIRTIO_NET_ERR.
+//! To IO-Bond and the poll pass it is a shadow vring like any other; its back end is [`ControlQueue`], on the
+//! control thread: a kick wakes that thread, and an interrupt the poll thread. Only the number of queue pairs
+//! can be set; any other command is answered VIRTIO_NET_ERR.
 
 use std::sync::{
     Arc,
@@ -38,20 +39,21 @@ struct Chain {
 }
 
 impl ControlQueue {
-    /// The queue at `place`, whose rings are zero.
+    /// The queue at `place`, on rings of zeroes.
     pub(crate) fn new(mapping: Arc<Mapping>, place: &Place) -> Self {
         Self { mapping, place: *place, taken: 0 }
     }
 
-    /// The queue at `place`, as an earlier life left it: a command that was not used by then is worked once more.
+    /// The queue at `place`, as a previous process left it: a command that was not used by then is worked
+    /// once more.
     pub(crate) fn resumed(mapping: Arc<Mapping>, place: &Place) -> Self {
         let mut queue = Self::new(mapping, place);
         queue.taken = queue.index(place.used).map_or(0, |used| used.load(Ordering::Acquire));
         queue
     }
 
-    /// Works every command that is there, at most a ring of them, and interrupts if that is wanted. The number of pairs that the
-    /// driver chose, if it did: 1 to `most`.
+    /// Works every command that is there, at most a ring of them, and interrupts if that is wanted. The
+    /// number of pairs that the driver chose, if it did: 1 to `most`.
     pub(crate) fn serve(&mut self, most: u16, interrupt: impl FnOnce()) -> Option<u16> {
         let published = self.index(self.place.avail)?.load(Ordering::Acquire);
         let waiting = published.wrapping_sub(self.taken).min(self.place.sizes.shadow);
@@ -97,7 +99,8 @@ impl ControlQueue {
             match self.place.has_slots(at, length) {
                 true if flags & DESC_WRITE != 0 => chain.answer = chain.answer.or(Some(at)),
                 true => self.append(&mut chain, at, length),
-                // Not IO-Bond's doing: somebody else wrote into the ring. Without an answer the command is none.
+                // Not IO-Bond's doing: a back end wrote into the ring. Without a place for the answer it is
+                // not a command.
                 false => {}
             }
             if flags & (DESC_NEXT | DESC_INDIRECT) != DESC_NEXT {
@@ -109,9 +112,9 @@ impl ControlQueue {
     }
 
     fn append(&self, chain: &mut Chain, at: u64, length: u32) {
-        let room = chain.command.get_mut(chain.length..).unwrap_or_default();
-        let take = room.len().min(length as usize);
-        if self.mapping.read(at, &mut room[..take]) {
+        let rest = chain.command.get_mut(chain.length..).unwrap_or_default();
+        let take = rest.len().min(length as usize);
+        if self.mapping.read(at, &mut rest[..take]) {
             chain.length += take;
         }
     }

@@ -51,7 +51,8 @@ const TRANSPORT: &[(u32, &str)] = &[
     (VIRTIO_F_RING_RESET, "RING_RESET"),
 ];
 
-/// The bit by which a vhost-user back end says that it has protocol features (vhost-user protocol, "Feature negotiation").
+/// The bit by which a vhost-user back end says that it has protocol features (vhost-user protocol, "Feature
+/// negotiation").
 pub const VHOST_USER_F_PROTOCOL_FEATURES: u32 = 30;
 
 const NET: &[(u32, &str)] = &[

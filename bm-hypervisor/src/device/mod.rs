@@ -1,7 +1,8 @@
 //! What a device is beyond its transport: identity, feature bits, configuration fields, queues.
 //!
-//! A device is data, worked out once from its configuration and from what its back end offers; [`crate::virtio_pci`] answers the
-//! driver from it. Feature bits and field layouts are those of crate `virtio-bindings`.
+//! A device is data, worked out once from its configuration and from what its back end offers;
+//! [`crate::virtio_pci`] answers the driver from it. Feature bits and field layouts are those of crate
+//! `virtio-bindings`.
 
 pub mod blk;
 pub mod console;
@@ -45,9 +46,9 @@ impl Kind {
         }
     }
 
-    /// PCI base class, sub-class and programming interface: an Ethernet controller, a SCSI storage controller, another
-    /// communication device (PCI Code and ID Assignment Specification 1.11, 1.2, 1.3 and 1.8), which is what firmware expects of
-    /// virtio devices.
+    /// PCI base class, sub-class and programming interface: an Ethernet controller, a SCSI storage
+    /// controller, another communication device (PCI Code and ID Assignment Specification 1.11, 1.2, 1.3 and
+    /// 1.8), which is what firmware expects of virtio devices.
     pub const fn class_code(self) -> u32 {
         match self {
             Self::Net => 0x02_00_00,
@@ -74,7 +75,7 @@ impl Kind {
     }
 }
 
-/// Who works a virtqueue.
+/// What works a virtqueue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The back end, as its vring of this number.
@@ -90,7 +91,8 @@ pub struct Device {
     pub kind: Kind,
     /// Device-specific feature bits that it offers.
     pub features: u64,
-    /// Its configuration space, a multiple of four bytes long. The driver cannot write any field that is offered.
+    /// Its configuration space, a multiple of four bytes long. The driver cannot write any field that is
+    /// offered.
     pub config: Vec<u8>,
     /// Queues that the back end works.
     pub back_end_queues: u16,
@@ -104,8 +106,9 @@ impl Device {
         self.back_end_queues + u16::from(self.kind == Kind::Net && has(self.features, VIRTIO_NET_F_CTRL_VQ))
     }
 
-    /// Who works queue `index` under `negotiated` features; nobody if it has no use then. A network driver that does not take MQ
-    /// finds the control queue right behind the first pair, and nothing behind that (virtio 1.3, 5.1.2).
+    /// What works queue `index` under `negotiated` features; none if it has no use then. A network driver
+    /// that does not take MQ finds the control queue right behind the first pair, and nothing behind that
+    /// (virtio 1.3, 5.1.2).
     pub fn role(&self, index: u16, negotiated: u64) -> Option<Role> {
         let data = match self.kind {
             Kind::Net if !has(negotiated, VIRTIO_NET_F_MQ) => 2,
@@ -117,15 +120,15 @@ impl Device {
         (index == data && has(negotiated, VIRTIO_NET_F_CTRL_VQ)).then_some(Role::Control)
     }
 
-    /// Whether buffers of queue `index` are offered for what may come: the even ones of a network device and a console (virtio
-    /// 1.3, 5.1.2 and 5.3.2), but for a control queue.
+    /// Whether buffers of queue `index` are offered for what may come: the even ones of a network device and
+    /// a console (virtio 1.3, 5.1.2 and 5.3.2), but for a control queue.
     pub fn is_receive_queue(&self, index: u16, negotiated: u64) -> bool {
         let receives = matches!(self.kind, Kind::Net | Kind::Console) && index.is_multiple_of(2);
         receives && matches!(self.role(index, negotiated), Some(Role::BackEnd(_)))
     }
 
-    /// Sizes of queue `index`'s rings and slots. Since a control queue may stand in more than one place, only the last queue,
-    /// which can be nothing else, is small.
+    /// Sizes of queue `index`'s rings and slots. Since a control queue may stand in more than one place, only
+    /// the last queue, which can be nothing else, is small.
     pub fn sizes(&self, index: u16) -> RingSizes {
         if index >= self.back_end_queues { RingSizes::CONTROL } else { self.sizes }
     }

@@ -1,5 +1,5 @@
-//! The network device (virtio 1.3, 5.1): checksum and segmentation offloads as the back end has them, and multiqueue with a
-//! control queue that bm-hypervisor works itself.
+//! The network device (virtio 1.3, 5.1): checksum and segmentation offloads as the back end has them, and
+//! multiqueue with a control queue that bm-hypervisor works itself.
 
 use virtio_bindings::virtio_net::*;
 
@@ -67,7 +67,7 @@ pub fn set_link(config: &mut [u8], up: bool) {
     }
 }
 
-/// `struct virtio_net_config` up to `mtu` (virtio 1.3, 5.1.4). The link is up until somebody takes it down.
+/// `struct virtio_net_config` up to `mtu` (virtio 1.3, 5.1.4). The link is up until a command takes it down.
 fn config_space(config: &NetConfig) -> Vec<u8> {
     let mut bytes = config.mac.bytes().to_vec();
     bytes.extend(status(true));
@@ -76,13 +76,15 @@ fn config_space(config: &NetConfig) -> Vec<u8> {
     bytes
 }
 
-/// The bits of `negotiated` that the back end is to know. MQ and the control queue are not among them unless it offered them.
+/// The bits of `negotiated` that the back end is to know. MQ and the control queue are not among them unless
+/// it offered them.
 pub fn back_end_features(negotiated: u64, offer: &Offer) -> u64 {
     negotiated & offer.features & (BACK_END | mask(&[VIRTIO_NET_F_MQ, VIRTIO_NET_F_MAC]))
 }
 
-/// Pairs whose vrings are to be enabled before the driver says otherwise: one, unless MQ was not taken, when there is but one
-/// (virtio 1.3, 5.1.6.5.5: "the device MUST queue packets only on queues of the first pair" until told).
+/// Pairs whose vrings are to be enabled before the driver says otherwise: one, unless MQ was not taken, when
+/// there is but one (virtio 1.3, 5.1.6.5.5: "the device MUST queue packets only on queues of the first pair"
+/// until told).
 pub const FIRST_PAIRS: u16 = 1;
 
 /// Whether vring `index` belongs to the first `pairs` pairs.

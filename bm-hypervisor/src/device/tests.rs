@@ -1,4 +1,4 @@
-//! What is offered, and the control queue over a shadow vring that anybody may have written to.
+//! What is offered, and the control queue over a shadow vring of any content.
 
 use iobond_spec::ring::split::{AVAIL_NO_INTERRUPT, DESC_NEXT, DESC_WRITE, Descriptor, FLAGS, IDX, RING};
 use proptest::prelude::*;

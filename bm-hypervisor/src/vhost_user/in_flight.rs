@@ -1,5 +1,5 @@
-//! The memory in which a back end notes what is in flight (vhost-user, *Inflight I/O tracking*): it made it, this side keeps it for
-//! whoever comes next.
+//! The memory in which a back end notes what is in flight (vhost-user, *Inflight I/O tracking*): it made it,
+//! this side keeps it for its successor.
 
 use std::{
     fs::File,
@@ -15,7 +15,8 @@ use vhost::vhost_user::{VhostUserFrontend, message::VhostUserInflight};
 use super::{BackEnd, BackEndError, IN_FLIGHT, Problem};
 use crate::config::OnLoss;
 
-/// Bytes before the states of a split ring's descriptors, and of each of those: "QueueRegionSplit", "DescStateSplit".
+/// Bytes before the states of a split ring's descriptors, and of each of those: "QueueRegionSplit",
+/// "DescStateSplit".
 const HEADER: u64 = 16;
 const STATE: u64 = 16;
 /// Where `desc_num` stands. Back ends write it when they are given the region, not when a ring starts.
@@ -30,10 +31,10 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Takes what a back end answered for `queues` vrings of `size` descriptors. It is only ever written to, and never mapped: its
-    /// maker can cut it short.
+    /// Takes what a back end answered for `queues` vrings of `size` descriptors. It is only ever written to,
+    /// and never mapped: its maker can cut it short.
     fn new(file: File, mut given: VhostUserInflight, queues: u16, size: u16) -> Result<Self, String> {
-        // Only files in memory have seals, and writing to those waits for nobody.
+        // Only files in memory have seals, and writing to those never blocks.
         if fcntl_get_seals(&file).is_err() {
             return Err("its file is not in memory".into());
         }
@@ -67,7 +68,7 @@ impl InFlight {
     }
 }
 
-/// Where a back end notes what is in flight: what has to be kept for the next life of this process, beside the file.
+/// Where a back end notes what is in flight: what has to be kept for the next process, beside the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InFlightPlace {
     pub(crate) offset: u64,
@@ -89,7 +90,7 @@ impl BackEnd {
         self.in_flight.as_ref().map(|region| region.inode)
     }
 
-    /// Has it go on in a file that an earlier life of this process kept.
+    /// Has it continue in the file that was kept of a previous process.
     ///
     /// # Errors
     /// What is wrong with the file.
@@ -115,8 +116,8 @@ impl BackEnd {
         self.config.on_loss == OnLoss::Reconnect
     }
 
-    /// Hands over the region for what is in flight, which comes from the back end the first time, if it has such a thing. Before
-    /// any vring is started.
+    /// Hands over the region for what is in flight, which comes from the back end the first time, if it has
+    /// such a thing. Before any vring is started.
     pub(super) fn share_in_flight(&mut self, queues: u16, size: u16) -> Result<(), BackEndError> {
         if !self.offer.protocol.contains(IN_FLIGHT) || !self.may_return() {
             return Ok(());

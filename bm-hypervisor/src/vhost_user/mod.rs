@@ -1,9 +1,11 @@
 //! The front end's half of vhost-user: hands shadow vrings to a back end.
 //!
-//! Built on crate `vhost`. Every exchange is bounded in time, in both socket roles; every answer is hostile. Requests ask for a
-//! reply where the back end can give one, so that a refusal is noticed at the message that it is about.
+//! Built on crate `vhost`. Every exchange is bounded in time, in both socket roles; every answer is hostile.
+//! Requests ask for a reply where the back end can give one, so that a refusal is noticed at the message that
+//! it is about.
 //!
-//! A [`BackEnd`] is one connection. What outlives it, the pool and the notes of what is in flight, is handed to its successor.
+//! A [`BackEnd`] is one connection. What outlives it, the pool and the notes of what is in flight, is handed
+//! to its successor.
 //!
 //! Left out: requests from the back end.
 
@@ -59,7 +61,8 @@ const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
 /// The protocol feature of a back end that notes what is in flight where its successor finds it.
 const IN_FLIGHT: VhostUserProtocolFeatures = VhostUserProtocolFeatures::INFLIGHT_SHMFD;
 
-/// Features of the shadow vring itself. They are between bm-hypervisor and the back end, whatever the guest's ring has.
+/// Features of the shadow vring itself. They are between bm-hypervisor and the back end, whatever the guest's
+/// ring has.
 const RING: u64 = mask(&[VIRTIO_F_VERSION_1, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX]);
 
 /// Features of the shadow vrings that this back end works.
@@ -78,14 +81,15 @@ pub struct BackEnd {
     front_end: Frontend,
     watchdog: Watchdog,
     offer: Offer,
-    /// What the back end's interrupts go to; it is asked for some only when the poll thread is about to sleep.
+    /// What the back end's interrupts go to; it is asked for some only when the poll thread is about to
+    /// sleep.
     call: EventFd,
     memory_shared: bool,
     in_flight: Option<InFlight>,
 }
 
 impl BackEnd {
-    /// Makes the connection, for which it waits, and learns what the back end offers.
+    /// Waits for the connection, and learns what the back end offers.
     pub(crate) fn open(socket: Socket<'_>, config: &BackEndConfig) -> Result<Self, BackEndError> {
         Self::meet(socket.open()?, config)
     }
@@ -109,11 +113,11 @@ impl BackEnd {
             memory_shared: false,
             in_flight: None,
         };
-        back_end.shake_hands()?;
+        back_end.negotiate()?;
         Ok(back_end)
     }
 
-    fn shake_hands(&mut self) -> Result<(), BackEndError> {
+    fn negotiate(&mut self) -> Result<(), BackEndError> {
         self.ask("SET_OWNER", |front_end| front_end.set_owner())?;
         self.offer.features = self.ask("GET_FEATURES", |front_end| front_end.get_features())?;
         if !has(self.offer.features, VHOST_USER_F_PROTOCOL_FEATURES) {
@@ -121,7 +125,8 @@ impl BackEnd {
         }
         let protocol = self.ask("GET_PROTOCOL_FEATURES", |front_end| front_end.get_protocol_features())?;
         self.offer.protocol = protocol;
-        // Who has it and is not given the notes fails at the start of a vring, as QEMU's library does.
+        // A back end that has accepted it and is not given the region fails at the start of a vring, as
+        // QEMU's library does.
         let useless = if self.may_return() { VhostUserProtocolFeatures::empty() } else { IN_FLIGHT };
         let wanted = protocol & PROTOCOL & !useless;
         self.ask("SET_PROTOCOL_FEATURES", |front_end| front_end.set_protocol_features(wanted))?;
@@ -166,7 +171,8 @@ impl BackEnd {
         }
     }
 
-    /// The first `size` bytes of device configuration, or none if the back end has no protocol feature CONFIG.
+    /// The first `size` bytes of device configuration, or none if the back end has no protocol feature
+    /// CONFIG.
     ///
     /// # Errors
     /// See [`Problem`].
@@ -180,8 +186,9 @@ impl BackEnd {
         Ok(Some(self.ask("GET_CONFIG", ask)?.1))
     }
 
-    /// Settles features, `device` ones and those of the ring, and shares the pool if that is not done yet, and the notes of what is
-    /// in flight on its `queues` vrings of at most `size` descriptors. Before any vring is started.
+    /// Settles features, `device` ones and those of the ring, and shares the pool if that is not done yet,
+    /// and the notes of what is in flight on its `queues` vrings of at most `size` descriptors. Before any
+    /// vring is started.
     ///
     /// # Errors
     /// See [`Problem`].
@@ -211,8 +218,9 @@ impl BackEnd {
         Ok(())
     }
 
-    /// Starts vring `index` on the rings at `place`: fresh ones, whose indices are zero, or where another back end was lost, from
-    /// available index `base` on. What to kick when buffers have become available, unless the back end polls.
+    /// Starts vring `index` on the rings at `place`: fresh ones with indices of zero, or where another back
+    /// end was lost, from available index `base` on. What to kick when buffers have become available, unless
+    /// the back end polls.
     ///
     /// # Errors
     /// See [`Problem`].
@@ -235,8 +243,14 @@ impl BackEnd {
             log_addr: None,
         };
         let call = self.call.try_clone().map_err(|error| self.error(error.into()))?;
-        // A back end that polls gets an event that never comes, since crate `vhost` cannot say that there is none.
+        // A back end that polls gets an event that is never written, since crate `vhost` cannot say that
+        // there is none.
         let kick = event_fd().map_err(|error| self.error(error.into()))?;
+        // SET_VRING_KICK starts the ring (vhost-user, "Ring states"), so it comes last: from then on the back
+        // end reads descriptors, and has to know size, first index, addresses and where to interrupt. Where
+        // it has REPLY_ACK, each message is answered before the next one is sent, so that a refusal leaves a
+        // ring that was never started. With protocol features the ring starts disabled: whether it carries
+        // traffic is for `enable_vring` to say, since a pair that its driver does not use must not.
         self.ask("SET_VRING_NUM", |front_end| front_end.set_vring_num(vring, size))?;
         self.ask("SET_VRING_BASE", |front_end| front_end.set_vring_base(vring, base))?;
         self.ask("SET_VRING_ADDR", |front_end| front_end.set_vring_addr(vring, &addresses))?;
@@ -248,7 +262,8 @@ impl BackEnd {
         })
     }
 
-    /// Lets a started vring carry traffic, or not. Without protocol features a vring is enabled from its start on.
+    /// Lets a started vring carry traffic, or not. Without protocol features a vring is enabled from its
+    /// start on.
     ///
     /// # Errors
     /// See [`Problem`].
@@ -259,7 +274,9 @@ impl BackEnd {
         self.ask("SET_VRING_ENABLE", |front_end| front_end.set_vring_enable(index.into(), enable))
     }
 
-    /// Stops vring `index`. When it returns, the back end does not touch the ring any more, unless it broke the protocol.
+    /// Stops vring `index`. When it returns, the back end does not touch the ring any more, unless it broke
+    /// the protocol: the answer to GET_VRING_BASE says that the ring is stopped and all that was taken is
+    /// used.
     ///
     /// # Errors
     /// See [`Problem`].
@@ -269,7 +286,7 @@ impl BackEnd {
         Ok(())
     }
 
-    /// Why the connection woke its watcher although nothing was asked; nothing if it did not.
+    /// What is wrong if the connection is readable although nothing was asked; none if it is not.
     pub fn look(&self) -> Option<BackEndError> {
         let mut byte = [0];
         match recv(&self.stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {

@@ -17,8 +17,8 @@ use crate::{
 /// How long to wait before trying to connect again.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// One end of a connection that is still to be made. A listener listens from here on, so that a board with several can be
-/// connected to in any order.
+/// One end of a connection that is still to be made. A listener listens from here on, so that a board with
+/// several can be connected to in any order.
 #[derive(Debug)]
 pub(crate) struct Socket<'a> {
     config: &'a BackEndConfig,
@@ -38,7 +38,7 @@ impl<'a> Socket<'a> {
         Ok(Self { config, listener })
     }
 
-    /// Connects, or waits for the back end to; at most for its time-out.
+    /// Connects, or waits for the back end to, for at most its time-out.
     pub(super) fn open(self) -> Result<UnixStream, BackEndError> {
         let within = self.config.timeout();
         let deadline = Instant::now() + within;
@@ -69,14 +69,14 @@ impl<'a> Socket<'a> {
     }
 }
 
-/// Tries to connect until somebody listens.
+/// Tries to connect until the back end listens.
 fn connect_until(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     loop {
         let error = match connect_once(path) {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
-        // No socket file yet; nobody listens yet; or the queue of those who wait to be accepted is full.
+        // No socket file yet; no listener yet; or its backlog is full.
         let later = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused, io::ErrorKind::WouldBlock];
         if !later.contains(&error.kind()) || Instant::now() >= deadline {
             return Err(error);

@@ -7,8 +7,8 @@ use crate::device::{
 };
 
 impl BackEndError {
-    /// Whether the back end is gone, or as good as that, so that another may do its work. One that answers something else than it
-    /// should would do so again.
+    /// Whether the back end is gone, or as good as that, so that another may do its work. One that answers
+    /// something else than it should would do so again.
     pub(crate) fn is_loss(&self) -> bool {
         matches!(
             self.problem,
@@ -23,8 +23,8 @@ impl BackEndError {
 }
 
 impl BackEnd {
-    /// Whether this back end, which makes `device`, can go on where `former` with its device `known` was. The driver has settled
-    /// what it uses, and read the configuration space: all of it must still be so.
+    /// Whether this back end, which makes `device`, can continue where `former` with its device `known` was.
+    /// The driver has settled what it uses, and read the configuration space: all of it must still be so.
     ///
     /// # Errors
     /// [`Problem::Changed`].
@@ -57,10 +57,11 @@ impl BackEnd {
         Ok(())
     }
 
-    /// Takes over what outlives a connection. What this back end offers beyond the former one stays unused: nobody negotiated it.
+    /// Takes over what outlives a connection. What this back end offers beyond the former one stays unused:
+    /// it was not negotiated.
     pub(crate) fn take_over(&mut self, former: &mut Self) {
         self.offer.features &= former.offer.features;
-        // The poll thread hears this one, and need not be told of another.
+        // The poll thread watches this one, and need not be told of another.
         std::mem::swap(&mut self.call, &mut former.call);
         self.in_flight = former.in_flight.take();
     }

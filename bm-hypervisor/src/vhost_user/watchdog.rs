@@ -1,7 +1,8 @@
 //! Bounds the wait for an answer.
 //!
-//! Crate `vhost` waits for as long as it takes, and takes up the wait again when a socket time-out ends it. So the bound is kept
-//! from outside: a thread that shuts the connection down when an answer is overdue, which ends any wait on it.
+//! Crate `vhost` waits for as long as it takes, and takes up the wait again when a socket time-out ends it.
+//! So the bound is kept from outside: a thread that shuts the connection down when an answer is overdue,
+//! which ends any wait on it.
 
 use std::{
     io,
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Watches one connection.
+/// Bounds the exchanges of one connection.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     shared: Arc<Shared>,
@@ -28,7 +29,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// When the answer is overdue; none while nobody waits.
+    /// When the answer is overdue; none while none is waited for.
     deadline: Option<Instant>,
     /// The connection was shut down.
     expired: bool,
@@ -61,7 +62,7 @@ impl Shared {
 }
 
 impl Watchdog {
-    /// Watches `connection`, whose every exchange may take `limit`.
+    /// Watches `connection`, on which an exchange may take `limit`.
     pub(super) fn new(connection: UnixStream, limit: Duration) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = thread::Builder::new().name("bm-watchdog".into()).stack_size(64 << 10).spawn({

@@ -1,4 +1,5 @@
-//! The common configuration structure (virtio 1.3, 4.1.4.3): one table of fields, and what reading and writing each does.
+//! The common configuration structure (virtio 1.3, 4.1.4.3): one table of fields, and what reading and
+//! writing each does.
 
 use iobond_spec::address::BoardAddr;
 
@@ -36,8 +37,8 @@ pub(super) enum Field {
 
 use Field::*;
 
-/// Offset and width of every field. "The driver MUST access each field using the natural access method", a 64-bit field as two
-/// 32-bit ones (virtio 1.3, 4.1.3.1); any other access finds nothing.
+/// Offset and width of every field. "The driver MUST access each field using the natural access method", a
+/// 64-bit field as two 32-bit ones (virtio 1.3, 4.1.3.1); any other access finds nothing.
 const FIELDS: [(u32, u8, Field); 21] = [
     (0x00, 4, DeviceFeatureSelect),
     (0x04, 4, DeviceFeature),
@@ -98,7 +99,8 @@ impl Function {
         }
     }
 
-    /// A register of the selected queue. A queue that is not there has size zero, and nothing else (4.1.4.3.1).
+    /// A register of the selected queue. A queue that is not there has size zero, and nothing else
+    /// (4.1.4.3.1).
     fn read_queue(&self, queue: &Queue, field: Field) -> u32 {
         match field {
             QueueSize => queue.size.into(),
@@ -112,8 +114,8 @@ impl Function {
             DriverHigh => (queue.avail.0 >> 32) as u32,
             DeviceLow => queue.used.0 as u32,
             DeviceHigh => (queue.used.0 >> 32) as u32,
-            // `queue_notif_config_data` exists only with NOTIF_CONFIG_DATA, which is not offered; `queue_reset` reads zero since
-            // a reset is over before the next access is answered.
+            // `queue_notif_config_data` exists only with NOTIF_CONFIG_DATA, which is not offered;
+            // `queue_reset` reads zero since a reset is over before the next access is answered.
             _ => 0,
         }
     }
@@ -160,10 +162,14 @@ impl Function {
             Step::Note => Effect::None,
             Step::Refuse => self.refuse(),
             Step::Start => Effect::Start,
+            // The registers are reset before the queues are stopped, but the write is answered after both:
+            // the driver reads zero only once no buffer of its is touched any more (virtio 1.3, 4.1.4.3.1).
             Step::Reset => {
                 self.reset();
                 Effect::Reset
             }
+            // `Status::write` has set FEATURES_OK already, and it is taken back here: the driver reads the
+            // status again to see whether its features were accepted (virtio 1.3, 3.1.1, steps 5 and 6).
             Step::CheckFeatures => {
                 if self.features_work() {
                     return Effect::None;
@@ -174,8 +180,8 @@ impl Function {
         }
     }
 
-    /// Writes a register of the selected queue; an enabled queue's stand fast ("the driver MUST configure the other virtqueue
-    /// fields before enabling the virtqueue", 4.1.4.3.2).
+    /// Writes a register of the selected queue; those of an enabled queue stay as they are ("the driver MUST
+    /// configure the other virtqueue fields before enabling the virtqueue", 4.1.4.3.2).
     fn set_up_selected(&mut self, field: Field, value: u32) -> Effect {
         let Some(queue) = self.queues.get_mut(usize::from(self.queue_select)).filter(|queue| !queue.enabled)
         else {
@@ -195,8 +201,8 @@ impl Function {
         Effect::None
     }
 
-    /// `queue_enable`: 1 only, once, and after features are settled. A ring that cannot be is an error of the driver's from
-    /// which only a reset leads.
+    /// `queue_enable`: 1 only, once, and after features are settled. A ring that is not possible is an error
+    /// of the driver's from which only a reset leads.
     fn enable_selected(&mut self, value: u32) -> Effect {
         let ready = value == 1 && self.status.features_ok() && self.status.is_sound();
         let (index, running) = (self.queue_select, self.status.driver_ok());

@@ -1,5 +1,6 @@
-//! A function's configuration space as the board finds it after reset, and which of its bits the board may write. IO-Bond
-//! answers configuration accesses from both; capabilities stand where [`iobond_spec::function`] says.
+//! A function's configuration space as the board finds it after reset, and which of its bits the board may
+//! write. IO-Bond answers configuration accesses from both; capabilities stand where
+//! [`iobond_spec::function`] says.
 
 use iobond_spec::{address::FunctionId, function::*};
 
@@ -26,7 +27,8 @@ mod header {
     pub const INTERRUPT_PIN: usize = 0x3D;
 }
 
-/// Writable bits of the command register: Memory Space, Bus Master, Parity Error Response, SERR# and Interrupt Disable.
+/// Writable bits of the command register: Memory Space, Bus Master, Parity Error Response, SERR# and
+/// Interrupt Disable.
 const COMMAND_MASK: u16 = 1 << 1 | 1 << 2 | 1 << 6 | 1 << 8 | 1 << 10;
 /// Status register: there is a capabilities list.
 const STATUS_CAPABILITIES: u16 = 1 << 4;
@@ -101,7 +103,8 @@ impl ConfigImage {
         self.set(2, DEVICE_ID_BASE + kind.id());
         self.allow(header::COMMAND, COMMAND_MASK);
         self.set(header::STATUS, STATUS_CAPABILITIES);
-        // Revision ID 1 in the low byte, class code above: "the device MUST have a Revision ID of 1 or higher" (4.1.2.1).
+        // Revision ID 1 in the low byte, class code above: "the device MUST have a Revision ID of 1 or
+        // higher" (4.1.2.1).
         self.set(header::REVISION, kind.class_code() << 8 | 1);
         self.set(header::HEADER_TYPE, if multi_function { MULTI_FUNCTION } else { 0 });
         self.set(header::BAR0, BAR_64);
@@ -114,7 +117,8 @@ impl ConfigImage {
         self.set(header::INTERRUPT_PIN, 1u8);
     }
 
-    /// MSI-X capability (PCIe 5.0, 7.7.2). Message Control: table size less one; Function Mask and Enable are the board's.
+    /// MSI-X capability (PCIe 5.0, 7.7.2). Message Control: table size less one; Function Mask and Enable are
+    /// the board's.
     fn msix(&mut self) {
         let at = self.capability(MSIX_CAP, capability::MSIX, PCIE_CAP);
         self.set(at + 2, MSIX_VECTORS - 1);
@@ -123,17 +127,18 @@ impl ConfigImage {
         self.set(at + 8, MSIX_PBA | u32::from(BAR));
     }
 
-    /// PCI Express capability, version 2, of an endpoint (PCIe 5.0, 7.5.3). The link is the x4 at 8 GT/s on which the BM-Hive
-    /// paper bases its 32 Gbit/s.
+    /// PCI Express capability, version 2, of an endpoint (PCIe 5.0, 7.5.3). The link is the x4 at 8 GT/s on
+    /// which the BM-Hive paper bases its 32 Gbit/s.
     fn pcie(&mut self) {
-        /// 8.0 GT/s, x4.
+        /// Speed 8.0 GT/s, width x4.
         const LINK: u16 = 3 | 4 << 4;
         let at = self.capability(PCIE_CAP, capability::PCIE, COMMON_CAP);
         self.set(at + 2, 2u16);
         // Device Capabilities: Max_Payload_Size 256 bytes, Role-Based Error Reporting, Function Level Reset.
         self.set(at + 0x04, 1u32 | 1 << 15 | 1 << 28);
-        // Device Control: Relaxed Ordering, No Snoop, Max_Read_Request_Size 512 bytes (the values after reset). Initiate
-        // Function Level Reset, bit 15, always reads zero, so it is not writable here: IO-Bond watches for the write.
+        // Device Control: Relaxed Ordering, No Snoop, Max_Read_Request_Size 512 bytes (the values after
+        // reset). Initiate Function Level Reset, bit 15, always reads zero, so it is not writable here:
+        // IO-Bond watches for the write.
         self.set(at + 0x08, 1u16 << 4 | 1 << 11 | 2 << 12);
         self.allow(at + 0x08, 0x7FFFu16);
         self.set(at + 0x0C, u32::from(LINK));

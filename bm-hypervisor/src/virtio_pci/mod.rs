@@ -1,8 +1,8 @@
 //! The control plane of a virtio PCI function (virtio 1.3, 4.1), answered over the mailbox.
 //!
-//! [`Function`] is the state behind forwarded accesses: it does no I/O. A write returns the [`Effect`] that it asks for, and
-//! the control thread carries it out before the access is answered. Every offset, width and value is the board's, hence hostile:
-//! what no field decodes reads zero, is ignored, and is counted.
+//! [`Function`] is the state behind forwarded accesses: it does no I/O. A write returns the [`Effect`] that
+//! it asks for, and the control thread carries it out before the access is answered. Every offset, width and
+//! value is the board's, hence hostile: what no field decodes reads zero, is ignored, and is counted.
 
 mod common_configuration;
 pub mod config_image;
@@ -23,17 +23,17 @@ use crate::device::{
 /// What a write asks for beyond the registers themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
+    /// Nothing but the registers changes.
     None,
-    /// Stop every queue.
+    /// Stop every queue: the function was reset.
     Reset,
     /// Start the queues that are enabled: the driver set DRIVER_OK.
     Start,
     /// Start this queue: it was enabled after DRIVER_OK.
     EnableQueue(u16),
-    /// Stop this queue.
+    /// Stop this queue: it was reset alone.
     ResetQueue(u16),
-    /// Ask the driver for a reset: it set up something that cannot be.
+    /// Ask the driver for a reset: it set up a queue that is not possible.
     NeedsReset,
 }
 
@@ -87,8 +87,9 @@ impl Function {
         }
     }
 
-    /// There is nothing behind the function any more. Whatever features a driver chooses from now on, FEATURES_OK is refused:
-    /// its probe fails at once (virtio 1.3, 3.1.1, step 6), where a device that only fails later makes it wait for ever.
+    /// There is nothing behind the function any more. Whatever features a driver chooses from now on,
+    /// FEATURES_OK is refused: its probe fails at once (virtio 1.3, 3.1.1, step 6), where a device that only
+    /// fails later makes it wait for ever.
     pub fn withdraw(&mut self) {
         self.withdrawn = true;
     }
@@ -113,12 +114,12 @@ impl Function {
         self.driver_features
     }
 
-    /// Where initialisation stands.
+    /// The `device_status` field as it stands.
     pub fn status(&self) -> Status {
         self.status
     }
 
-    /// Its virtqueues.
+    /// Its virtqueues as the driver set them up, by index.
     pub fn queues(&self) -> &[Queue] {
         &self.queues
     }
@@ -143,7 +144,8 @@ impl Function {
         })
     }
 
-    /// Takes a write of `width` bytes at `offset` in the BAR. No field of device configuration that is offered can be written.
+    /// Takes a write of `width` bytes at `offset` in the BAR. No field of device configuration that is
+    /// offered can be written.
     pub fn write(&mut self, offset: u32, width: u8, value: u32) -> Effect {
         match offset {
             COMMON..COMMON_END => match common_configuration::field(offset - COMMON, width) {
@@ -154,7 +156,8 @@ impl Function {
         }
     }
 
-    /// Device configuration takes any width whose bytes are all there (virtio 1.3, 4.1.3.1 leaves fields to the device).
+    /// Device configuration takes any width whose bytes are all there (virtio 1.3, 4.1.3.1 leaves fields to
+    /// the device).
     fn read_device(&self, offset: u32, width: u8) -> Option<u32> {
         let start = offset as usize;
         let bytes = self
@@ -179,7 +182,8 @@ impl Function {
         has(self.driver_features, VIRTIO_F_RING_RESET)
     }
 
-    /// Whether there is a device, and the driver's choice is a subset of its offer, has VERSION_1, and leaves no feature without what it needs.
+    /// Whether there is a device, and the driver's choice is a subset of its offer, has VERSION_1, and leaves
+    /// no feature without what it needs.
     fn features_work(&self) -> bool {
         let chosen = self.driver_features;
         !self.withdrawn
@@ -188,8 +192,9 @@ impl Function {
             && close(chosen, self.device.kind.dependencies()) == chosen
     }
 
-    /// Replaces device configuration from byte `offset` on, as far as there is any; whether that changed it. The generation tells a
-    /// driver that reads a field in pieces (virtio 1.3, 4.1.4.3.1: "the device MUST present a changed config_generation").
+    /// Replaces device configuration from byte `offset` on, as far as there is any; whether that changed it.
+    /// The generation tells a driver that reads a field in pieces (virtio 1.3, 4.1.4.3.1: "the device MUST
+    /// present a changed config_generation").
     pub fn reconfigure(&mut self, offset: usize, bytes: &[u8]) -> bool {
         let field = self.device.config.get_mut(offset..offset.saturating_add(bytes.len()));
         let Some(field) = field.filter(|field| *field != bytes) else { return false };
@@ -198,7 +203,8 @@ impl Function {
         true
     }
 
-    /// The vector to tell of a configuration change with, if there is a driver to be told: only after DRIVER_OK (virtio 1.3, 2.3).
+    /// The vector to tell of a configuration change with, if there is a driver to be told: only after
+    /// DRIVER_OK (virtio 1.3, 2.3).
     pub fn change_vector(&self) -> Option<u16> {
         self.status.driver_ok().then_some(self.config_vector)
     }
@@ -218,8 +224,8 @@ impl Function {
         }
     }
 
-    /// Asks the driver for a reset. The vector to interrupt with, if the driver is to be told: only after DRIVER_OK, and once
-    /// (virtio 1.3, 2.1.2).
+    /// Asks the driver for a reset. The vector to interrupt with, if the driver is to be told: only after
+    /// DRIVER_OK, and once (virtio 1.3, 2.1.2).
     pub fn ask_for_reset(&mut self) -> Option<u16> {
         let new = self.status.set_needs_reset();
         (new && self.status.driver_ok()).then_some(self.config_vector)

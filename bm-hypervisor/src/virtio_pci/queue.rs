@@ -17,11 +17,11 @@ pub struct Queue {
     pub vector: u16,
     /// Whether the driver enabled it, and it was neither refused nor reset since.
     pub enabled: bool,
-    /// Descriptor table (`queue_desc`).
+    /// Address of the descriptor table (`queue_desc`).
     pub desc: BoardAddr,
-    /// Available ring (`queue_driver`).
+    /// Address of the available ring (`queue_driver`).
     pub avail: BoardAddr,
-    /// Used ring (`queue_device`).
+    /// Address of the used ring (`queue_device`).
     pub used: BoardAddr,
 }
 
@@ -40,8 +40,8 @@ impl Queue {
         }
     }
 
-    /// Whether every area is aligned (virtio 1.3, 2.7) and ends before the end of the address space. Whether there is memory is
-    /// for IO-Bond to find out.
+    /// Whether every area is aligned (virtio 1.3, 2.7) and ends before the end of the address space. Whether
+    /// there is memory is for IO-Bond to find out.
     pub fn is_well_formed(&self) -> bool {
         let fits = |address: BoardAddr, align, bytes| {
             address.is_aligned(align) && address.checked_add(bytes).is_some()
@@ -61,7 +61,8 @@ impl Queue {
     }
 }
 
-/// The vector that a driver finds after writing `vector`: [`NO_VECTOR`] if there is none of that number (virtio 1.3, 4.1.5.1.2.1).
+/// The vector that a driver finds after writing `vector`: [`NO_VECTOR`] if there is none of that number
+/// (virtio 1.3, 4.1.5.1.2.1).
 pub fn map_vector(vector: u16) -> u16 {
     if vector < MSIX_VECTORS { vector } else { NO_VECTOR }
 }

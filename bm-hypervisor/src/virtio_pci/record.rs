@@ -1,4 +1,4 @@
-//! A function's control plane as it is written down, and taken up again.
+//! A function's control plane as it is recorded in the journal, and restored from it.
 
 use iobond_spec::{
     address::BoardAddr,
@@ -12,24 +12,24 @@ use crate::{
 };
 use zerocopy::FromZeros;
 
-/// A record that no life of this program can have left.
+/// A record that no process of this program can have left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The driver was offered something else.
     #[error("its driver was offered features {found:#x}, and would be offered {now:#x} now")]
     Offer {
-        /// In the record.
+        /// Feature bits in the record.
         found: u64,
-        /// What this life would offer.
+        /// Feature bits that this process offers.
         now: u64,
     },
-    /// It makes no sense.
+    /// A field has a value that it cannot have.
     #[error("its record makes no sense: {0}")]
     Nonsense(&'static str),
 }
 
 impl Function {
-    /// What is to be written down of the function itself. What it does not know of is zero.
+    /// The record of the function itself. Fields that it does not know are zero.
     pub fn record(&self) -> FunctionRecord {
         FunctionRecord {
             offered: self.offered,
@@ -51,7 +51,7 @@ impl Function {
         digest(self.device.config.iter().copied()) as u32
     }
 
-    /// What is to be written down of its queues, in order.
+    /// The records of its queues, in order.
     pub fn queue_records(&self) -> impl Iterator<Item = QueueRecord> {
         self.queues.iter().map(|queue| QueueRecord {
             desc: queue.desc.0,
@@ -63,15 +63,15 @@ impl Function {
         })
     }
 
-    /// Whether the driver knows another device configuration than this function has; it is to be told then, and the generation
-    /// is another one.
+    /// Whether the driver knows another device configuration than this function has; it is to be told then,
+    /// and the generation is another one.
     pub fn has_changed_since(&mut self, record: &FunctionRecord) -> bool {
         let changed = record.config_digest != self.config_digest();
         self.generation = self.generation.wrapping_add(changed.into());
         changed
     }
 
-    /// Takes a function up as an earlier life left it.
+    /// The function as a previous process left it.
     ///
     /// # Errors
     /// [`RecordError`].
@@ -154,7 +154,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a driver wrote, the next life reads as this one.
+        /// Whatever a driver wrote, the next process answers it as this one.
         #[test]
         fn a_driver_does_not_notice(
             writes in prop::collection::vec((0..COMMON_SIZE, prop::sample::select(vec![1u8, 2, 4]), any::<u32>()), 0..40),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_that_offers_something_else_does_not_go_on() {
+    fn a_process_that_offers_something_else_does_not_resume() {
         let function = Function::new(device(), TRANSPORT);
         let queues: Vec<_> = function.queue_records().collect();
         let other = Function::recall(device(), TRANSPORT | 1, &function.record(), &queues);

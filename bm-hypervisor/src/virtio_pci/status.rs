@@ -14,7 +14,7 @@ const FEATURES_OK: u8 = VIRTIO_CONFIG_S_FEATURES_OK as u8;
 const NEEDS_RESET: u8 = VIRTIO_CONFIG_S_NEEDS_RESET as u8;
 const FAILED: u8 = VIRTIO_CONFIG_S_FAILED as u8;
 
-/// The `device_status` field.
+/// The `device_status` field: bits that the driver sets, and DEVICE_NEEDS_RESET.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Status(u8);
 
@@ -27,14 +27,14 @@ pub enum Step {
     CheckFeatures,
     /// The driver is ready: start the queues that it enabled.
     Start,
-    /// Reset the function.
+    /// Reset the function: the driver wrote zero.
     Reset,
     /// The write is out of order, or clears a bit, which "the driver MUST NOT" (virtio 1.3, 2.1.1).
     Refuse,
 }
 
-/// Every step of the initialisation sequence (virtio 1.3, 3.1.1): bits that stand, bits after the write, what to do.
-/// Drivers may set ACKNOWLEDGE and DRIVER in one write.
+/// Every step of the initialisation sequence (virtio 1.3, 3.1.1): bits that stand, bits after the write, what
+/// to do. Drivers may set ACKNOWLEDGE and DRIVER in one write.
 const STEPS: [(u8, u8, Step); 5] = [
     (0, ACKNOWLEDGE, Step::Note),
     (0, ACKNOWLEDGE | DRIVER, Step::Note),
@@ -64,7 +64,7 @@ impl Status {
         self.0 & NEEDS_RESET != 0
     }
 
-    /// Whether the device goes on with what the driver asks for, rather than waiting for a reset.
+    /// Whether the device does what the driver asks for, rather than waiting for a reset.
     pub fn is_sound(self) -> bool {
         self.0 & (NEEDS_RESET | FAILED) == 0
     }
@@ -81,10 +81,13 @@ impl Status {
     }
 
     fn step(self, written: u8) -> Step {
+        // A driver sets a bit by writing the byte that it read with that bit added, so that
+        // DEVICE_NEEDS_RESET may come back at any time, and means nothing.
         let (stands, written) = (self.0 & !NEEDS_RESET, written & !NEEDS_RESET);
         match written {
+            // Before all else: a reset is taken in every state, and is the way out of each.
             0 => Step::Reset,
-            // Nothing new, or the driver gives up, which it may at any time.
+            // No bit is new, or the driver gives up, which it may at any time (virtio 1.3, 3.1.1).
             _ if written == stands || written == stands | FAILED => Step::Note,
             _ if !self.is_sound() => Step::Refuse,
             _ => STEPS
@@ -106,8 +109,8 @@ impl Status {
         self.0 &= !FEATURES_OK;
     }
 
-    /// Sets DEVICE_NEEDS_RESET (virtio 1.3, 2.1.2); whether it is new. A status of zero stays: the device is reset, and its driver
-    /// may be waiting to read just that (4.1.4.3.2).
+    /// Sets DEVICE_NEEDS_RESET (virtio 1.3, 2.1.2); whether it is new. A status of zero stays: the device is
+    /// reset, and its driver may be waiting to read just that (4.1.4.3.2).
     pub fn set_needs_reset(&mut self) -> bool {
         let new = self.0 != 0 && !self.needs_reset();
         if new {
@@ -149,7 +152,7 @@ mod tests {
             (&[0xf][..], 0),           // all at once
             (&[3, 7], 3),              // DRIVER_OK without FEATURES_OK
             (&[3, 0xb, 0xf, 3], 0xf),  // clears bits
-            (&[3, 0x83, 0x8b], 0x83),  // goes on after FAILED
+            (&[3, 0x83, 0x8b], 0x83),  // continues after FAILED
             (&[0x10], 0),              // a reserved bit
             (&[0x40 | 1, 3, 0x20], 3), // NEEDS_RESET is not the driver's
         ] {
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_needs_reset_goes_on_only_after_one() {
+    fn a_device_that_needs_reset_continues_only_after_one() {
         let mut status = Status::default();
         assert_eq!((status.set_needs_reset(), status.bits()), (false, 0), "it is reset");
         status.write(3);

@@ -1,5 +1,5 @@
-//! What Linux's virtio_pci_modern does to a function, access by access and in its order. Nothing of it may be refused: every test
-//! ends with a look at the count.
+//! What Linux's virtio_pci_modern does to a function, access by access and in its order. Nothing of it may be
+//! refused: every test ends with a look at the count.
 
 use super::*;
 
@@ -53,7 +53,8 @@ impl Linux {
         self.write(STATUS, stands | bit);
     }
 
-    /// `vp_modern_get_extended_features` and its counterpart: 128 bits, 64 of which do not exist; those that `takes`.
+    /// `vp_modern_get_extended_features` and its counterpart: 128 bits, 64 of which do not exist; those that
+    /// `takes`.
     fn negotiate(&mut self, takes: u64) {
         self.add_status(2);
         let mut offered = 0u128;
@@ -70,7 +71,8 @@ impl Linux {
         assert_eq!(self.read(STATUS), 0xB, "FEATURES_OK stands");
     }
 
-    /// `vp_modern_config_vector` and `vp_modern_queue_vector`: written, and read back to see whether there is such a vector.
+    /// `vp_modern_config_vector` and `vp_modern_queue_vector`: written, and read back to see whether there is
+    /// such a vector.
     fn vector(&mut self, field: (u32, u8), vector: u16) {
         self.write(field, vector.into());
         assert_eq!(self.read(field), u32::from(vector));
@@ -99,8 +101,8 @@ impl Linux {
         self.write(QUEUE_ENABLE, 1);
     }
 
-    /// `vp_modern_find_vqs`: sets up every queue, then enables every queue. A network device's control queue, which is polled, gets
-    /// no vector.
+    /// `vp_modern_find_vqs`: sets up every queue, then enables every queue. A network device's control queue,
+    /// which is polled, gets no vector.
     fn find_queues(&mut self, count: u16) {
         self.vector((0x10, 2), 0);
         let vector = |index| if index == CONTROL_QUEUE { NO_VECTOR } else { index + 1 };
@@ -160,7 +162,8 @@ fn a_new_kernel_that_finds_the_old_ones_queues_running_starts_over() {
     assert_eq!(linux.effects(), [Effect::Reset, Effect::Start]);
 }
 
-/// `ethtool -G`: `vp_modern_disable_vq_and_reset`, then `vp_modern_enable_vq_after_reset` with a ring of another size.
+/// `ethtool -G`: `vp_modern_disable_vq_and_reset`, then `vp_modern_enable_vq_after_reset` with a ring of
+/// another size.
 #[test]
 fn a_queue_is_resized_while_the_others_run() {
     let mut linux = Linux::on(net());
@@ -178,7 +181,8 @@ fn a_queue_is_resized_while_the_others_run() {
     }
 }
 
-/// `virtio_cread`: a field between two looks at `config_generation`, a 64-bit field as two halves, an address byte by byte.
+/// `virtio_cread`: a field between two looks at `config_generation`, a 64-bit field as two halves, an address
+/// byte by byte.
 #[test]
 fn device_configuration_is_read_in_pieces_of_one_generation() {
     let mut linux = Linux::on(net());

@@ -181,7 +181,7 @@ fn features_that_do_not_work_are_refused() {
 }
 
 #[test]
-fn rings_that_cannot_be_ask_for_a_reset() {
+fn rings_that_are_not_possible_ask_for_a_reset() {
     let wrong = [0x10_0008, 0x10_0001, u64::MAX - 0xFEF, u64::MAX - 0x20FF];
     for at in wrong {
         let mut driver = Driver::new(blk());
@@ -189,7 +189,7 @@ fn rings_that_cannot_be_ask_for_a_reset() {
         assert_eq!(driver.enable(0, at), Effect::NeedsReset, "{at:#x}");
         assert_eq!(driver.0.ask_for_reset(), None, "no interrupt before DRIVER_OK");
         assert_eq!(driver.get(0x14, 1), 0x4B);
-        assert_eq!(driver.enable(0, 0x1000), Effect::None, "and nothing goes on before one");
+        assert_eq!(driver.enable(0, 0x1000), Effect::None, "and nothing is enabled before one");
         assert_eq!(driver.get(0x1C, 2), 0);
     }
 }
@@ -202,7 +202,7 @@ fn what_is_out_of_order_is_ignored_and_counted() {
     assert!(driver.negotiate(TRANSPORT));
     for size in [0, 3, 1024, 0xFFFF] {
         driver.set(0x18, 2, size);
-        assert_eq!(driver.get(0x18, 2), 512, "{size} is no size");
+        assert_eq!(driver.get(0x18, 2), 512, "{size} is not a size");
     }
     driver.enable(0, 0x1000);
     driver.set(0x20, 4, 0x5000);
@@ -296,7 +296,7 @@ fn device_configuration_changes_under_its_driver_with_a_new_generation() {
     let mut driver = Driver::new(blk());
     let generation = |driver: &mut Driver| driver.get(0x15, 1);
     let capacity = |driver: &mut Driver| driver.0.read(DEVICE, 4);
-    assert_eq!((generation(&mut driver), driver.0.change_vector()), (0, None), "nobody to tell yet");
+    assert_eq!((generation(&mut driver), driver.0.change_vector()), (0, None), "no driver to tell yet");
     assert!(driver.0.reconfigure(0, &9u64.to_le_bytes()));
     assert_eq!((generation(&mut driver), capacity(&mut driver)), (1, 9));
     assert!(!driver.0.reconfigure(0, &9u64.to_le_bytes()), "nothing new");

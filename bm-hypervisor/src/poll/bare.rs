@@ -1,4 +1,5 @@
-//! A poller without a control thread, for a simulation or a bench of the pass: its maker sets the queues up, too.
+//! A poller without a control thread, for a simulation or a bench of the pass: its maker sets the queues up,
+//! too.
 
 use std::{io, sync::Arc};
 

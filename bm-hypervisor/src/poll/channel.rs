@@ -1,6 +1,7 @@
-//! What passes between poll thread and control thread. Channels are bounded and lock-free, and no thread blocks on one,
-//! so that using it makes no system call. The control thread waits on an event that the poll thread writes when it has
-//! told it something; it wakes the poll thread in turn, which matters if that sleeps.
+//! What passes between poll thread and control thread. Channels are bounded and lock-free, and no thread
+//! blocks on one, so that using it makes no system call. The control thread waits on an event that the poll
+//! thread writes when it has told it something; it wakes the poll thread in turn, which matters if that
+//! sleeps.
 
 use std::{
     io,
@@ -21,7 +22,8 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{PollWaker, PolledQueue, Progress};
 use crate::event::event_fd;
 
-/// A mailbox request as it stood in status page or registers: `mailbox.request`, `mailbox.offset`, `mailbox.data`.
+/// A mailbox request as it stood in status page or registers: `mailbox.request`, `mailbox.offset`,
+/// `mailbox.data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) word: u32,
@@ -122,8 +124,8 @@ pub(crate) struct ControlEnd {
 #[error("the poll thread did not answer; is Poller::pass still called? Drop the Poller when it is not")]
 pub(crate) struct PollerStuck;
 
-/// How long the control thread waits for a queue to come back. A pass takes microseconds, but its thread may be off the
-/// CPU.
+/// How long the control thread waits for a queue to come back. A pass takes microseconds, but its thread may
+/// be off the CPU.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// How long it sleeps between two tries once it has spun for a while.
 const NAP: Duration = Duration::from_micros(20);
@@ -164,7 +166,8 @@ impl PollerEnd {
         self.orders.try_recv().ok()
     }
 
-    /// Tells the control thread, and wakes it; false if the channel is full. Without a control thread it never is.
+    /// Tells the control thread, and wakes it; false if the channel is full. Without a control thread it
+    /// never is.
     #[cold]
     pub(super) fn tell(&self, event: Event) -> bool {
         match self.events.try_send(event) {
@@ -178,7 +181,8 @@ impl PollerEnd {
         }
     }
 
-    /// Gives a queue back. The channel holds as many as there are orders; without a control thread the queue ends here.
+    /// Gives a queue back. The channel holds as many as there are orders; without a control thread the queue
+    /// ends here.
     pub(super) fn give_back(&self, queue: PolledQueue) {
         let _ = self.given_back.try_send(queue);
     }
@@ -224,8 +228,8 @@ impl ControlEnd {
         }
     }
 
-    /// Takes a queue back from polling. When this returns `Ok`, it is polled no longer: it is here, or ended with the
-    /// `Poller`.
+    /// Takes a queue back from polling. When this returns `Ok`, it is polled no longer: it is here, or ended
+    /// with the `Poller`.
     pub(crate) fn remove(&self, ticket: u32) -> Result<Option<PolledQueue>, PollerStuck> {
         if !self.order(Order::Remove { ticket })? {
             return Ok(None);

@@ -1,8 +1,9 @@
 //! The poll thread's side: one bounded pass over mailbox, HEADs and used indices.
 //!
-//! A pass only reads base memory, posts TAIL writes, and kicks back ends that ask for it. It never sleeps, never allocates and
-//! never frees, and makes no system call but a needed kick: of a back end, or of the control thread when it has something for
-//! it. Whatever is slow goes to the control thread over bounded lock-free channels.
+//! A pass only reads base memory, posts TAIL writes, and kicks back ends that ask for it. It never sleeps,
+//! never allocates and never frees, and makes no system call but a needed kick: of a back end, or of the
+//! control thread when it has something for it. Whatever is slow goes to the control thread over bounded
+//! lock-free channels.
 //!
 //! A thread that does not want to pass all the time sleeps between [`Poller::arm`] and [`Poller::disarm`].
 
@@ -43,20 +44,21 @@ const ERROR_WORDS: usize = MAX_QUEUES / 32;
 /// First of its HEADs.
 pub(crate) const HEAD_WORD: usize = (status_page::HEADS / 4) as usize;
 
-/// With [`PollMode::Registers`], passes between two reads for queues in error: no board waits for that, and each costs a
-/// PCIe read.
+/// With [`PollMode::Registers`], passes between two reads for queues in error: no board waits for that, and
+/// each costs a PCIe read.
 const ERROR_INTERVAL: u32 = 256;
 
 /// Is told what passes do; for measurements. Called once per queue and batch, from within the pass.
 pub trait Observer {
-    /// IO-Bond published buffers of queue context `queue`, up to this shadow available index, and the back end was kicked
-    /// if it wanted to be.
+    /// IO-Bond published buffers of queue context `queue`, up to this shadow available index, and the back
+    /// end was kicked if it wanted to be.
     #[inline]
     fn published(&mut self, queue: u8, head: u16, kicked: bool) {
         let _ = (queue, head, kicked);
     }
 
-    /// The back end used buffers of queue context `queue`, up to this shadow used index, and IO-Bond was told to return them.
+    /// The back end used buffers of queue context `queue`, up to this shadow used index, and IO-Bond was told
+    /// to return them.
     #[inline]
     fn returned(&mut self, queue: u8, tail: u16) {
         let _ = (queue, tail);
@@ -137,13 +139,15 @@ impl<P: Port, O: Observer> Poller<P, O> {
         self.polled.queues.len()
     }
 
-    /// One pass: carries out what the control thread ordered, looks for a mailbox request and for queues in error, kicks
-    /// back ends for new buffers, and has used buffers returned. Bounded by the number of queues.
+    /// One pass: carries out what the control thread ordered, looks for a mailbox request and for queues in
+    /// error, kicks back ends for new buffers, and has used buffers returned. Bounded by the number of
+    /// queues.
     pub fn pass(&mut self) -> Progress {
         let Self { memory, mode, polled } = self;
         let (words16, words32) = (memory.words16(), memory.words32());
         let mut progress = Progress::default();
-        // First: a queue that is ordered back is not touched after this, and one that is added is looked at right away.
+        // First: a queue that is ordered back is not touched after this, and one that is added is looked at
+        // right away.
         if polled.end.has_orders() {
             polled.take_orders(words16);
         }
@@ -172,8 +176,9 @@ impl<P: Port, O: Observer> Polled<P, O> {
     ) {
         let Self { port, queues, end, observer, .. } = self;
         for queue in queues {
-            // HEAD is loaded with acquire ordering, after which the ring entries up to it are visible to a back end that
-            // is kicked. HEAD is followed also while the used ring is broken: otherwise every pass would find it moved.
+            // HEAD is loaded with acquire ordering, after which the ring entries up to it are visible to a
+            // back end that is kicked. HEAD is followed also while the used ring is broken: otherwise every
+            // pass would find it moved.
             let head = head_of(port, queue);
             if head != queue.last_head {
                 publish(queue, head, words16, observer, progress);
@@ -185,7 +190,8 @@ impl<P: Port, O: Observer> Polled<P, O> {
         }
     }
 
-    /// A new word is a new request: its number differs from the last one's. The word is written after the body.
+    /// A new word is a new request: its number differs from the last one's. The word is written after the
+    /// body.
     fn look_at_page(&mut self, words: &[AtomicU32], progress: &mut Progress) {
         let request = page_word(words, MAILBOX_WORD);
         if request != self.last_request {
@@ -210,7 +216,8 @@ impl<P: Port, O: Observer> Polled<P, O> {
             self.until_errors = ERROR_INTERVAL;
             let state: board_t::state::State = decode(self.port.read32(board::BASE + board::STATE));
             if state.queue_error() {
-                // Told again after the next interval if the channel is full, and for as long as the error stands.
+                // Told again after the next interval if the channel is full, and for as long as the error
+                // stands.
                 self.end.tell(Event::QueueErrors);
             }
         }
@@ -230,27 +237,29 @@ impl<P: Port, O: Observer> Polled<P, O> {
         }
     }
 
-    /// Orders are taken in the order in which they were given, so that a queue which is removed and started anew in
-    /// between two passes is the new one after them; tickets tell the two apart.
+    /// Orders are taken in the order in which they were given, so that a queue which is removed and started
+    /// anew in between two passes is the new one after them; tickets tell the two apart.
     #[cold]
     fn take_orders(&mut self, words16: &[AtomicU16]) {
         while let Some(order) = self.end.next_order() {
             match order {
                 Order::Add(queue) if self.queues.len() < self.queues.capacity() => {
                     if self.armed {
-                        // Between `arm` and `disarm` every back end is asked to interrupt, this one too. As in `arm`,
-                        // asking comes before the fence and looking after it: `poll_queues` looks, later in this pass.
+                        // Between `arm` and `disarm` every back end is asked to interrupt, this one too. As
+                        // in `arm`, asking comes before the fence and looking after it: `poll_queues` looks,
+                        // later in this pass.
                         queue.want_interrupt(words16);
                         fence(Ordering::SeqCst);
                     }
                     self.queues.push(queue);
                 }
-                // There cannot be more queues than contexts; should there be, the control thread gets this one back.
+                // There cannot be more queues than contexts; should there be, the control thread gets this
+                // one back.
                 Order::Add(queue) => self.end.give_back(queue),
-                // What is given back has seen its last access: the send is this thread's release, the receive the
-                // control thread's acquire, and only then does it zero the rings or hand them to another back end. It
-                // also frees the queue, since a pass frees nothing. A ticket that is not here was given back already, to
-                // a wait that had timed out.
+                // What is given back has seen its last access: the send is this thread's release, the receive
+                // the control thread's acquire, and only then does it zero the rings or hand them to another
+                // back end. It also frees the queue, since a pass frees nothing. A ticket that is not here
+                // was given back already, to a wait that had timed out.
                 Order::Remove { ticket } => {
                     if let Some(index) = self.queues.iter().position(|queue| queue.ticket == ticket) {
                         let queue = self.queues.swap_remove(index);
@@ -280,7 +289,8 @@ fn page_head(words: &[AtomicU32], queue: &PolledQueue) -> u16 {
     page_word(words, queue.head_word as usize) as u16
 }
 
-/// A queue's HEAD in its register. All ones, which says that the device is gone, counts as one that has not moved.
+/// A queue's HEAD in its register. All ones, which says that the device is gone, counts as one that has not
+/// moved.
 #[inline]
 fn register_head<P: Port>(port: &P, queue: &PolledQueue) -> u16 {
     match port.read32(queue.tail - queues::TAIL + queues::HEAD) {
@@ -291,8 +301,8 @@ fn register_head<P: Port>(port: &P, queue: &PolledQueue) -> u16 {
 
 /// HEAD has moved: IO-Bond published buffers.
 ///
-/// Whether to kick depends on both ends of the move (virtio 1.3, 2.7.10: `avail_event` was passed), so that `last_head`
-/// changes last. A broken queue is not kicked: its back end is about to be stopped.
+/// Whether to kick depends on both ends of the move (virtio 1.3, 2.7.10: `avail_event` was passed), so that
+/// `last_head` changes last. A broken queue is not kicked: its back end is about to be stopped.
 fn publish(
     queue: &mut PolledQueue,
     head: u16,
@@ -313,9 +323,9 @@ fn publish(
 
 /// The used index has moved: the back end used buffers. A jump of more than the ring holds is not passed on.
 ///
-/// The account is brought up to date before TAIL is written: from then on IO-Bond publishes these descriptors anew, and
-/// the used ring may be overwritten. `used` was loaded with acquire ordering, and the write is posted behind it, so that
-/// IO-Bond's DMA finds the entries.
+/// The account is brought up to date before TAIL is written: from then on IO-Bond publishes these descriptors
+/// anew, and the used ring may be overwritten. `used` was loaded with acquire ordering, and the write is
+/// posted behind it, so that IO-Bond's DMA finds the entries.
 fn give_back<P: Port>(
     queue: &mut PolledQueue,
     used: u16,

@@ -1,9 +1,11 @@
-//! Which chains a back end has, for one that keeps no account of them itself (vhost-user protocol feature INFLIGHT_SHMFD).
+//! Which chains a back end has, for one that keeps no account of them itself (vhost-user protocol feature
+//! INFLIGHT_SHMFD).
 //!
-//! The rings alone do not tell: a back end may use buffers in another order than they became available in (virtio 1.3, 2.7.8),
-//! and of either ring only the last round is there to be read. So heads are noted as they become available, and struck out as they
-//! are used, whenever the used index has moved. That misses nothing: IO-Bond makes no descriptor available again before TAIL
-//! returned it, and TAIL moves after the noting, so that neither ring ever wraps between two looks.
+//! The rings alone do not tell: a back end may use buffers in another order than they became available in
+//! (virtio 1.3, 2.7.8), and of either ring only the last round is there to be read. So heads are noted as
+//! they become available, and struck out as they are used, whenever the used index has moved. That misses
+//! nothing: IO-Bond makes no descriptor available again before TAIL returned it, and TAIL moves after the
+//! noting, so that neither ring ever wraps between two looks.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -17,7 +19,8 @@ const ELEMENT: usize = 4;
 /// A head that is not outstanding.
 const RETURNED: u64 = u64::MAX;
 
-/// The account of one shadow vring. Indices count without end, so that what is outstanding for long keeps its place.
+/// The account of one shadow vring. Indices count without end, so that what is outstanding for long keeps its
+/// place.
 #[derive(Debug)]
 pub(super) struct Outstanding {
     /// Where the available ring stands in the pool, in units of 16 bits.
@@ -30,7 +33,8 @@ pub(super) struct Outstanding {
     returned: u64,
 }
 
-/// What the rings hold does not go together: there are chains used that were not available, or available twice.
+/// What the rings hold does not go together: there are chains used that were not available, or available
+/// twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inconsistent;
 
@@ -48,8 +52,8 @@ impl Outstanding {
 
     /// Takes note of all that was made available by now, and used up to index `used`.
     ///
-    /// The caller loaded `used` with acquire ordering: whatever the back end used, it had found in the available ring, so that
-    /// the available index below covers it.
+    /// The caller loaded `used` with acquire ordering: whatever the back end used, it had found in the
+    /// available ring, so that the available index below covers it.
     pub(super) fn follow(&mut self, words: &[AtomicU16], used: u16) {
         let word = |at: usize| words.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
         let available = words.get(self.avail + INDEX).map_or(0, |index| index.load(Ordering::Acquire));
@@ -70,11 +74,13 @@ impl Outstanding {
         }
     }
 
-    /// Makes the available ring from the used index on offer exactly what is outstanding, in the order in which it became
-    /// available: a back end that begins there loses nothing, and does nothing that was returned.
+    /// Makes the available ring from the used index on offer exactly what is outstanding, in the order in
+    /// which it became available: a back end that begins there loses nothing, and does nothing that was
+    /// returned.
     ///
-    /// No other party uses these entries any more. IO-Bond writes each once, before it publishes it, and reads none; and it
-    /// publishes no more chains than there are entries before TAIL returns some. The former back end is gone.
+    /// No other party uses these entries any more. IO-Bond writes each once, before it publishes it, and
+    /// reads none; and it publishes no more chains than there are entries before TAIL returns some. The
+    /// former back end is gone.
     ///
     /// # Errors
     /// [`Inconsistent`], and the ring is left alone.
@@ -154,8 +160,9 @@ mod tests {
     }
 
     proptest! {
-        /// Back ends that return in any order and end at any moment, each followed by another: every chain that was published
-        /// is returned once. (A chain that is returned twice, or never, would be missing or found twice at the end.)
+        /// Back ends that return in any order and end at any moment, each followed by another: every chain
+        /// that was published is returned once. (A chain that is returned twice, or never, would be missing
+        /// or found twice at the end.)
         #[test]
         fn the_next_back_end_finds_exactly_what_is_outstanding(
             steps in prop::collection::vec((0u8..5, any::<u8>()), 0..400),

@@ -22,7 +22,8 @@ pub(crate) struct PolledQueue {
     pub(super) head_word: u32,
     /// Where its used index stands in the pool, in units of 16 bits; the ring's flags are right before it.
     pub(super) used_word: u32,
-    /// Where `avail_event` and `used_event` stand in the pool, in units of 16 bits, if notifications are suppressed by index.
+    /// Where `avail_event` and `used_event` stand in the pool, in units of 16 bits, if notifications are
+    /// suppressed by index.
     event_words: Option<[u32; 2]>,
     /// Where the available ring's flags stand in the pool, in units of 16 bits.
     avail_word: u32,
@@ -77,8 +78,8 @@ pub(crate) struct UsedJump {
 }
 
 impl PolledQueue {
-    /// A queue with indices of zero. Rings lie at the front of the pool, so that their offsets fit in 32 bits with ease: 64
-    /// of the largest take 60 MiB.
+    /// A queue with indices of zero. Rings lie at the front of the pool, so that their offsets fit in 32 bits
+    /// with ease: 64 of the largest take 60 MiB.
     pub(crate) fn new(polling: Polling) -> Self {
         let word16 = |offset: u64| u32::try_from(offset / 2).unwrap_or(u32::MAX);
         let events = [
@@ -104,9 +105,9 @@ impl PolledQueue {
         }
     }
 
-    /// A queue that a previous process polled, of which IO-Bond was last told `tail`. In the rings everything up to the used
-    /// index is done, and nothing after it: what a back end without INFLIGHT_SHMFD had used in another order than it was made
-    /// available in is not known any more.
+    /// A queue that a previous process polled, of which IO-Bond was last told `tail`. In the rings everything
+    /// up to the used index is done, and nothing after it: what a back end without INFLIGHT_SHMFD had used in
+    /// another order than it was made available in is not known any more.
     pub(crate) fn resumed(polling: Polling, tail: u16, words16: &[AtomicU16]) -> Self {
         let mut queue = Self { last_used: tail, last_head: tail, ..Self::new(polling) };
         let used = queue.used(words16);
@@ -116,11 +117,13 @@ impl PolledQueue {
         queue
     }
 
-    /// Whether the back end wants to be kicked now that HEAD has moved from `last_head` to `head` (virtio 1.3, 2.7.10).
+    /// Whether the back end wants to be kicked now that HEAD has moved from `last_head` to `head` (virtio
+    /// 1.3, 2.7.10).
     ///
-    /// The available index was published by IO-Bond before HEAD, and HEAD was loaded with acquire ordering. The fence makes
-    /// the load below see what a back end wrote before it last found the available index unmoved, if it has a full fence
-    /// between the two itself, as 2.7.10.1 asks of drivers and 2.7.7.1 of devices: one of the two sees the other's write.
+    /// The available index was published by IO-Bond before HEAD, and HEAD was loaded with acquire ordering.
+    /// The fence makes the load below see what a back end wrote before it last found the available index
+    /// unmoved, if it has a full fence between the two itself, as 2.7.10.1 asks of drivers and 2.7.7.1 of
+    /// devices: one of the two sees the other's write.
     pub(super) fn wants_kick(&self, words16: &[AtomicU16], head: u16) -> bool {
         fence(Ordering::SeqCst);
         let word = |index: u32| words16.get(index as usize).map_or(0, |word| word.load(Ordering::Relaxed));
@@ -136,7 +139,8 @@ impl PolledQueue {
         words16.get(self.used_word as usize).map_or(0, |used| used.load(Ordering::Acquire))
     }
 
-    /// Takes up what a back end used before it was lost: the index to be told to IO-Bond, or none if that knows it.
+    /// Takes up what a back end used before it was lost: the index to be told to IO-Bond, or none if that
+    /// knows it.
     ///
     /// # Errors
     /// The index moved further than the ring is long.
@@ -168,11 +172,11 @@ impl PolledQueue {
         available.wrapping_sub(self.last_used)
     }
 
-    /// Prepares the rings for the next back end, which takes them up at the index returned. Where there is no account, the
-    /// last one noted what is in flight, and the available ring stays as it was.
+    /// Prepares the rings for the next back end, which takes them up at the index returned. Where there is no
+    /// account, the last one noted what is in flight, and the available ring stays as it was.
     ///
-    /// Chains that were noted and are in the account, too, come first in it, as they were taken first: a back end that does
-    /// them again and continues behind them finds the others.
+    /// Chains that were noted and are in the account, too, come first in it, as they were taken first: a back
+    /// end that does them again and continues behind them finds the others.
     ///
     /// # Errors
     /// [`Inconsistent`]: the last back end spoiled its used ring.
@@ -187,7 +191,8 @@ impl PolledQueue {
         Ok(used)
     }
 
-    /// Has the next back end kicked, at once and from now on: what became available meanwhile was kicked for in vain.
+    /// Has the next back end kicked, at once and from now on: what became available meanwhile was kicked for
+    /// in vain.
     pub(crate) fn kick_by(&mut self, kick: Option<EventFd>) {
         if let Some(kick) = &kick {
             // Fails only when 2^64 - 2 kicks are pending.
@@ -196,13 +201,14 @@ impl PolledQueue {
         self.kick = kick;
     }
 
-    /// Asks the back end to interrupt when it uses the next buffer (virtio 1.3, 2.7.7.1). IO-Bond never writes these words.
+    /// Asks the back end to interrupt when it uses the next buffer (virtio 1.3, 2.7.7.1). IO-Bond never
+    /// writes these words.
     pub(super) fn want_interrupt(&self, words16: &[AtomicU16]) {
         self.ask(words16, self.last_used, 0);
     }
 
-    /// Asks the back end not to interrupt: by the flag, or by an index that it has just passed, so that it is a whole round
-    /// of indices away.
+    /// Asks the back end not to interrupt: by the flag, or by an index that it has just passed, so that it is
+    /// a whole round of indices away.
     pub(super) fn want_silence(&self, words16: &[AtomicU16]) {
         self.ask(words16, self.last_used.wrapping_sub(1), AVAIL_NO_INTERRUPT);
     }

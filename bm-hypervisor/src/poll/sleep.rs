@@ -7,9 +7,9 @@
 //!   used_event, or flags: interrupt?  used index: anything new?
 //! ```
 //!
-//! Each side writes, then reads what the other one writes, with a full fence between the two (virtio 1.3, 2.7.7.1 and
-//! 2.7.8.2): at least one of them sees the other's write, so that a buffer which is used while the thread arms is either
-//! found or wakes it.
+//! Each side writes, then reads what the other one writes, with a full fence between the two (virtio 1.3,
+//! 2.7.7.1 and 2.7.8.2): at least one of them sees the other's write, so that a buffer which is used while
+//! the thread arms is either found or wakes it.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -30,16 +30,17 @@ const ARM: u32 = 1;
 impl<P: Port, O: Observer> Poller<P, O> {
     /// Wakes when a back end interrupted an armed queue, and when the control thread ordered something.
     ///
-    /// It wakes for what the board does only where the port has an interrupt ([`Port::wake_up`]), since no code of the
-    /// base runs when IO-Bond publishes buffers or fills the mailbox. The emulator in the same process calls back instead.
+    /// It wakes for what the board does only where the port has an interrupt ([`Port::wake_up`]), since no
+    /// code of the base runs when IO-Bond publishes buffers or fills the mailbox. The emulator in the same
+    /// process calls back instead.
     pub fn waker(&self) -> &PollWaker {
         self.polled.end.poll_waker()
     }
 
-    /// Before sleeping: clears the waker, asks back ends to interrupt at the next buffer that they use (virtio 1.3,
-    /// 2.7.7), and looks whether anything waits already. If so the caller passes again instead of sleeping. If not, it may
-    /// sleep until the waker or IO-Bond wakes it, without another pass in between; whatever wakes it from IO-Bond is to be
-    /// asked for before this call.
+    /// Before sleeping: clears the waker, asks back ends to interrupt at the next buffer that they use
+    /// (virtio 1.3, 2.7.7), and looks whether anything waits already. If so the caller passes again instead
+    /// of sleeping. If not, it may sleep until the waker or IO-Bond wakes it, without another pass in
+    /// between; whatever wakes it from IO-Bond is to be asked for before this call.
     ///
     /// Makes one system call, and a register read where the port has an interrupt.
     pub fn arm(&mut self) -> bool {
@@ -51,8 +52,9 @@ impl<P: Port, O: Observer> Poller<P, O> {
         polled.queues.iter().for_each(|queue| queue.want_interrupt(words16));
         if polled.port.wake_up().is_some() {
             polled.port.write32(board::BASE + board::WAKE, ARM);
-            // The write is posted. A read completes after it has arrived, and after whatever IO-Bond wrote before it
-            // answered (PCIe 5.0, 2.4.1), so that the looks below see all that came too early for the interrupt.
+            // The write is posted. A read completes after it has arrived, and after whatever IO-Bond wrote
+            // before it answered (PCIe 5.0, 2.4.1), so that the looks below see all that came too early for
+            // the interrupt.
             polled.port.read32(board::BASE + board::STATE);
         }
         // Between what this thread asks of back ends and its look at their used indices, as drawn above.
@@ -85,8 +87,8 @@ impl<P: Port, O> Polled<P, O> {
         page_word(words, MAILBOX_WORD) != self.last_request || page_errors(words) != self.last_errors
     }
 
-    /// An error that stands is told before every sleep and in the first pass after it, since it may have come in between.
-    /// It does not keep the thread awake, since it stands until the driver resets the queue.
+    /// An error that stands is told before every sleep and in the first pass after it, since it may have come
+    /// in between. It does not keep the thread awake, since it stands until the driver resets the queue.
     fn waits_in_registers(&mut self) -> bool {
         self.until_errors = 1;
         let state: board_t::state::State = decode(self.port.read32(board::BASE + board::STATE));

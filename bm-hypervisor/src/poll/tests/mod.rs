@@ -161,7 +161,8 @@ fn a_head_that_moves_kicks_unless_the_flag_forbids() {
 fn with_event_indices_only_passing_the_event_kicks() {
     for mode in MODES {
         let mut bench = Bench::with_queue(mode, true);
-        // (avail_event, head, kicks): the back end asks to be kicked when the entry avail_event becomes available.
+        // (avail_event, head, kicks): the back end asks to be kicked when the entry avail_event becomes
+        // available.
         for (event, head, kicks) in [(0, 1, 1), (0, 2, 0), (4, 4, 0), (4, 5, 1), (9, 30, 1), (9, 31, 0)] {
             bench.avail_event(event);
             // The flag means nothing then (virtio 1.3, 2.7.10).

@@ -153,8 +153,8 @@ fn no_back_end_takes_anothers_wake_up() {
     assert!(!bench.poller.arm() && !wakes(&bench.poller, 0));
 }
 
-/// One thread uses a buffer, and the next one only when TAIL says that this one was seen; the other sleeps whenever it
-/// may. A single wake-up that is lost ends the test, since nothing else would wake the sleeper.
+/// One thread uses a buffer, and the next one only when TAIL says that this one was seen; the other sleeps
+/// whenever it may. A single wake-up that is lost ends the test, since nothing else would wake the sleeper.
 #[test]
 fn no_wake_up_is_lost_however_arming_and_using_meet() {
     const ROUNDS: u16 = 20_000;
@@ -173,7 +173,8 @@ fn no_wake_up_is_lost_however_arming_and_using_meet() {
                     (0..u32::from(round) * 7 % 512).for_each(|_| std::hint::spin_loop());
                     back_end.uses(1);
                 }
-                // Its event stays open, as it does in the front end of a back end that dies: a closed one wakes no thread.
+                // Its event stays open, as it does in the front end of a back end that dies: a closed one
+                // wakes no thread.
                 back_end
             }
         });

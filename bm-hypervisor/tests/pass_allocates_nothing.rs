@@ -72,7 +72,7 @@ fn whatever_it_has_to_do() {
         config.poll = mode;
         let mut bench = Bench::start(config);
         assert_eq!(bench.bring_up(0, u64::MAX, 1), 0xF);
-        // The register file makes room for a register when it is first written.
+        // The register file allocates a register when it is first written.
         bench.bond.set(queues::BASE + queues::TAIL, 0);
         // Kicks and used buffers.
         bench.bond.publish(0, 0, &[1, 2], 64);

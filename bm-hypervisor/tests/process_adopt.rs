@@ -1,8 +1,9 @@
-//! A board that changes hands: one process of bm-hypervisor ends at once, the next one finds what it left.
+//! A board that outlives its bm-hypervisor: one process ends at once, the next one resumes the board from
+//! what was kept.
 //!
 //! ```text
 //!   process 1   == back end 1      kept: pool, journal      process 2   == back end 2
-//!     \__________ IO-Bond, which goes on, or does not ______________/
+//!     \__________ IO-Bond, which runs on, or does not _______________/
 //! ```
 //! Stock Linux sees the same from its side in testbench/bmhive/tests/linux_restart.rs.
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
@@ -39,8 +40,8 @@ use iobond_spec::{
     register_access::RegisterIo,
 };
 
-/// An IO-Bond as one process of bm-hypervisor reaches it. When that is over, whoever calls does not come back: nothing of a process
-/// that was killed does anything any more.
+/// An IO-Bond as one bm-hypervisor process reaches it. When that is over, a thread that calls does not
+/// return: no thread of a process that was killed does anything any more.
 struct Process {
     bond: Arc<IoBond>,
     over: AtomicBool,
@@ -57,7 +58,7 @@ impl Process {
         self.over.load(Ordering::Acquire)
     }
 
-    fn come_back_if_alive(&self) {
+    fn return_if_alive(&self) {
         while self.is_over() {
             thread::park();
         }
@@ -66,7 +67,7 @@ impl Process {
 
 impl RegisterIo for Process {
     fn read32(&self, offset: u32) -> u32 {
-        self.come_back_if_alive();
+        self.return_if_alive();
         self.bond.read32(offset)
     }
 
@@ -74,7 +75,7 @@ impl RegisterIo for Process {
         if self.last_write.load(Ordering::Acquire) == offset {
             self.end();
         }
-        self.come_back_if_alive();
+        self.return_if_alive();
         self.bond.write32(offset, value);
     }
 }
@@ -129,7 +130,8 @@ impl Kept {
     }
 }
 
-/// One board through its processes. Each has a back end at a place of its own, since the last one never lets go of its.
+/// One board and the processes that serve it, one after the other. Each has a back end at a socket of its
+/// own, since the threads of the last one never close theirs.
 struct Restarts {
     bond: Arc<IoBond>,
     kept: Kept,
@@ -171,7 +173,7 @@ impl Restarts {
         Ok(Bench { bond: Arc::clone(&self.bond), poller, control })
     }
 
-    /// The first process, with a disk at `one` whose driver uses its first queue.
+    /// The first process, with a disk at `one` and a driver that uses its first queue.
     fn first(&mut self) -> Bench<Process> {
         self.first_with(Mirror::new(FEATURES, PROTOCOL))
     }
@@ -184,7 +186,7 @@ impl Restarts {
         bench
     }
 
-    /// A process is over, as by SIGKILL, when it has written down what it did.
+    /// Ends a process, as by SIGKILL, when it has written down what it did.
     fn kill(&self, mut bench: Bench<Process>) {
         // What is asked next is answered after that.
         bench.status(0);
@@ -224,7 +226,7 @@ fn serve_one(bench: &mut Bench<Process>, context: u32, index: u16) {
 }
 
 #[test]
-fn a_board_goes_on_and_nobody_is_told_anything() {
+fn a_board_is_resumed_and_neither_driver_nor_keeper_is_told_anything() {
     let mut restarts = Restarts::new();
     let mut bench = restarts.first();
     serve_one(&mut bench, 0, 0);
@@ -234,17 +236,17 @@ fn a_board_goes_on_and_nobody_is_told_anything() {
     assert_eq!(bench.status(0), 0xF);
     serve_one(&mut bench, 0, 1);
     assert_eq!((restarts.kept.pool(), restarts.bond.injected()), (pool, vec![]));
-    // Who stores anew what is stored has for a moment nothing stored.
+    // What is stored anew is for a moment not stored.
     assert_eq!(restarts.kept.told(), told);
     bench.stop().unwrap();
     assert!(restarts.kept.0.lock().unwrap().0.is_empty(), "a board that is stopped leaves nothing");
 }
 
-/// The back end noted nothing, and the account that the poll pass kept went with the last process.
+/// The back end noted nothing, and the account that the poll pass kept ended with the last process.
 #[test]
-fn a_disk_of_which_nobody_knows_what_was_in_flight_asks_for_a_reset() {
+fn a_disk_of_which_it_is_not_known_what_was_in_flight_asks_for_a_reset() {
     let mut restarts = Restarts::new();
-    // It goes on after the process that it served.
+    // It outlives the process that it served.
     let mut idle = Mirror::new(FEATURES, PROTOCOL);
     idle.idle = true;
     let bench = restarts.first_with(idle);
@@ -426,7 +428,7 @@ fn a_back_end_that_spoiled_its_ring_meanwhile_loses_its_queues() {
 }
 
 #[test]
-fn a_link_that_is_down_is_no_news_to_its_driver() {
+fn a_link_that_is_down_is_not_told_to_its_driver_again() {
     const STATUS: u32 = DEVICE + 6;
     let mut restarts = Restarts::new();
     let station = |restarts: &Restarts, name| net(restarts.sockets.good_back_end(name), 1);
@@ -447,7 +449,7 @@ fn a_link_that_is_down_is_no_news_to_its_driver() {
     bench.stop().unwrap();
 }
 
-/// It had gone before, and its back end with it: nobody waits for that.
+/// It had gone before, and its back end with it, which is not waited for.
 #[test]
 fn a_function_that_was_removed_stays_away() {
     let mut restarts = Restarts::new();
@@ -489,7 +491,7 @@ fn a_function_that_was_added_is_removed() {
         assert!(restarts.bond.is_enabled(2 * added) && restarts.bond.is_enabled(2 * added + 1));
         restarts.kill(bench);
         restarts.serve("two");
-        // Nobody asks for that of a function whose place was taken.
+        // The back end of a function that lost its place is not connected to.
         if !takes_a_place {
             restarts.serve("other two");
         }

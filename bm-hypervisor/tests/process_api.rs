@@ -1,4 +1,4 @@
-//! A board that is controlled from outside: by `bmctl`, and by whoever embeds the hypervisor.
+//! A board that is controlled from outside: by `bmctl`, and by a program that embeds the hypervisor.
 
 mod double;
 
@@ -105,7 +105,8 @@ fn a_reset_of_the_board_takes_its_drivers_away_and_they_come_back() {
     assert_eq!(handle.statistics().state, BoardState::Absent);
 }
 
-/// Limits go into IO-Bond's registers, those of the configuration and those of commands, and are read from there.
+/// Limits go into IO-Bond's registers, those of the configuration and those of commands, and are read from
+/// there.
 #[test]
 fn functions_are_limited_by_configuration_and_by_command() {
     let sockets = Sockets::new();
@@ -268,7 +269,7 @@ fn functions_come_and_go_while_the_board_runs() {
     assert!(!good && err.contains("no free place has room for 1 queues"), "{err}");
     drop(second);
     let (good, _, err) = add("[blk]\nsocket = 1\n".into());
-    assert!(!good && err.contains("is no function") && err.contains("unknown field `socket`"), "{err}");
+    assert!(!good && err.contains("is not a function") && err.contains("unknown field `socket`"), "{err}");
     let (good, _, err) = add(disk_of("ring = { guest = 3 }\n"));
     assert!(!good && err.contains("power of two"), "{err}");
     let (good, _, err) = add(disk_of("").replace("10000", "100"));
@@ -318,7 +319,7 @@ fn a_function_that_came_later_carries_traffic_like_any_other() {
 
 /// The connection is made beside the control thread: the board does not wait for a back end that is not one.
 #[test]
-fn a_back_end_that_says_nothing_holds_up_only_whoever_adds_it() {
+fn a_back_end_that_says_nothing_holds_up_only_the_client_that_adds_it() {
     let sockets = Sockets::new();
     let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
     let spares = vec![SpareConfig::default()];
@@ -357,7 +358,7 @@ fn a_function_without_a_driver_can_be_reached_no_more_once_it_is_removed() {
 }
 
 #[test]
-fn a_stop_is_asked_for_and_whoever_owns_the_board_hears_of_it() {
+fn a_stop_is_asked_for_and_the_program_that_owns_the_board_is_told() {
     let sockets = Sockets::new();
     let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
     let mut rig = Rig::new(&sockets, Bench::start(board(vec![blk(sockets.good_back_end("disk"))])));
@@ -365,7 +366,7 @@ fn a_stop_is_asked_for_and_whoever_owns_the_board_hears_of_it() {
     let mode = fs::metadata(&rig.socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let second = Api::start(&ControlConfig::new(&rig.socket), rig.control().handle(), LogLevel::fixed());
-    assert!(second.unwrap_err().to_string().contains("somebody listens"), "a live socket is refused");
+    assert!(second.unwrap_err().to_string().contains("another process listens"), "a live socket is refused");
     let readable = || {
         let mut event =
             [rustix::event::PollFd::from_borrowed_fd(api.stop_event(), rustix::event::PollFlags::IN)];
@@ -380,7 +381,7 @@ fn a_stop_is_asked_for_and_whoever_owns_the_board_hears_of_it() {
     assert!(ends(&mut standing) && !rig.socket.exists());
     let (good, _, err) = rig.bmctl(&["board"]);
     assert!(!good && err.contains("cannot connect to") && err.contains("is the board served"), "{err}");
-    // What is left of a server that was killed is no obstacle.
+    // What is left of a server that was killed does not matter.
     drop(std::os::unix::net::UnixListener::bind(&rig.socket).unwrap());
     rig.api = Some(
         Api::start(&ControlConfig::new(&rig.socket), rig.control().handle(), LogLevel::fixed()).unwrap(),

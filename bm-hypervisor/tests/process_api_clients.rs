@@ -18,7 +18,7 @@ use double::{
 use serde_json::{Value, json};
 
 #[test]
-fn clients_that_talk_nonsense_are_told_so_and_harm_nobody() {
+fn clients_that_talk_nonsense_are_told_so_and_harm_no_other() {
     let sockets = Sockets::new();
     let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
     let rig = Rig::new(&sockets, Bench::start(board(vec![blk(sockets.good_back_end("disk"))])));
@@ -44,7 +44,7 @@ fn clients_that_talk_nonsense_are_told_so_and_harm_nobody() {
     let names = rig.call("rpc_get_methods", json!({})).unwrap();
     assert!(names.as_array().unwrap().contains(&json!("disk_resize")), "{names}");
 
-    // Several requests in a row, in a batch, and a notification that nobody answers.
+    // Several requests in a row, in a batch, and a notification that is not answered.
     let mut stream = rig.raw();
     let one = |id: u32| format!(r#"{{"jsonrpc":"2.0","method":"board_get","id":{id}}}"#);
     let notification = r#"{"jsonrpc":"2.0","method":"board_get"}"#;
@@ -80,13 +80,13 @@ fn a_client_that_sends_too_much_is_dropped() {
 }
 
 #[test]
-fn clients_that_do_not_finish_or_do_not_read_are_dropped_and_hold_nobody_up() {
+fn clients_that_do_not_finish_or_do_not_read_are_dropped_and_hold_no_other_up() {
     let sockets = Sockets::new();
     let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
     let rig = Rig::new(&sockets, Bench::start(board(vec![blk(sockets.good_back_end("disk"))])));
     let mut half = rig.raw();
     half.write_all(br#"{"jsonrpc":"2.0","#).unwrap();
-    // This one asks and never reads. What it is not answered fills its socket until the server waits, and then lets it go.
+    // This one asks and never reads. Its answers fill its socket until the server waits, and then drops it.
     let mut deaf = rig.raw();
     let deaf = thread::spawn(move || {
         let requests = r#"{"jsonrpc":"2.0","method":"rpc_describe_methods","id":1}"#.repeat(64);
@@ -105,13 +105,13 @@ fn clients_that_do_not_finish_or_do_not_read_are_dropped_and_hold_nobody_up() {
     assert!(ends(&mut half));
     let ended = deaf.join().unwrap();
     assert!(matches!(ended, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{ended}");
-    // Who says nothing at all may stay.
+    // Idle clients stay connected.
     idle.write_all(br#"{"jsonrpc":"2.0","method":"board_get","id":7}"#).unwrap();
     assert_eq!(line(&mut idle)["id"], 7);
 }
 
 #[test]
-fn one_client_too_many_is_turned_away_until_another_goes() {
+fn one_client_too_many_is_refused_until_another_goes() {
     let sockets = Sockets::new();
     let _disk = Server::start(mirror(), &sockets.path("disk"), Role::Connect);
     let rig = Rig::new(&sockets, Bench::start(board(vec![blk(sockets.good_back_end("disk"))])));

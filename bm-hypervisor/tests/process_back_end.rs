@@ -134,7 +134,7 @@ fn a_reset_in_the_middle_of_everything_leaves_nothing_behind() {
         assert_eq!(bench.bring_up(0, u64::MAX, 2), 0xF);
         for n in 0..2 {
             bench.bond.set(queues::BASE + n * queues::STRIDE + queues::TAIL, 0);
-            // The whole ring, and how much of it is taken up by the time of the reset is anybody's guess.
+            // The whole ring; how much of it is taken up by the time of the reset differs from run to run.
             (0..256).for_each(|index| bench.bond.publish(n, index, &[1, 2, 3], 64));
         }
         for _ in 0..round {

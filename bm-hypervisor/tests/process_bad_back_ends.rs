@@ -1,4 +1,5 @@
-//! Back ends that are not there, do not answer, answer nonsense, or die: a clear error within a bound, and never a hang.
+//! Back ends that are not there, do not answer, answer nonsense, or die: a clear error within a bound, and
+//! never a hang.
 
 mod double;
 
@@ -29,29 +30,29 @@ fn refused(function: FunctionConfig) -> BackEndError {
 }
 
 #[test]
-fn nobody_listens() {
+fn no_process_listens() {
     let sockets = Sockets::new();
-    let error = refused(blk(sockets.back_end("nobody"))).to_string();
+    let error = refused(blk(sockets.back_end("missing"))).to_string();
     assert!(
-        error.contains("nobody: cannot connect within 250ms") && error.contains("is the back end running"),
+        error.contains("missing: cannot connect within 250ms") && error.contains("is the back end running"),
         "{error}"
     );
 }
 
 #[test]
-fn nobody_connects() {
+fn no_process_connects() {
     let sockets = Sockets::new();
-    let config = BackEndConfig { role: Role::Listen, ..sockets.back_end("nobody") };
+    let config = BackEndConfig { role: Role::Listen, ..sockets.back_end("missing") };
     let error = refused(blk(config)).to_string();
     assert!(
-        error.ends_with("nobody: did not connect within 250ms; is it running, and told to connect there?"),
+        error.ends_with("missing: did not connect within 250ms; is it running, and told to connect there?"),
         "{error}"
     );
-    assert!(!sockets.path("nobody").exists(), "the socket is gone with the listener");
+    assert!(!sockets.path("missing").exists(), "the socket is gone with the listener");
 }
 
 #[test]
-fn somebody_else_listens() {
+fn another_process_listens() {
     let sockets = Sockets::new();
     let _busy = std::os::unix::net::UnixListener::bind(sockets.path("busy")).unwrap();
     let config = BackEndConfig { role: Role::Listen, ..sockets.back_end("busy") };
@@ -59,7 +60,7 @@ fn somebody_else_listens() {
     std::fs::write(sockets.path("file"), "").unwrap();
     let config = BackEndConfig { role: Role::Listen, ..sockets.back_end("file") };
     assert!(matches!(refused(blk(config)).problem, Problem::Listen(_)));
-    assert!(sockets.path("file").exists(), "what is no socket is left alone");
+    assert!(sockets.path("file").exists(), "what is not a socket is left alone");
 }
 
 #[test]

@@ -60,13 +60,13 @@ fn the_machine_decides_too_and_back_ends_can_be_left_out() {
         let output = command.args(["check", "--no-back-ends"]).arg(&path).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    // Domains of this number are no machine's.
+    // No machine has domains of this number.
     let (code, said) = run("{ vfio = \"ffffffff:ff:1f.7\" }");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("  error    device      there is no PCI function ffffffff:ff:1f.7"), "{said}");
     let here = sockets.path("board.toml");
     let (code, said) = run(&format!("{{ vfio-user = {here:?} }}"));
-    // Nobody has named cores, which is a warning.
+    // No cores are named, which is a warning.
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("  warning  cores "), "{said}");
     assert!(said.contains("board.toml is there") && !said.contains("function 0"), "{said}");

@@ -1,4 +1,4 @@
-//! `bm-keeper` and a command that is none of bm-hypervisor's: this program itself, as [`the_command`].
+//! `bm-keeper` and a command other than bm-hypervisor: this program itself, as [`the_command`].
 //!
 //! ```text
 //!   test -- starts --> bm-keeper -- starts --> this program, --exact the_command
@@ -26,8 +26,8 @@ use signal_hook::consts::SIGTERM;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Says which command it is to be.
 const ROLE: &str = "KEEPER_TEST_ROLE";
-/// The user nobody, and its group.
-const NOBODY: u32 = 65_534;
+/// An unprivileged user and its group, which Linux distributions reserve for that.
+const UNPRIVILEGED: u32 = 65_534;
 /// More messages than wait in a socket.
 const MANY: usize = 1_000;
 
@@ -44,7 +44,7 @@ impl Keeper {
         Self(keeper.spawn().unwrap())
     }
 
-    /// How it ended.
+    /// Waits for its end, and says how it ended.
     fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         until("the end of bm-keeper", || {
@@ -76,9 +76,9 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// What bm-keeper runs.
+/// The program that bm-keeper runs in these tests.
 #[test]
-#[ignore = "is no test but the command of those here"]
+#[ignore = "not a test but the command of those here"]
 fn the_command() {
     match std::env::var(ROLE).as_deref() {
         Ok("give up root") => give_up_root_and_store(),
@@ -87,7 +87,8 @@ fn the_command() {
     }
 }
 
-/// Stores a descriptor as whoever `bm-hypervisor --user` becomes, and crashes; all is well if its next life has it.
+/// Stores a descriptor as the user that `bm-hypervisor --user` becomes, and crashes; all is well if the next
+/// process has it.
 fn give_up_root_and_store() {
     // An error where nothing is kept yet.
     let mut kept = sd_notify::listen_fds_with_names().into_iter().flatten();
@@ -95,9 +96,9 @@ fn give_up_root_and_store() {
         exit(0);
     }
     if getuid().is_root() {
-        setgroups(&[Gid::from_raw(NOBODY)]).unwrap();
-        setgid(Gid::from_raw(NOBODY)).unwrap();
-        setuid(Uid::from_raw(NOBODY)).unwrap();
+        setgroups(&[Gid::from_raw(UNPRIVILEGED)]).unwrap();
+        setgid(Gid::from_raw(UNPRIVILEGED)).unwrap();
+        setuid(Uid::from_raw(UNPRIVILEGED)).unwrap();
     }
     store("kept").unwrap();
     exit(1);
@@ -122,7 +123,7 @@ fn store(name: &str) -> io::Result<()> {
 }
 
 #[test]
-fn what_a_command_stores_is_there_in_its_next_life_though_it_gave_up_root() {
+fn what_a_command_stores_is_there_for_the_next_process_though_it_gave_up_root() {
     let folder = tempfile::tempdir().unwrap();
     let mut keeper = Keeper::start("give up root", folder.path());
     assert_eq!(keeper.ended().code(), Some(0));

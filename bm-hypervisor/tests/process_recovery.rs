@@ -1,8 +1,8 @@
-//! Back ends that die and come back: their queues wait, and go on where they were.
+//! Back ends that die and come back: their queues wait, and continue where they were.
 //!
 //! ```text
 //!   back end   |== works ==| dies                 | comes back |== answers what is outstanding, once ==
-//!   IO-Bond    | publishes | goes on publishing   |            | returns
+//!   IO-Bond    | publishes | still publishes      |            | returns
 //!   driver     | status F  | status F             |            | status F
 //! ```
 
@@ -121,7 +121,7 @@ fn chain(bond: &IoBond, n: u32, index: u16) -> Chain<'_> {
 }
 
 #[test]
-fn what_is_published_while_nobody_is_there_is_answered_by_the_next_one() {
+fn what_is_published_without_a_back_end_is_answered_by_the_next_one() {
     for (role, features) in [(Role::Connect, FEATURES), (Role::Listen, FEATURES | EVENT_IDX)] {
         let sockets = Sockets::new();
         let mut server = start(&sockets, features, role);
@@ -187,7 +187,7 @@ fn what_was_done_out_of_order_is_not_done_again() {
 }
 
 #[test]
-fn a_driver_comes_and_goes_while_nobody_is_there() {
+fn a_driver_comes_and_goes_while_there_is_no_back_end() {
     let sockets = Sockets::new();
     let mut server = start(&sockets, FEATURES | 1 << 15, Role::Connect);
     let mut bench = Bench::start(board(vec![net(patient(&sockets, Role::Connect), 2)]));
@@ -344,7 +344,7 @@ fn one_that_will_not_do_is_not_asked_all_the_time() {
     assert!(bench.stop().unwrap_err().to_string().contains("protocol feature CONFIG"));
 }
 
-/// Nobody comes for long, and the board neither minds nor waits for the search when it stops.
+/// No back end comes for long, and the board does not wait for the search when it stops.
 #[test]
 fn a_board_stops_while_it_looks_for_a_back_end() {
     for role in [Role::Connect, Role::Listen] {

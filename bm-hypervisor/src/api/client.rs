@@ -28,43 +28,20 @@ pub struct Client {
 
 /// What keeps a client from an answer.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the messages")]
 pub enum ClientError {
-    /// Nobody listens.
+    /// The socket cannot be connected to.
     #[error("cannot connect to {}: {reason}; is the board served, with this socket in its `[control]`, and may you write to it?", socket.display())]
-    Connect {
-        /// Where.
-        socket: PathBuf,
-        /// What the system said.
-        reason: io::Error,
-    },
+    Connect { socket: PathBuf, reason: io::Error },
     /// The connection ended, or nothing came in time.
     #[error("no answer to {method} from {}: {reason}", socket.display())]
-    NoAnswer {
-        /// Where.
-        socket: PathBuf,
-        /// What was asked.
-        method: String,
-        /// What the system said.
-        reason: io::Error,
-    },
-    /// It is no such server.
+    NoAnswer { socket: PathBuf, method: String, reason: io::Error },
+    /// The answer is not one of this API's.
     #[error("{} answered {method} with nonsense ({detail}); is it a bm-hypervisor of this version?", socket.display())]
-    Nonsense {
-        /// Where.
-        socket: PathBuf,
-        /// What was asked.
-        method: String,
-        /// What is wrong with the answer.
-        detail: String,
-    },
-    /// The server says no.
+    Nonsense { socket: PathBuf, method: String, detail: String },
+    /// The server answered with an error.
     #[error("{method}: {error}")]
-    Refused {
-        /// What was asked.
-        method: String,
-        /// Why not.
-        error: RpcError,
-    },
+    Refused { method: String, error: RpcError },
 }
 
 impl Client {
@@ -92,7 +69,7 @@ impl Client {
         serde_json::from_value(value).map_err(|error| self.nonsense(method, &error))
     }
 
-    /// Calls a method with whatever parameters, and returns its answer as it came.
+    /// Calls a method with any parameters, and returns its answer as it came.
     ///
     /// # Errors
     /// Every [`ClientError`] but the first.
@@ -121,7 +98,8 @@ impl Client {
     /// Sends a request and waits for one text.
     fn exchange(&mut self, request: &Value) -> io::Result<Value> {
         let mut until = Until::within(&self.stream, self.timeout);
-        // Who turns a client away says so, and does not read: the answer may be there although this fails.
+        // A server that refuses a client says so, and does not read: the answer may be there although this
+        // fails.
         let sent = until.write_all(request.to_string().as_bytes());
         let mut bytes = [0; 4096];
         loop {

@@ -1,4 +1,5 @@
-//! Metrics over HTTP/1.1: as much of it as Prometheus needs. Clients are served one after the other, each within a bound.
+//! Metrics over HTTP/1.1: as much of it as Prometheus needs. Clients are served one after the other, each
+//! within a bound.
 
 use std::{
     io::{self, Read, Write},
@@ -92,7 +93,8 @@ impl Acceptor {
             Self::Unix(listener) => serve(&listener.accept()?, handle),
         };
         serve().inspect_err(|error| {
-            // For instance for want of descriptors: whoever comes would be there again at once.
+            // For instance for want of descriptors: the connection still waits, and would be found again at
+            // once.
             if error.kind() != io::ErrorKind::WouldBlock {
                 thread::sleep(Duration::from_millis(10));
             }

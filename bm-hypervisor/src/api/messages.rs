@@ -10,12 +10,12 @@ use crate::{
 
 pub use crate::{DeviceLimits, FunctionDescription, QueueStatistics, Resized};
 
-/// No parameters.
+/// Parameters of a method that takes none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoParams {}
 
-/// Parameters of `board_power`.
+/// Parameters of `board_power`, which switches a board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PowerParams {
@@ -23,7 +23,7 @@ pub struct PowerParams {
     pub on: bool,
 }
 
-/// Parameters of `function_add`.
+/// Parameters of `function_add`, which adds a function to a board.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AddParams {
@@ -39,7 +39,7 @@ pub struct FunctionNumber {
     pub function: u8,
 }
 
-/// Parameters of `disk_resize`.
+/// Parameters of `disk_resize`, which tells a driver the size of its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResizeParams {
@@ -50,7 +50,7 @@ pub struct ResizeParams {
     pub bytes: Option<u64>,
 }
 
-/// Parameters of `link_set`.
+/// Parameters of `link_set`, which takes a network's link up or down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkParams {
@@ -60,7 +60,7 @@ pub struct LinkParams {
     pub up: bool,
 }
 
-/// Parameters of `limits_set`.
+/// Parameters of `limits_set`, which bounds what a function does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsParams {
@@ -71,7 +71,7 @@ pub struct LimitsParams {
     pub limits: Option<LimitsConfig>,
 }
 
-/// Parameters of `log_set_level`.
+/// Parameters of `log_set_level`, which changes how much is logged.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogParams {
@@ -79,25 +79,25 @@ pub struct LogParams {
     pub level: String,
 }
 
-/// Answer of `log_set_level`.
+/// Answer of `log_set_level`: the level that was replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct LogAnswer {
     /// What it was before.
     pub before: String,
 }
 
-/// Answer of `board_get`.
+/// Answer of `board_get`: how the board is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Board {
-    /// The board's name.
+    /// The board's name, as in its configuration.
     pub name: String,
-    /// Where it stands.
+    /// Its state in its lifecycle.
     pub state: BoardState,
     /// The first failure, if there was any.
     pub failure: Option<String>,
     /// Functions that are there.
     pub functions: usize,
-    /// Functions whose driver has set DRIVER_OK.
+    /// Functions of which a driver has set DRIVER_OK.
     pub drivers: usize,
     /// Version of the program that serves the board.
     pub version: String,
@@ -106,11 +106,12 @@ pub struct Board {
 /// Answer of `board_power` and `board_reset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct StateAnswer {
-    /// Where the board stands now.
+    /// The board's state after the command.
     pub state: BoardState,
 }
 
-/// Answer of `limits_get`: what bounds the board, by its hardware, by the sizes of its rings, and by limits on its functions.
+/// Answer of `limits_get`: what bounds the board, by its hardware, by the sizes of its rings, and by limits
+/// on its functions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Limits {
     /// What its IO-Bond has.
@@ -128,7 +129,7 @@ pub struct FunctionLimits {
     pub function: u8,
     /// `net`, `blk` or `console`.
     pub device: String,
-    /// Its virtqueues.
+    /// How many virtqueues it has.
     pub queues: u16,
     /// The sizes of their rings and slot pools.
     pub rings: Rings,
@@ -140,20 +141,20 @@ pub struct FunctionLimits {
     pub delays: u32,
 }
 
-/// Answer of `statistics_get`.
+/// Answer of `statistics_get`: what was counted of the board.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct BoardStatistics {
-    /// The board's name.
+    /// The board's name, as in its configuration.
     pub board: String,
-    /// Where it stands.
+    /// Its state in its lifecycle.
     pub state: BoardState,
-    /// Forwarded accesses.
+    /// Forwarded accesses by kind, and those that were not answered.
     pub mailbox: MailboxStatistics,
     /// What the poll passes did.
     pub poll: PollStatistics,
     /// Base memory that the board takes.
     pub memory: PoolUsage,
-    /// Its functions.
+    /// What was counted of each function.
     pub functions: Vec<FunctionCounters>,
 }
 
@@ -166,7 +167,7 @@ pub struct FunctionCounters {
     pub device: String,
     /// `device_status` as its driver reads it.
     pub status: u8,
-    /// Queues that run.
+    /// Queues that IO-Bond serves.
     pub running_queues: u16,
     /// Accesses that no field decodes, or that came out of order.
     pub refused_accesses: u64,
@@ -183,11 +184,11 @@ pub struct FunctionCounters {
 pub struct QueueFault {
     /// Index of the queue in its function.
     pub queue: u16,
-    /// `queues[n].state.error`.
+    /// The name of `queues[n].state.error`, such as `bad_context`.
     pub error: String,
 }
 
-/// Answer of `metrics_get`.
+/// Answer of `metrics_get`: all metrics at once.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Metrics {
     /// Metrics in Prometheus's text format.
@@ -199,9 +200,9 @@ pub struct Metrics {
 pub struct MethodDescription {
     /// What it is called by.
     pub name: String,
-    /// What it takes.
+    /// The names and types of its parameters.
     pub params: String,
-    /// What it does.
+    /// What the method does and answers.
     pub description: String,
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Service {
 
 type Answer = Result<Value, RpcError>;
 
-/// One method.
+/// A method of the API, as it is called and described.
 struct Method {
     name: &'static str,
     params: &'static str,
@@ -68,7 +68,7 @@ const METHODS: [Method; 17] = [
     Method {
         name: "function_add",
         params: "function: object as in `[[functions]]` of a board's configuration",
-        description: "Adds a function where there is room for it. Answers its number.",
+        description: "Adds a function in a free place. Answers its number.",
         call: |service, params| {
             let AddParams { function } = read(params)?;
             answer(service.handle.add_function(&function).map(|function| FunctionNumber { function }))

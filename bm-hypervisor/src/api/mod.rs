@@ -1,4 +1,5 @@
-//! The control API of a board: JSON-RPC 2.0 on a Unix socket, with a typed client, and metrics for Prometheus.
+//! The control API of a board: JSON-RPC 2.0 on a Unix socket, with a typed client, and metrics for
+//! Prometheus.
 //!
 //! ```no_run
 //! # fn demo(control: bm_hypervisor::Control) -> Result<(), Box<dyn std::error::Error>> {
@@ -9,15 +10,15 @@
 //! while !server.stop_asked() {
 //!     // passes; or sleeps until `server.stop_event()` polls readable
 //! }
-//! drop(server);                           // nobody is answered any more, and the socket is gone
+//! drop(server);                           // clients are answered no longer, and the socket is gone
 //! control.stop()?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Every client has a thread, and there are at most [`MAX_CLIENTS`]. Nothing that a client does or leaves undone delays the board:
-//! its control thread sees whole commands only. Who may connect is who may write to the socket, by its mode; there is no other
-//! permission. `docs/control.md` describes every method.
+//! Every client has a thread, and there are at most [`MAX_CLIENTS`]. Nothing that a client does or leaves
+//! undone delays the board: its control thread sees whole commands only. Users who may write to the socket,
+//! by its mode, may connect; there is no other permission. `docs/control.md` describes every method.
 
 mod client;
 mod error;

@@ -8,9 +8,9 @@ pub(super) const BATCH: usize = 64;
 
 /// Error codes: the first five are of JSON-RPC 2.0, 5.1; the others are this server's own.
 pub mod code {
-    /// It is no JSON.
+    /// The message is not JSON.
     pub const PARSE: i32 = -32700;
-    /// It is JSON, and no request.
+    /// The message is JSON, but not a request.
     pub const INVALID_REQUEST: i32 = -32600;
     /// There is no such method.
     pub const METHOD_NOT_FOUND: i32 = -32601;
@@ -46,7 +46,7 @@ pub mod code {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, thiserror::Error)]
 #[error("{message} ({code})")]
 pub struct RpcError {
-    /// One of [`code`].
+    /// One of the codes in [`code`].
     pub code: i32,
     /// What is wrong, where, and what to do.
     pub message: String,
@@ -58,7 +58,7 @@ impl RpcError {
         Self { code, message: message.into() }
     }
 
-    /// The error as an answer to nobody knows what.
+    /// The error as an answer without an id, to a message that had none that could be made out.
     pub(super) fn answer(self) -> Vec<u8> {
         line(&response(Value::Null, Err(self)))
     }
@@ -75,11 +75,12 @@ pub(super) fn read<T: DeserializeOwned>(params: Params) -> Result<T, RpcError> {
     })
 }
 
-/// Answers one text, a request or a batch. Nothing is answered to notifications, and to batches of nothing else.
+/// Answers one text, a request or a batch. Nothing is answered to notifications, and to batches of nothing
+/// else.
 pub(super) fn answer(text: &[u8], call: impl Fn(&str, Params) -> Result<Value, RpcError>) -> Option<Vec<u8>> {
     let value: Value = match serde_json::from_slice(text) {
         Ok(value) => value,
-        Err(error) => return Some(RpcError::new(code::PARSE, format!("no JSON: {error}")).answer()),
+        Err(error) => return Some(RpcError::new(code::PARSE, format!("not JSON: {error}")).answer()),
     };
     let Value::Array(batch) = value else { return answer_one(value, &call).map(|one| line(&one)) };
     if batch.is_empty() || batch.len() > BATCH {
@@ -90,7 +91,7 @@ pub(super) fn answer(text: &[u8], call: impl Fn(&str, Params) -> Result<Value, R
     (!answers.is_empty()).then(|| line(&Value::Array(answers)))
 }
 
-/// A request that is one.
+/// A request object (JSON-RPC 2.0, 4).
 struct Request {
     method: String,
     params: Params,
@@ -108,7 +109,8 @@ fn answer_one(value: Value, call: &impl Fn(&str, Params) -> Result<Value, RpcErr
     }
 }
 
-/// Whether a value is a request object (JSON-RPC 2.0, 4). What is wrong otherwise, and its id if that can be made out.
+/// Whether a value is a request object (JSON-RPC 2.0, 4). What is wrong otherwise, and its id if that can be
+/// made out.
 fn check(value: Value) -> Result<Request, (Value, &'static str)> {
     let Value::Object(mut object) = value else { return Err((Value::Null, "expected a request object")) };
     let id = object.remove("id");
@@ -125,7 +127,7 @@ fn check(value: Value) -> Result<Request, (Value, &'static str)> {
     }
     match object.remove("method") {
         Some(Value::String(method)) => Ok(Request { method, params, id }),
-        _ => wrong("`method` is no string"),
+        _ => wrong("`method` is not a string"),
     }
 }
 
@@ -136,7 +138,7 @@ fn response(id: Value, result: Result<Value, RpcError>) -> Value {
     }
 }
 
-/// One line, so that those who read by lines can.
+/// One line, for clients that read by lines.
 fn line(value: &Value) -> Vec<u8> {
     let mut text = value.to_string().into_bytes();
     text.push(b'\n');
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_says_why() {
+    fn what_is_not_a_request_says_why() {
         let null = Value::Null;
         for (text, expected, id) in [
             ("{", code::PARSE, &null),

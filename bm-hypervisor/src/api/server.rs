@@ -41,7 +41,7 @@ const REFUSED: Duration = Duration::from_millis(100);
 pub struct Server {
     /// Asked for by a client: the program is to end.
     stop: StopRequest,
-    /// Asked for by whoever drops this: its threads are to end.
+    /// Asked for when this is dropped: its threads are to end.
     end: StopRequest,
     accepting: Option<JoinHandle<()>>,
     metrics: Option<MetricsServer>,
@@ -60,7 +60,7 @@ impl Server {
         let metrics = metrics
             .map(|address| MetricsServer::start(address, config.mode, handle.clone(), end.clone()))
             .transpose()?;
-        // Made first, so that it undoes whatever comes after.
+        // Made first, so that it undoes what comes after.
         let mut server = Self { stop: stop.clone(), end: end.clone(), accepting: None, metrics };
         let service = Arc::new(Service { handle, log, stop, end });
         let thread = thread::Builder::new().name("api".into());
@@ -86,7 +86,7 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Waits for commands that are being carried out, one for each client at most, as long as those may take.
+    /// Waits for commands that are being carried out, at most one per client, as long as those may take.
     fn drop(&mut self) {
         self.end.ask();
         for thread in self.accepting.take().into_iter().chain(self.metrics.take().map(MetricsServer::thread))
@@ -97,7 +97,8 @@ impl Drop for Server {
     }
 }
 
-/// A wish that something stops: a flag for those who look, an event for those who wait. It is never taken back.
+/// A wish that something stops: a flag for those who look, an event for those who wait. It is never taken
+/// back.
 #[derive(Clone, Debug)]
 pub(super) struct StopRequest {
     asked: Arc<AtomicBool>,
@@ -195,9 +196,9 @@ fn serve_on_thread(stream: UnixStream, service: &Arc<Service>) -> io::Result<Con
 fn refuse(stream: &UnixStream) {
     let message = format!("{MAX_CLIENTS} clients are connected already; end one of them");
     let answer = RpcError::new(code::TOO_MANY_CLIENTS, message).answer();
-    // A new connection has room for it; who does not read it is gone all the same.
+    // It fits into the buffer of a new connection; a client that does not read it is gone all the same.
     let _ = Until::within(stream, REFUSED).write_all(&answer);
-    tracing::warn!("one client too many was turned away");
+    tracing::warn!("a client was refused: {MAX_CLIENTS} are connected");
 }
 
 /// Serves one client until it goes; an error is why it is dropped.
@@ -243,5 +244,5 @@ fn not_a_message(unsplit: Unsplit) -> Vec<u8> {
         Unsplit::Garbage => code::PARSE,
         Unsplit::TooLong(_) => code::MESSAGE,
     };
-    RpcError::new(code, format!("no message: {unsplit}")).answer()
+    RpcError::new(code, format!("not a message: {unsplit}")).answer()
 }

@@ -1,5 +1,5 @@
-//! Cuts a stream of bytes into JSON texts, which follow one another without any framing, as SPDK's clients send them; blanks and new
-//! lines in between do no harm.
+//! Cuts a stream of bytes into JSON texts, which follow one another without any framing, as SPDK's clients
+//! send them; blanks and new lines in between do no harm.
 
 /// Cuts whatever is pushed into it. What it holds is bounded.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ enum State {
     Inside { depth: u32 },
     /// A string in a text.
     Text { depth: u32, escaped: bool },
-    /// A line that is no JSON, and how much of it was skipped.
+    /// A line that is not JSON, and how much of it was skipped.
     Garbage { skipped: usize },
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A connection whose next read or write can be bounded.
+/// A connection on which reads and writes can be bounded.
 pub(super) trait Bounded {
     /// Bounds reads and writes from here on; none waits for ever.
     fn bound(&self, each: Option<Duration>) -> io::Result<()>;
@@ -27,7 +27,8 @@ impl Bounded for TcpStream {
     }
 }
 
-/// A connection until a moment, or for ever. What it does after that is to fail with [`io::ErrorKind::TimedOut`].
+/// A connection until a moment, or for ever. What it does after that is to fail with
+/// [`io::ErrorKind::TimedOut`].
 pub(super) struct Until<'a, S> {
     pub(super) stream: &'a S,
     pub(super) deadline: Option<Instant>,

@@ -1,10 +1,10 @@
-//! `bm-keeper`: keeps a hypervisor's descriptors and starts it anew when it crashed, where no systemd does (its FDSTORE and
-//! `Restart=on-failure`; systemd.service(5), sd_notify(3), sd_listen_fds(3)).
+//! `bm-keeper`: keeps a hypervisor's descriptors and starts it anew when it crashed, where no systemd does
+//! (its FDSTORE and `Restart=on-failure`; systemd.service(5), sd_notify(3), sd_listen_fds(3)).
 //!
 //! ```text
 //!   bm-keeper -- bm-hypervisor --config board.toml
 //!      |  NOTIFY_SOCKET   <-- FDSTORE=1, FDNAME=pool, and the descriptor
-//!      |  LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID --> the next life
+//!      |  LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID --> the next process
 //! ```
 //! It does nothing else, so that there is little in it that could crash, and knows nothing of boards.
 
@@ -38,21 +38,22 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// First descriptor of those that are passed on (sd_listen_fds(3), `SD_LISTEN_FDS_START`).
 const FIRST_FD: i32 = 3;
-/// Descriptors that are kept at most, as systemd's `FileDescriptorStoreMax` has it: several times what a board of eight functions
-/// stores.
+/// Descriptors that are kept at most, as systemd's `FileDescriptorStoreMax` has it: several times what a
+/// board of eight functions stores.
 const MOST_FDS: usize = 64;
 /// Bytes of a notification.
 const MESSAGE: usize = 4096;
-/// Notifications that are taken at a time, more than a socket holds: whoever sends without end holds nothing else up.
+/// Notifications that are taken at a time, more than a socket holds: a sender without end holds nothing else
+/// up.
 const BURST: usize = 1024;
-/// A life shorter than this is a failure to start: the next one is put off, longer and longer.
+/// A run shorter than this is a failure to start: the next one is put off, longer and longer.
 const SHORT_RUN: Duration = Duration::from_secs(1);
 /// How long it is put off at first, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// How long the command may take to end when told to.
 const GRACE: Duration = Duration::from_secs(20);
-/// Who may write to the notify socket: everybody, as to systemd's. The command may be another user by then (`--user`); what others
-/// write is not taken.
+/// Mode of the notify socket: every user may write to it, as to systemd's. The command may be another user by
+/// then (`--user`); what other processes write is not taken.
 const MODE: u32 = 0o666;
 
 /// Run a command, keep the descriptors that it stores, and start it anew with them when it crashed
@@ -124,7 +125,7 @@ impl NotifySocket {
         Ok(notify)
     }
 
-    /// Takes up what has come from process `from`, and lets go of what has come from others.
+    /// Takes up what has come from process `from`, and drops what has come from others.
     fn take(&self, from: Pid, store: &mut Store) {
         for _ in 0..BURST {
             let mut bytes = [0; MESSAGE];
@@ -162,7 +163,7 @@ impl Drop for NotifySocket {
 enum End {
     /// By a signal to this process.
     Told,
-    /// The command ended.
+    /// The command ended by itself.
     Itself(ExitStatus),
 }
 
@@ -174,20 +175,20 @@ impl Store {
     /// Takes up one notification and its descriptors.
     fn note(&mut self, text: &str, fds: Vec<OwnedFd>) {
         let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        // Names are joined with colons for the next life.
+        // Names are joined with colons for the next process.
         let name = value("FDNAME").unwrap_or("stored").replace(':', "_");
         if value("FDSTOREREMOVE") == Some("1") {
             self.0.retain(|(stored, _)| *stored != name);
         }
         if value("FDSTORE") == Some("1") {
-            let room = MOST_FDS.saturating_sub(self.0.len());
-            self.0.extend(fds.into_iter().take(room).map(|fd| (name.clone(), fd)));
+            let left = MOST_FDS.saturating_sub(self.0.len());
+            self.0.extend(fds.into_iter().take(left).map(|fd| (name.clone(), fd)));
         }
     }
 }
 
-/// Starts the command with what is stored. `LISTEN_PID` has to name the process that it becomes, which only a shell in its place
-/// knows.
+/// Starts the command with what is stored. `LISTEN_PID` has to name the process that it becomes, which only a
+/// shell in its place knows.
 fn spawn(command: &[OsString], notify: &NotifySocket, store: &Store) -> io::Result<Child> {
     let mut child = Command::new("/bin/sh");
     child.arg("-c").arg("export LISTEN_PID=$$; exec \"$@\"").arg("sh").args(command);
@@ -231,8 +232,8 @@ fn watch(
     }
 }
 
-/// Ends the command in order, or after a while without. It takes back what it had kept, and waits where few messages fit the socket
-/// (`net.unix.max_dgram_qlen`): so they are taken.
+/// Ends the command in order, or after a while without. It takes back what it had kept, and waits where few
+/// messages fit the socket (`net.unix.max_dgram_qlen`): so they are taken.
 fn end(child: &mut Child, notify: &NotifySocket, store: &mut Store) -> io::Result<ExitStatus> {
     // Fails only when it has ended already.
     let _ = kill_process(Pid::from_child(child), Signal::TERM);
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_may_write_and_one_is_listened_to() {
+    fn all_users_may_write_and_one_process_is_listened_to() {
         let folder = tempfile::tempdir().unwrap();
         let notify = NotifySocket::bind(folder.path().join("notify")).unwrap();
         assert_eq!(fs::metadata(&notify.path).unwrap().permissions().mode() & 0o777, MODE);

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// How a finding weighs.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// As it should be.
@@ -31,7 +31,7 @@ pub enum Level {
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How it weighs.
+    /// How bad it is.
     pub level: Level,
     /// What was looked at.
     pub subject: &'static str,
@@ -53,13 +53,13 @@ impl fmt::Display for Finding {
 /// What there is to judge.
 #[derive(Debug)]
 pub struct Survey {
-    /// The machine.
+    /// CPUs, memory and limits of the machine.
     pub machine: Machine,
     /// The board's device, if it has one in this machine.
     pub device: Option<Result<Discovered, VfioError>>,
     /// Whether the socket of its port is there, if it has one.
     pub socket: Option<bool>,
-    /// Its cores, if it names any and nobody else has them.
+    /// Its cores, if it names any and no other board has them.
     pub placement: Option<Result<Placement, PlacementError>>,
 }
 

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 pub struct BackEndConfig {
     /// Path of the Unix socket.
     pub socket: PathBuf,
-    /// Who listens there.
+    /// Which side listens there; by default the back end.
     #[serde(default)]
     pub role: Role,
     /// Whether the back end wants to be told of new buffers.
     #[serde(default)]
     pub notify: Notify,
-    /// Milliseconds to wait for the back end: for a connection, and for each of its answers; 1 to 60 000. Default 2 000.
+    /// Milliseconds to wait for the back end: for a connection, and for each of its answers; 1 to 60 000.
+    /// Default 2 000.
     #[serde(default = "default_timeout")]
     pub timeout_ms: u32,
     /// What happens when it is lost.
@@ -24,7 +25,7 @@ pub struct BackEndConfig {
     pub on_loss: OnLoss,
 }
 
-/// Who listens on the socket.
+/// Which side listens on the socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -39,7 +40,8 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnLoss {
-    /// Its queues wait, and it is looked for until it is there again, however long that takes. Then it goes on where it was.
+    /// Its queues wait, and it is looked for until it is there again, however long that takes. Then its
+    /// queues continue where they were.
     #[default]
     Reconnect,
     /// Its function's driver is asked for a reset, and the function stays without a back end.

@@ -1,4 +1,5 @@
-//! How a board's hypervisor is controlled and watched from outside: the socket of its API, and where metrics are served.
+//! How a board's hypervisor is controlled and watched from outside: the socket of its API, and where metrics
+//! are served.
 
 use std::{
     fmt,
@@ -17,7 +18,8 @@ use super::{ConfigError, within};
 pub struct ControlConfig {
     /// Path of the Unix socket on which the API is served.
     pub socket: PathBuf,
-    /// Permission bits of the socket, 0 to 0o777: who may write to it may do everything. Default 0o600, its owner alone.
+    /// Permission bits of the socket, 0 to 0o777: a user who may write to it may do everything. Default
+    /// 0o600, its owner alone.
     #[serde(default = "owner_only")]
     pub mode: u32,
     /// Where metrics are served over HTTP, too; nowhere by default.
@@ -29,7 +31,8 @@ fn owner_only() -> u32 {
     0o600
 }
 
-/// Where metrics are served over HTTP. There is no authentication, so that a network address has to be one of the loopback's.
+/// Where metrics are served over HTTP. There is no authentication, so that a network address has to be one of
+/// the loopback's.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum MetricsAddress {
@@ -39,10 +42,10 @@ pub enum MetricsAddress {
     Unix(PathBuf),
 }
 
-/// Text that is no such address.
+/// A text that is not such an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no place for metrics; expected an address of the loopback interface with a port, such as 127.0.0.1:9100, or the absolute path of a Unix socket"
+    "`{0}` is not an address for metrics; expected an address of the loopback interface with a port, such as 127.0.0.1:9100, or the absolute path of a Unix socket"
 )]
 pub struct MetricsAddressError(String);
 
@@ -124,7 +127,7 @@ mod tests {
         }
         for bad in ["", "0.0.0.0:9100", "[::]:9100", "192.0.2.1:9100", "localhost:9100", "9100", "run/sock"] {
             let refused = board(&format!("socket = \"/s\"\nmetrics = \"{bad}\"")).unwrap_err();
-            assert!(refused.contains(&format!("`{bad}` is no place for metrics")), "{refused}");
+            assert!(refused.contains(&format!("`{bad}` is not an address for metrics")), "{refused}");
         }
     }
 }

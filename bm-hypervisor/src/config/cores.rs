@@ -17,8 +17,8 @@ const MOST_CPUS: u32 = 8192;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CoresConfig {
-    /// The CPU that the poll thread is pinned to. The board takes the whole physical core: no other board's poller gets one of
-    /// its SMT siblings.
+    /// The CPU that the poll thread is pinned to. The board takes the whole physical core: no other board's
+    /// poller gets one of its SMT siblings.
     pub poll: u32,
     /// The CPUs that the control thread may run on; any, where none is named.
     #[serde(default)]

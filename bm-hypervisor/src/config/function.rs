@@ -6,7 +6,7 @@ use super::{
     BackEndConfig, BlkLimits, ConfigError, LimitsConfig, MacAddress, NetLimits, RingConfig, RingSizes, within,
 };
 
-/// One PCI function.
+/// One PCI function, by the name of its device.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FunctionConfig {
@@ -18,19 +18,20 @@ pub enum FunctionConfig {
     Console(ConsoleConfig),
 }
 
-/// A network function.
+/// A network function, with its address and its back end.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetConfig {
-    /// Its address.
+    /// The function's unicast Ethernet address.
     pub mac: MacAddress,
     /// The largest payload of a frame that the driver is told, in bytes, 68 to 65535; none by default.
     #[serde(default)]
     pub mtu: Option<u16>,
-    /// Pairs of receive and transmit queues, 1 to 16. More than one needs a back end with protocol feature MQ.
+    /// Pairs of receive and transmit queues, 1 to 16. More than one needs a back end with protocol feature
+    /// MQ.
     #[serde(default = "one")]
     pub queue_pairs: u16,
-    /// Who forwards its packets.
+    /// The back end that forwards its packets.
     pub backend: BackEndConfig,
     /// How much it may send and receive; whatever it can by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,13 +45,13 @@ pub struct NetConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlkConfig {
-    /// Who keeps its sectors.
+    /// The back end that keeps its sectors.
     pub backend: BackEndConfig,
     /// Request queues, 1 to 32. More than one needs a back end with protocol feature MQ.
     #[serde(default = "one")]
     pub queues: u16,
-    /// Insists on a disk that the back end itself serves read-only; starting fails otherwise. A read-only back end makes the
-    /// function read-only whatever stands here.
+    /// Insists on a disk that the back end itself serves read-only; starting fails otherwise. A read-only
+    /// back end makes the function read-only whatever stands here.
     #[serde(default)]
     pub read_only: bool,
     /// How much it may read and write; whatever it can by default.
@@ -65,7 +66,7 @@ pub struct BlkConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleConfig {
-    /// Who shows what the board prints, and types.
+    /// The back end that shows what the board prints, and types.
     pub backend: BackEndConfig,
     /// Sizes of its rings and slot pools.
     #[serde(default)]
@@ -77,8 +78,8 @@ fn one() -> u16 {
 }
 
 impl NetConfig {
-    /// Slots of `slot_size` bytes that a queue has to have: room for a frame of 65 562 bytes (virtio 1.3, 5.1.6.3.1), which Linux hands over
-    /// in up to 18 pieces, a slot at least for each.
+    /// Slots of `slot_size` bytes that a queue has to have: enough for a frame of 65 562 bytes (virtio 1.3,
+    /// 5.1.6.3.1), which Linux hands over in up to 18 pieces, at least a slot for each.
     pub const fn least_slots(slot_size: u32) -> u32 {
         65_562_u32.div_ceil(slot_size) + 18
     }
@@ -95,8 +96,8 @@ impl NetConfig {
 }
 
 impl BlkConfig {
-    /// Slots of `slot_size` bytes that a queue has to have: room for a page, which a driver cannot ask for less than, with header and
-    /// status.
+    /// Slots of `slot_size` bytes that a queue has to have: enough for a page, the least that a driver can
+    /// ask for, with header and status.
     pub const fn least_slots(slot_size: u32) -> u32 {
         4096_u32.div_ceil(slot_size) + 2
     }
@@ -116,7 +117,7 @@ impl ConsoleConfig {
     /// Queues of a device without MULTIPORT: receiveq and transmitq of port 0 (virtio 1.3, 5.3.2).
     pub const QUEUES: u16 = 2;
 
-    /// Slots of `slot_size` bytes that a queue has to have: room for a page, which is what Linux posts.
+    /// Slots of `slot_size` bytes that a queue has to have: enough for a page, which is what Linux posts.
     pub const fn least_slots(slot_size: u32) -> u32 {
         4096_u32.div_ceil(slot_size)
     }
@@ -133,7 +134,7 @@ impl ConsoleConfig {
 }
 
 impl FunctionConfig {
-    /// Its back end.
+    /// The back end of the function, of whichever device.
     pub fn backend(&self) -> &BackEndConfig {
         match self {
             Self::Net(net) => &net.backend,
@@ -151,7 +152,8 @@ impl FunctionConfig {
         }
     }
 
-    /// Virtqueues that the function may come to have: a network function with several pairs has a control queue, too.
+    /// Virtqueues that the function may come to have: a network function with several pairs has a control
+    /// queue, too.
     pub fn queues(&self) -> u16 {
         match self {
             Self::Net(net) => 2 * net.queue_pairs + u16::from(net.queue_pairs > 1),

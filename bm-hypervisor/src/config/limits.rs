@@ -8,7 +8,7 @@ use super::{ConfigError, within};
 const LARGEST_PACKET: u64 = 65_562;
 /// The largest request that counts as usual: what Linux makes of a sequential read or write.
 const LARGEST_REQUEST: u64 = 1 << 20;
-/// Rates beyond this are typing errors: a million millions of anything a second.
+/// Rates beyond this are typing errors: a million millions of anything per second.
 const MOST: u64 = 1_000_000_000_000;
 
 /// Limits on a network function, both directions together.
@@ -21,7 +21,8 @@ pub struct NetLimits {
     /// Bits a second, headers of the virtio device counted, 8 to 10^12; no limit by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bits_per_second: Option<u64>,
-    /// How many milliseconds' worth may come at once after a rest, 1 to 10 000; at least the largest packet. Default 10.
+    /// How many milliseconds' worth may come at once after a rest, 1 to 10 000; at least the largest packet.
+    /// Default 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst_ms: Option<u32>,
 }
@@ -36,7 +37,8 @@ pub struct BlkLimits {
     /// Bytes a second, 1 to 10^12; no limit by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
-    /// How many milliseconds' worth may come at once after a rest, 1 to 10 000; at least a request of 1 MiB. Default 10.
+    /// How many milliseconds' worth may come at once after a rest, 1 to 10 000; at least a request of 1 MiB.
+    /// Default 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst_ms: Option<u32>,
 }

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct MacAddress([u8; 6]);
 
-/// A text or a set of bytes that is no unicast Ethernet address.
+/// A text or a set of bytes that is not a unicast Ethernet address.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no unicast Ethernet address; expected six hexadecimal bytes such as 52:54:00:12:34:56, the first one even"
+    "`{0}` is not a unicast Ethernet address; expected six hexadecimal bytes such as 52:54:00:12:34:56, the first one even"
 )]
 pub struct MacAddressError(String);
 

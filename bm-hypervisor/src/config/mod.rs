@@ -1,5 +1,5 @@
-//! What a board is made of: its functions, their rings, and the back ends that serve them. Read from TOML, where a typo is
-//! answered with line, column and what was expected; or built in code by an embedder.
+//! What a board is made of: its functions, their rings, and the back ends that serve them. Read from TOML,
+//! where a typo is answered with line, column and what was expected; or built in code by an embedder.
 //!
 //! ```toml
 //! name = "board0"
@@ -22,7 +22,7 @@
 //! [functions.console]
 //! backend = { socket = "/run/console.sock" }
 //!
-//! [[spares]]                              # room for one more function
+//! [[spares]]                              # reserves a place for one more function
 //!
 //! [control]
 //! socket = "/run/board0.sock"             # JSON-RPC, for bmctl
@@ -65,28 +65,30 @@ pub use self::{
 pub struct BoardConfig {
     /// What messages and threads call the board.
     pub name: String,
-    /// How its IO-Bond is reached. Who embeds the library opens the port and need not say so here.
+    /// How its IO-Bond is reached. An embedder of the library opens the port itself and need not say so here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<PortConfig>,
-    /// Which cores work for it. Who embeds the library places its own threads.
+    /// Which cores work for it. An embedder of the library places its own threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cores: Option<CoresConfig>,
     /// Where the poll pass looks for HEADs and mailbox requests.
     #[serde(default)]
     pub poll: PollMode,
     /// Microseconds that a forwarded board access may take before IO-Bond completes it without an answer
-    /// (`mailbox.deadline`); 1 000 to 60 000 000. Default 50 000, the register's own reset value. An access that waits behind a
-    /// queue being started or stopped waits for the back end, so a slow one may want more.
+    /// (`mailbox.deadline`); 1 000 to 60 000 000. Default 50 000, the register's own reset value. An access
+    /// that waits behind a queue being started or stopped waits for the back end, so a slow one may want
+    /// more.
     #[serde(default = "default_mailbox_deadline")]
     pub mailbox_deadline_us: u32,
     /// Whether base memory comes from 2 MiB huge pages, which must have been reserved.
     #[serde(default)]
     pub hugepages: bool,
-    /// The socket of its API, and where metrics are served. Read by whoever starts the API
+    /// The socket of its API, and where metrics are served. Read by the program that starts the API
     /// ([`api::Server`](crate::api::Server)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlConfig>,
-    /// Room for functions that are added while the board runs, numbered behind those that are there from the start.
+    /// Places for functions that are added while the board runs, numbered behind those that are there from
+    /// the start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<SpareConfig>,
     /// The PCI functions in order, 1 to 8, spare ones counted.
@@ -127,7 +129,8 @@ impl BoardConfig {
     /// Reads a board from TOML and checks it.
     ///
     /// # Errors
-    /// [`ConfigError::Toml`] with line, column, the offending text and the expected keys; or what [`BoardConfig::check`] says.
+    /// [`ConfigError::Toml`] with line, column, the offending text and the expected keys; or what
+    /// [`BoardConfig::check`] says.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text)?;
         config.check()?;
@@ -156,7 +159,8 @@ impl BoardConfig {
         self.control.as_ref().map_or(Ok(()), |control| control.check("control"))
     }
 
-    /// The sizes of every queue context that the board takes, in order of their numbers: those of functions, then of spare ones.
+    /// The sizes of every queue context that the board takes, in order of their numbers: those of functions,
+    /// then of spare ones.
     pub(crate) fn queue_sizes(&self) -> Vec<RingSizes> {
         let functions = self.functions.iter();
         let functions =
@@ -181,11 +185,11 @@ pub enum ConfigError {
     /// A value is out of its range.
     #[error("{key} is {value}; expected {expected}")]
     Value {
-        /// The key with the tables it stands in.
+        /// The key with the tables that it stands in.
         key: String,
-        /// Its value.
+        /// The value that it has.
         value: u64,
-        /// What would do.
+        /// The range or kind of value that it has to have.
         expected: String,
     },
 }

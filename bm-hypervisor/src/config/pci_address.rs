@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The address of a PCI function, written `0000:01:00.0` as `lspci -D` and sysfs do: domain, bus, device, function.
+/// The address of a PCI function, written `0000:01:00.0` as `lspci -D` and sysfs do: domain, bus, device,
+/// function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PciAddress {
@@ -14,10 +15,10 @@ pub struct PciAddress {
     function: u8,
 }
 
-/// A text that is no address of a PCI function.
+/// A text that is not an address of a PCI function.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no PCI address; expected domain, bus, device and function in hexadecimal such as 0000:01:00.0, as `lspci -D` prints them"
+    "`{0}` is not a PCI address; expected domain, bus, device and function in hexadecimal such as 0000:01:00.0, as `lspci -D` prints them"
 )]
 pub struct PciAddressError(String);
 
@@ -36,7 +37,8 @@ impl FromStr for PciAddress {
     }
 }
 
-/// The domain has four digits, or up to eight where a host bridge lies beyond the 65 536 of ACPI (Linux does so for VMD).
+/// The domain has four digits, or up to eight where a host bridge lies beyond the 65 536 of ACPI (Linux does
+/// so for VMD).
 fn parse(text: &str) -> Option<PciAddress> {
     let (domain, rest) = text.split_once(':')?;
     let (bus, rest) = rest.split_once(':')?;
@@ -102,7 +104,7 @@ mod tests {
             "0000:001:00.0",
         ] {
             let error = wrong.parse::<PciAddress>().unwrap_err().to_string();
-            assert!(error.starts_with(&format!("`{wrong}` is no PCI address")), "{error}");
+            assert!(error.starts_with(&format!("`{wrong}` is not a PCI address")), "{error}");
             assert!(error.contains("such as 0000:01:00.0"), "{error}");
         }
     }

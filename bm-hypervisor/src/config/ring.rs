@@ -12,7 +12,8 @@ pub struct RingConfig {
     /// Largest guest ring, in descriptors.
     #[serde(default)]
     pub guest: Option<u16>,
-    /// Shadow vring, in descriptors. Default four times the guest ring and at most 1024, but at least the guest ring.
+    /// Shadow vring, in descriptors. Default four times the guest ring and at most 1024, but at least the
+    /// guest ring.
     #[serde(default)]
     pub shadow: Option<u16>,
     /// Bytes of a slot.
@@ -28,8 +29,8 @@ pub struct RingConfig {
 pub struct RingSizes {
     /// Largest guest ring, in descriptors: a power of two, 2 to 32768.
     pub guest: u16,
-    /// Shadow vring, in descriptors: a power of two, at least `guest`. 1024 by default: what QEMU's libvhost-user and crate
-    /// vhost-user-backend's servers commonly take at most.
+    /// Shadow vring, in descriptors: a power of two, at least `guest`. 1024 by default: what QEMU's
+    /// libvhost-user and crate vhost-user-backend's servers commonly take at most.
     pub shadow: u16,
     /// Bytes of a slot: a power of two, 64 to 1 MiB.
     pub slot_size: u32,
@@ -37,22 +38,23 @@ pub struct RingSizes {
     pub slots: u16,
 }
 
-/// Largest slot: a frame of 64 KiB fits in one with room to spare.
+/// Largest slot: many times a frame of 64 KiB.
 const MAX_SLOT_SIZE: u32 = 1 << 20;
 
 impl RingSizes {
-    /// Defaults of a block function: a request of 1 MiB goes into a ring, which takes 258 descriptors when its pages lie apart. When
-    /// they do not, a driver makes segments as large as a slot, and what costs is their number.
+    /// Defaults of a block function: a request of 1 MiB goes into a ring, which takes 258 descriptors when
+    /// its pages lie apart. When they do not, a driver makes segments as large as a slot, and what costs is
+    /// their number.
     pub const BLK: Self = Self { guest: 512, shadow: 1024, slot_size: 32768, slots: 512 };
     /// Defaults of a network function: a frame of 1500 bytes and its header go into a slot.
     pub const NET: Self = Self { guest: 256, shadow: 1024, slot_size: 2048, slots: 1024 };
-    /// Defaults of a console: Linux fills the receive queue with buffers of a page, and each goes into a slot and a shadow
-    /// descriptor of its own.
+    /// Defaults of a console: Linux fills the receive queue with buffers of a page, and each goes into a slot
+    /// and a shadow descriptor of its own.
     pub const CONSOLE: Self = Self { guest: 64, shadow: 256, slot_size: 4096, slots: 64 };
     /// A control queue: its commands are a few bytes each.
     pub const CONTROL: Self = Self { guest: 64, shadow: 256, slot_size: 64, slots: 256 };
 
-    /// Room for a function that comes later: what a queue of any device takes by default.
+    /// What is reserved for a function that comes later: what a queue of any device takes by default.
     pub const SPARE: Self = Self { guest: 512, shadow: 1024, slot_size: 32768, slots: 512 };
 
     /// The shadow vring for a guest ring of `guest` descriptors when nothing else is said.

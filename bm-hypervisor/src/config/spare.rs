@@ -1,20 +1,20 @@
-//! Room for functions that come later.
+//! What is reserved for functions that come later.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, RingConfig, RingSizes, within};
 
-/// A place for one function that is added while the board runs: a function number, queue contexts, and room in base memory, all of
-/// which are dealt out when the board starts.
+/// A place for one function that is added while the board runs: a function number, queue contexts, and base
+/// memory, all of which are assigned when the board starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpareConfig {
-    /// Most virtqueues that the function may have, 1 to 33. Default 2: a disk with two queues, a network function with one pair, or
-    /// a console.
+    /// Most virtqueues that the function may have, 1 to 33. Default 2: a disk with two queues, a network
+    /// function with one pair, or a console.
     #[serde(default = "two")]
     pub queues: u16,
-    /// Largest rings and slot pools that each of its queues may have. The defaults hold those of any device; memory of slots is
-    /// taken only when buffers lie there, unless it is huge pages.
+    /// Largest rings and slot pools that each of its queues may have. The defaults hold those of any device;
+    /// memory of slots is taken only when buffers lie there, unless it is huge pages.
     #[serde(default)]
     pub ring: RingConfig,
 }
@@ -33,7 +33,7 @@ impl Default for SpareConfig {
 }
 
 impl SpareConfig {
-    /// The sizes for which room is made.
+    /// The sizes for which memory is reserved.
     pub fn ring_sizes(&self) -> RingSizes {
         self.ring.resolve(RingSizes::SPARE)
     }

@@ -1,4 +1,4 @@
-//! What a user reads who mistyped, and what defaults come to.
+//! What a mistyped configuration is answered with, and what defaults come to.
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn a_port_is_a_device_or_a_socket() {
     assert_eq!(vfio_user.port, Some(PortConfig::VfioUser("/run/iobond.sock".into())));
     assert_eq!(BoardConfig::from_toml(&toml::to_string(&vfio_user).unwrap()).unwrap(), vfio_user);
     for (wrong, part) in [
-        (r#"{ vfio = "01:00.0" }"#, "`01:00.0` is no PCI address"),
+        (r#"{ vfio = "01:00.0" }"#, "`01:00.0` is not a PCI address"),
         (r#"{ vifo = "0000:01:00.0" }"#, "expected `vfio` or `vfio-user`"),
     ] {
         let text = with(wrong).unwrap_err().to_string();
@@ -197,7 +197,7 @@ fn only_unicast_addresses_are_taken() {
 }
 
 #[test]
-fn a_queue_whose_slots_do_not_hold_one_request_is_refused() {
+fn slots_that_do_not_hold_one_request_are_refused() {
     let check = |device: &str, ring: &str| {
         let text = format!(
             "name = \"b\"\n[[functions]]\n[functions.{device}]\nbackend = {{ socket = \"/s\" }}\nring = {{ {ring} }}\n{}",

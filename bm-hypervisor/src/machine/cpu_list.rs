@@ -6,12 +6,12 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuList(BTreeSet<u32>);
 
-/// A text that is no list of CPUs.
+/// A text that is not a list of CPUs.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no list of CPUs such as 0-3,8")]
+#[error("`{0}` is not a list of CPUs such as 0-3,8")]
 pub struct CpuListError(String);
 
-/// No machine has more; a longer range is no list of Linux's.
+/// No machine has more; a longer range is not from Linux.
 const MOST: u32 = 1 << 16;
 
 impl CpuList {
@@ -25,7 +25,7 @@ impl CpuList {
         self.0.iter().copied()
     }
 
-    /// The lowest one.
+    /// The CPU with the lowest number.
     pub fn first(&self) -> Option<u32> {
         self.0.first().copied()
     }

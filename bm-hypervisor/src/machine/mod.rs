@@ -1,5 +1,5 @@
-//! What a base server is, as far as it matters to a board: its CPUs, its memory, and this process's limits, all of it read from
-//! sysfs and procfs. The root is an argument, so that a test can be any machine.
+//! What a base server is, as far as it matters to a board: its CPUs, its memory, and this process's limits,
+//! all of it read from sysfs and procfs. The root is an argument, so that a test can be any machine.
 
 mod cpu_list;
 
@@ -7,17 +7,18 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 pub use self::cpu_list::{CpuList, CpuListError};
 
-/// The bit of `CAP_IPC_LOCK` in a set of capabilities (capabilities(7)): whoever has it may lock any amount of memory.
+/// The bit of `CAP_IPC_LOCK` in a set of capabilities (capabilities(7)): a process that has it may lock any
+/// amount of memory.
 const CAP_IPC_LOCK: u32 = 14;
 
 /// The CPUs of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cores {
-    /// Those that run.
+    /// CPUs that run (`/sys/devices/system/cpu/online`).
     pub online: CpuList,
-    /// Those that the scheduler leaves alone (`isolcpus=`).
+    /// CPUs that the scheduler leaves alone (`isolcpus=`).
     pub isolated: CpuList,
-    /// Those that this process may use.
+    /// CPUs that this process may use.
     pub allowed: CpuList,
     /// By CPU: all threads of its physical core, itself too.
     siblings: BTreeMap<u32, CpuList>,
@@ -30,16 +31,16 @@ pub struct Cores {
 pub struct HugePages {
     /// How many were reserved.
     pub reserved: u64,
-    /// How many of those nobody uses.
+    /// How many of those are not in use.
     pub free: u64,
 }
 
-/// A base server.
+/// What a board needs to know of its base server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// Its CPUs.
+    /// CPUs, with their cores and nodes.
     pub cores: Cores,
-    /// Its huge pages.
+    /// Huge pages of 2 MiB, of all nodes together.
     pub huge_pages: HugePages,
     /// Bytes that this process may lock, `None` for any amount.
     pub lockable: Option<u64>,
@@ -48,7 +49,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Reads the machine below `root`, which is `/` but in tests. What a file does not say is as if there were none of it.
+    /// Reads the machine below `root`, which is `/` but in tests. What a file does not say is as if there
+    /// were none of it.
     pub fn read(root: &Path) -> Self {
         let huge = root.join("sys/kernel/mm/hugepages/hugepages-2048kB");
         Self {
@@ -141,7 +143,7 @@ mod tests {
     use super::{fake::Tree, *};
 
     #[test]
-    fn a_machine_with_two_threads_a_core_on_two_nodes_is_read() {
+    fn a_machine_with_two_threads_per_core_on_two_nodes_is_read() {
         let tree = Tree::new();
         let machine = Machine::read(tree.root());
         let cores = &machine.cores;
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_lock_anything_has_no_limit() {
+    fn a_process_that_may_lock_anything_has_no_limit() {
         let tree = Tree::new();
         tree.write(
             "proc/self/limits",

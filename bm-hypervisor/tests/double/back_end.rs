@@ -16,16 +16,17 @@ use virtio_queue::QueueOwnedT;
 use vm_memory::{Bytes, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
-/// VERSION_1, PROTOCOL_FEATURES, INDIRECT_DESC.
+/// Bits of features VERSION_1, PROTOCOL_FEATURES and INDIRECT_DESC.
 pub const FEATURES: u64 = 1 << 32 | 1 << 30 | 1 << 28;
-/// EVENT_IDX.
+/// The bit of feature EVENT_IDX.
 pub const EVENT_IDX: u64 = 1 << 29;
 /// Bits of vhost-user protocol features MQ, REPLY_ACK, CONFIG and CONFIGURE_MEM_SLOTS.
 pub const PROTOCOL: u64 = 1 | 1 << 3 | 1 << 9 | 1 << 15;
 
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
-/// Answers each chain with its readable bytes reversed. As a disk it has 2048 sectors, unless its configuration space is set.
+/// Answers each chain with its readable bytes reversed. As a disk it has 2048 sectors, unless its
+/// configuration space is set.
 pub struct Mirror {
     pub features: u64,
     pub protocol: u64,
@@ -57,7 +58,7 @@ impl Mirror {
         loop {
             vring.disable_notification().unwrap();
             let memory = self.memory.memory();
-            // Its ring may be stopped between two looks, which the library tells nobody.
+            // Its ring may be stopped between two looks, of which the library tells nothing.
             let Ok(chains) = vring.get_mut().get_queue_mut().iter(memory.clone()).map(Vec::from_iter) else {
                 return;
             };
@@ -158,7 +159,7 @@ impl Server {
         let memory = mirror.memory.clone();
         let shutdown: Arc<Mutex<Option<ShutdownHandle>>> = Arc::default();
         let mut daemon = VhostUserDaemon::new("mirror".into(), Arc::new(Mutex::new(mirror)), memory).unwrap();
-        // Listening begins here, so that the front end finds somebody.
+        // Listening begins here, so that the front end finds a listener.
         let listener = match role {
             Role::Connect => Some(vhost::vhost_user::Listener::new(socket, true).unwrap()),
             Role::Listen => None,
@@ -184,7 +185,7 @@ impl Server {
         Self { log, shutdown, thread: Some(thread) }
     }
 
-    /// Whether its front end came; nobody else is let in.
+    /// Whether its front end came; no other one is accepted.
     pub fn is_taken(&self) -> bool {
         self.shutdown.lock().unwrap().is_some()
     }
@@ -214,8 +215,9 @@ pub fn raw(socket: &Path, talk: impl FnOnce(UnixStream) + Send + 'static) -> Joi
     thread::spawn(move || talk(listener.accept().unwrap().0))
 }
 
-/// Reads one vhost-user message (header of three 32-bit words: request, flags, size); its request and payload, or none at
-/// the end of the connection. File descriptors that come along are lost, which is all the same here.
+/// Reads one vhost-user message (header of three 32-bit words: request, flags, size); its request and
+/// payload, or none at the end of the connection. File descriptors that come along are lost, which is all the
+/// same here.
 pub fn read_message(stream: &mut UnixStream) -> Option<(u32, Vec<u8>)> {
     let mut header = [0; 12];
     stream.read_exact(&mut header).ok()?;

@@ -1,7 +1,8 @@
-//! What stands around a hypervisor in these tests: an IO-Bond that is no more than a register file and a view of base memory,
-//! moved by hand; and a driver that reaches functions through its mailbox.
+//! The surroundings of a hypervisor in these tests: an IO-Bond that is only a register file and a view of
+//! base memory, moved by hand; and a driver that reaches functions through its mailbox.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // each test program uses a part; what fails here fails a test
+// Each test program uses a part, and what fails here fails a test.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod api;
 pub mod back_end;
@@ -151,17 +152,19 @@ impl IoBond {
         u64::from(self.queue(n, register)) | u64::from(self.queue(n, register + 4)) << 32
     }
 
-    /// Publishes in the shadow vring of context `n` a chain of one readable buffer with `bytes` and one writable one of
-    /// `room` bytes, each in a slot. It is chain number `index` since the queue was enabled.
-    pub fn publish(&self, n: u32, index: u16, bytes: &[u8], room: u32) {
+    /// Publishes in the shadow vring of context `n` a chain of one readable buffer with `bytes` and one
+    /// writable one of `writable` bytes, each in a slot. It is chain number `index` since the queue was
+    /// enabled.
+    pub fn publish(&self, n: u32, index: u16, bytes: &[u8], writable: u32) {
         let [desc, avail, slots] =
             [queues::SHADOW_DESC_LO, queues::SHADOW_AVAIL_LO, queues::SLOTS_LO].map(|at| self.queue64(n, at));
         let size = (self.queue(n, queues::SIZES) >> 16) as u16;
         let slot = slots + u64::from(self.queue(n, queues::SLOT_SIZE));
         self.write(slots, bytes);
-        for (at, addr, len, flags, next) in
-            [(0, slots, bytes.len() as u32, split::DESC_NEXT, 1u16), (1, slot, room, split::DESC_WRITE, 0)]
-        {
+        for (at, addr, len, flags, next) in [
+            (0, slots, bytes.len() as u32, split::DESC_NEXT, 1u16),
+            (1, slot, writable, split::DESC_WRITE, 0),
+        ] {
             let mut descriptor = addr.to_le_bytes().to_vec();
             descriptor.extend(len.to_le_bytes());
             descriptor.extend(flags.to_le_bytes());
@@ -242,7 +245,7 @@ impl Bench {
 }
 
 impl<P: Port> Bench<P> {
-    /// Passes until `done`.
+    /// Passes until `done`; fails after [`TIMEOUT`].
     pub fn pass_until(&mut self, what: &str, mut done: impl FnMut(&IoBond, &Control) -> bool) {
         let deadline = Instant::now() + TIMEOUT;
         while !done(&self.bond, &self.control) {
@@ -257,8 +260,8 @@ impl<P: Port> Bench<P> {
         }
     }
 
-    /// Passes until `done`, and sleeps in between whenever the poller allows it: only the bell wakes. For what back ends and the
-    /// control thread do; what the test itself does as IO-Bond it does before.
+    /// Passes until `done`, and sleeps in between whenever the poller allows it: only its waker wakes. For
+    /// what back ends and the control thread do; what the test itself does as IO-Bond it does before.
     pub fn sleep_until(&mut self, what: &str, mut done: impl FnMut(&IoBond, &Poller<P>) -> bool) {
         let epoll = Epoll::new().unwrap();
         let readable = EpollEvent::new(EventSet::IN, 0);
@@ -269,8 +272,13 @@ impl<P: Port> Bench<P> {
                 return;
             }
             if idle && !self.poller.arm() {
-                let rang = epoll.wait(TIMEOUT.as_millis() as i32, &mut [EpollEvent::default()]).unwrap();
-                assert_eq!(rang, 1, "{what}: nothing rang within {TIMEOUT:?}; {:?}", self.control.failure());
+                let woken = epoll.wait(TIMEOUT.as_millis() as i32, &mut [EpollEvent::default()]).unwrap();
+                assert_eq!(
+                    woken,
+                    1,
+                    "{what}: it was not woken within {TIMEOUT:?}; {:?}",
+                    self.control.failure()
+                );
             }
             self.poller.disarm();
         }
@@ -286,7 +294,7 @@ impl<P: Port> Bench<P> {
         answer.unwrap_or(u32::MAX)
     }
 
-    /// A forwarded read.
+    /// A forwarded read of `width` bytes; what was answered.
     pub fn get(&mut self, function: u32, offset: u32, width: u32) -> u32 {
         self.access(1, function, offset, width, 0)
     }
@@ -305,7 +313,8 @@ impl<P: Port> Bench<P> {
         self.get(function, 0x14, 1)
     }
 
-    /// Negotiates `features` as far as they are offered, enables the first `queues` queues, sets DRIVER_OK; `device_status`.
+    /// Negotiates `features` as far as they are offered, enables the first `queues` queues, sets DRIVER_OK;
+    /// `device_status`.
     pub fn bring_up(&mut self, function: u32, features: u64, queues: u32) -> u32 {
         for status in [0, 1, 3] {
             self.set(function, 0x14, 1, status);

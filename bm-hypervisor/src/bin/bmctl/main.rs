@@ -70,9 +70,10 @@ enum Command {
     },
     /// Take the link of network function N up or down.
     Link { function: u8, direction: UpDown },
-    /// Add a function.
+    /// Add a function in a free place.
     Add {
-        /// A TOML file with the function's table: `[blk]`, `[net]` or `[console]`, as below `functions` in a board's configuration.
+        /// A TOML file with the function's table: `[blk]`, `[net]` or `[console]`, as below `functions` in a
+        /// board's configuration.
         file: PathBuf,
     },
     /// Take function N away from under its driver.
@@ -83,7 +84,7 @@ enum Command {
     Stop,
     /// List the methods of the API.
     Methods,
-    /// Call any method.
+    /// Call any method of the API.
     Call {
         method: String,
         /// Its parameters, a JSON object or array.
@@ -143,7 +144,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(text) => {
-            // Nobody who stopped to read is told so.
+            // Fails when the reader has stopped reading, which it knows.
             let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
             ExitCode::SUCCESS
         }
@@ -188,7 +189,7 @@ impl Session {
 }
 
 fn run(arguments: &Arguments) -> Result<String, Report> {
-    // Files and JSON are read first: what is wrong with them is nobody else's business.
+    // Files and JSON are read first: what is wrong with them does not concern the server.
     let function = match &arguments.command {
         Command::Add { file } => Some(read_function(file)?),
         _ => None,
@@ -264,11 +265,10 @@ fn state(StateAnswer { state }: &StateAnswer) -> String {
 }
 
 fn call(session: &mut Session, method: &str, params: Option<&str>) -> Result<String, Report> {
-    let params = params
-        .map(serde_json::from_str)
-        .transpose()
-        .into_diagnostic()
-        .wrap_err("the parameters are no JSON; quote them from the shell, such as '{\"function\": 0}'")?;
+    let params =
+        params.map(serde_json::from_str).transpose().into_diagnostic().wrap_err(
+            "the parameters are not JSON; quote them from the shell, such as '{\"function\": 0}'",
+        )?;
     pretty(&session.client.call_raw(method, params).into_diagnostic()?)
 }
 
@@ -282,7 +282,7 @@ fn read_function(path: &Path) -> Result<FunctionConfig, Report> {
         .wrap_err_with(|| format!("cannot read {}", path.display()))?;
     toml::from_str(&text).into_diagnostic().wrap_err_with(|| {
         format!(
-            "{} is no function; expected one table [blk], [net] or [console] with its `backend`",
+            "{} is not a function; expected one table [blk], [net] or [console] with its `backend`",
             path.display()
         )
     })

@@ -25,7 +25,7 @@ fn lines(table: &Table) -> String {
         .collect()
 }
 
-/// Names and values.
+/// A table of names and their values, without headings.
 fn pairs(rows: impl IntoIterator<Item = (&'static str, String)>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

@@ -45,7 +45,7 @@ use iobond_spec::{
 struct Process {
     bond: Arc<IoBond>,
     over: AtomicBool,
-    /// The register at whose next write it is over, before that is done.
+    /// The process is over at the next write of this register, before that is done.
     last_write: AtomicU32,
 }
 
@@ -409,7 +409,7 @@ fn what_a_command_does_is_written_down_before_it_is_done() {
     }
 }
 
-/// All its queues end, also those behind the one whose ring was spoiled.
+/// All its queues end, also those behind the one with the spoiled ring.
 #[test]
 fn a_back_end_that_spoiled_its_ring_meanwhile_loses_its_queues() {
     let mut restarts = Restarts::new();

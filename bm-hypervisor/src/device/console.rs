@@ -1,7 +1,8 @@
-//! The console device (virtio 1.3, 5.3): one port, whose two queues are the back end's.
+//! The console device (virtio 1.3, 5.3): one port with two queues, which are the back end's.
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_CONSOLE;
 
+pub use super::features::VIRTIO_CONSOLE_F_SIZE;
 use super::{
     Device, Kind, Lacks, Offer, check_offer,
     features::{has, mask},
@@ -10,13 +11,6 @@ use crate::config::ConsoleConfig;
 
 /// Virtio device ID (virtio 1.3, 5.3.1).
 pub const ID: u16 = VIRTIO_ID_CONSOLE as u16;
-
-/// `cols` and `rows` are valid (virtio 1.3, 5.3.3).
-pub const VIRTIO_CONSOLE_F_SIZE: u32 = 0;
-/// There are several ports, and two queues to control them (virtio 1.3, 5.3.3). Never offered.
-pub const VIRTIO_CONSOLE_F_MULTIPORT: u32 = 1;
-/// `emerg_wr` can be written (virtio 1.3, 5.3.3). Never offered: it would make a field writable.
-pub const VIRTIO_CONSOLE_F_EMERG_WRITE: u32 = 2;
 
 /// Bytes of `cols` and `rows`, two 16-bit fields at the beginning of the configuration space (virtio 1.3,
 /// 5.3.4).

@@ -2,7 +2,7 @@
 
 use virtio_bindings::{virtio_blk::*, virtio_config::*, virtio_net::*, virtio_ring::*};
 
-use super::{Kind, console::*};
+use super::Kind;
 
 /// Feature bits number `bits` as a mask.
 pub const fn mask(bits: &[u32]) -> u64 {
@@ -23,7 +23,7 @@ pub const fn has(features: u64, bit: u32) -> bool {
 /// A feature, and the features of which it needs at least one.
 pub type Dependency = (u32, u64);
 
-/// `features` without those whose dependencies are not met, in any number of steps.
+/// `features` without those that lack what they depend on, in any number of steps.
 pub fn close(mut features: u64, dependencies: &[Dependency]) -> u64 {
     while let Some((bit, _)) =
         dependencies.iter().find(|(bit, needs)| has(features, *bit) && features & needs == 0)
@@ -54,6 +54,13 @@ const TRANSPORT: &[(u32, &str)] = &[
 /// The bit by which a vhost-user back end says that it has protocol features (vhost-user protocol, "Feature
 /// negotiation").
 pub const VHOST_USER_F_PROTOCOL_FEATURES: u32 = 30;
+
+/// `cols` and `rows` of a console are valid (virtio 1.3, 5.3.3).
+pub const VIRTIO_CONSOLE_F_SIZE: u32 = 0;
+/// A console has several ports, and two queues to control them (virtio 1.3, 5.3.3). Never offered.
+const VIRTIO_CONSOLE_F_MULTIPORT: u32 = 1;
+/// `emerg_wr` of a console can be written (virtio 1.3, 5.3.3). Never offered: it would make a field writable.
+const VIRTIO_CONSOLE_F_EMERG_WRITE: u32 = 2;
 
 const NET: &[(u32, &str)] = &[
     (VIRTIO_NET_F_CSUM, "CSUM"),

@@ -82,7 +82,7 @@ pub fn back_end_features(negotiated: u64, offer: &Offer) -> u64 {
     negotiated & offer.features & (BACK_END | mask(&[VIRTIO_NET_F_MQ, VIRTIO_NET_F_MAC]))
 }
 
-/// Pairs whose vrings are to be enabled before the driver says otherwise: one, unless MQ was not taken, when
+/// Pairs with vrings that are enabled before the driver says otherwise: one, unless MQ was not taken, when
 /// there is but one (virtio 1.3, 5.1.6.5.5: "the device MUST queue packets only on queues of the first pair"
 /// until told).
 pub const FIRST_PAIRS: u16 = 1;

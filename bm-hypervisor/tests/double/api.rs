@@ -1,4 +1,4 @@
-//! A board whose API is served, with `bmctl` and raw connections as its clients.
+//! A board with its API served, and `bmctl` and raw connections as its clients.
 
 use std::{
     io::{Read, Write},
@@ -26,7 +26,7 @@ use super::{
     back_end::{FEATURES, Mirror, PROTOCOL, Sockets},
 };
 
-/// A board whose API is served, and whose passes a thread of its own makes; its driver has been at it before.
+/// A board with its API served and polled by a thread of its own; a test is its driver only before that.
 pub struct Rig {
     pub bond: Arc<IoBond>,
     pub control: Option<Control>,

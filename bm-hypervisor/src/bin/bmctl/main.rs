@@ -182,7 +182,7 @@ impl Session {
         Ok(show(&answer))
     }
 
-    /// Calls a method whose answer only says that it is done.
+    /// Calls a method with an answer that only says that it is done.
     fn done(&mut self, method: &str, params: impl Serialize, what: String) -> Result<String, Report> {
         self.show(method, params, |_: &Value| format!("{what}\n"))
     }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::error::VfioError;
+use super::error::{Member, VfioError};
 use crate::config::PciAddress;
 
 /// The driver that hands devices to processes.
@@ -30,15 +30,6 @@ pub struct Discovered {
     pub has_iommu: bool,
     /// The NUMA node that it is attached to, where the firmware says so.
     pub numa_node: Option<u32>,
-}
-
-/// Another function of an IOMMU group.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Member {
-    /// Its address, as sysfs names it.
-    pub address: String,
-    /// The driver that has it.
-    pub driver: Option<String>,
 }
 
 /// The directory of a function below `root`, which is `/` but in tests.

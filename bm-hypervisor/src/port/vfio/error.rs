@@ -4,8 +4,16 @@ use std::{io, path::PathBuf};
 
 use iobond_spec::offsets::BAR0_SIZE;
 
-use super::discovery::Member;
 use crate::config::PciAddress;
+
+/// Another function of an IOMMU group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// Its address, as sysfs names it.
+    pub address: String,
+    /// The driver that has it.
+    pub driver: Option<String>,
+}
 
 /// A device that cannot be opened, or not be used as an IO-Bond.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! What the kernel's VFIO does for a device and a container that are open (`<linux/vfio.h>`), by their
 //! descriptors alone: a hypervisor that was started anew has nothing else.
 
-#![allow(unsafe_code)] // system calls; each passes a structure whose size is in its first field
+#![allow(unsafe_code)] // system calls; each passes a structure with its size in the first field
 
 use std::{
     io,

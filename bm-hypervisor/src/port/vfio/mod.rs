@@ -43,7 +43,7 @@ use vfio_bindings::bindings::vfio::{
     VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX, VFIO_REGION_INFO_FLAG_MMAP,
 };
 
-pub use self::error::VfioError;
+pub use self::error::{Member, VfioError};
 use self::mapped::Mapped;
 use super::{Port, PortError, Region, mappings::Mappings};
 use crate::config::PciAddress;

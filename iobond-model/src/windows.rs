@@ -14,11 +14,11 @@ struct Window {
 pub struct Windows([Window; MAX_WINDOWS]);
 
 impl Windows {
-    /// None granted.
+    /// Windows that grant nothing.
     pub const NONE: Self = Self([Window { first: 0, length: 0 }; MAX_WINDOWS]);
 
-    /// Grants `length` bytes from `first` as window `index`, in place of what that window granted before. A range past the
-    /// end of the address space, an empty one, or an `index` out of range grants nothing.
+    /// Grants `length` bytes from `first` as window `index`, in place of what that window granted before. A
+    /// range past the end of the address space, an empty one, or an `index` out of range grants nothing.
     pub fn grant(&mut self, index: usize, first: BaseAddr, length: u64) {
         let Some(window) = self.0.get_mut(index) else { return };
         let fits = length > 0 && first.checked_add(length - 1).is_some();

@@ -22,8 +22,9 @@ pub struct Ethernet {
 }
 
 impl Ethernet {
-    /// Bytes of the wire that a frame takes, from its preamble to the earliest one of the next. `frame` is from destination
-    /// address to payload, without a check sequence, as virtio-net has it; a short one is padded.
+    /// Bytes of the wire that a frame takes, from its preamble to the earliest one of the next. `frame` is
+    /// from destination address to payload, without a check sequence, as virtio-net has it; a short one is
+    /// padded.
     #[must_use]
     pub const fn wire_bytes(&self, frame: u32) -> u64 {
         let frame = frame as u64 + FCS;
@@ -41,8 +42,8 @@ impl Ethernet {
 mod tests {
     use super::*;
 
-    /// The shortest frame takes 8 + 64 + 12 = 84 bytes: 6.72 ns at 100 Gbit/s, the well-known 148.8 million in a second.
-    /// The longest one without jumbo frames, 14 + 1500, takes 8 + 1518 + 12 = 1538: 123.04 ns.
+    /// The shortest frame takes 8 + 64 + 12 = 84 bytes: 6.72 ns at 100 Gbit/s, the well-known 148.8 million
+    /// in a second. The longest one without jumbo frames, 14 + 1500, takes 8 + 1518 + 12 = 1538: 123.04 ns.
     #[test]
     fn frames_on_the_wire() {
         let link = Ethernet { rate: 100_000_000_000 };

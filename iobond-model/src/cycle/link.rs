@@ -1,4 +1,5 @@
-//! A link, one direction at a time: who sends waits for its turn and for credits, and what is sent arrives in order.
+//! A link, one direction at a time: a packet waits for its turn and for credits, and what is sent arrives in
+//! order.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,7 +8,7 @@ use std::{
 
 use super::{Clock, Line, Link, Pcie, Signal, Span, Time, Tlp};
 
-/// Credits of one kind: what the receiver has room for, and when what was sent frees it again (PCIe 5.0, 2.6.1).
+/// Credits of one kind: what the receiver can take, and when what was sent frees it again (PCIe 5.0, 2.6.1).
 #[derive(Debug, Default)]
 struct Ledger {
     headers: u64,
@@ -17,8 +18,8 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// When there is room for `headers` and `data` more, from `now` on.
-    fn room(
+    /// When there are credits for `headers` and `data` more, from `now` on.
+    fn available_at(
         &mut self,
         now: Time,
         (headers, data): (u16, u16),
@@ -48,7 +49,7 @@ impl Ledger {
 /// What went over a direction so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Packets.
+    /// Packets of any kind.
     pub tlps: u64,
     /// Bytes on the wire, framing included.
     pub bytes: u64,
@@ -61,7 +62,7 @@ pub struct Traffic {
 /// A packet on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// What it is.
+    /// Its kind and its data.
     pub tlp: Tlp,
     /// When it was sent: it may have had to wait.
     pub at: Time,
@@ -73,8 +74,9 @@ pub struct Sent {
 
 /// One direction of a PCIe link.
 ///
-/// Packets leave in the order in which they are sent, whatever their kind: of the rules that let one pass another (PCIe 5.0,
-/// 2.4.1) none is used. Completions find room always, as a receiver that sent the request must have it (2.6.1).
+/// Packets leave in the order in which they are sent, whatever their kind: of the rules that let one pass
+/// another (PCIe 5.0, 2.4.1) none is used. Completions never wait for credits: a receiver reserves space
+/// before it sends the request (2.6.1).
 pub struct Wire {
     pcie: Pcie,
     rate: Link,
@@ -140,7 +142,7 @@ impl Wire {
         let span = self.rate.serialization(bytes);
         let (ledger, most) = self.ledger(tlp);
         let need = Pcie::credits_of(tlp);
-        let from = ledger.map_or(now, |ledger| ledger.borrow_mut().room(now, need, most));
+        let from = ledger.map_or(now, |ledger| ledger.borrow_mut().available_at(now, need, most));
         let turn = now.max(self.line.free_at());
         let begin = from.max(turn);
         let gone = self.line.occupy(from, span);

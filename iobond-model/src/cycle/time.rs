@@ -1,5 +1,5 @@
-//! Virtual time: moments and spans in picoseconds, so that a byte on a link (254 ps at 8 GT/s, x4) is a whole number to within
-//! a thousandth. 64 bits last for 213 days.
+//! Virtual time: moments and spans in picoseconds, so that a byte on a link (254 ps at 8 GT/s, x4) is a whole
+//! number to within a thousandth. 64 bits last for 213 days.
 
 use std::{
     fmt,
@@ -21,7 +21,7 @@ pub struct Time(u64);
 pub struct Span(u64);
 
 impl Time {
-    /// The beginning.
+    /// The beginning of a run.
     pub const ZERO: Self = Self(0);
     /// The end: nothing happens then any more.
     pub const MAX: Self = Self(u64::MAX);
@@ -52,10 +52,10 @@ impl Time {
 }
 
 impl Span {
-    /// Nothing.
+    /// The span between a moment and itself.
     pub const ZERO: Self = Self(0);
 
-    /// So many picoseconds.
+    /// A span of so many picoseconds.
     #[must_use]
     pub const fn from_ps(ps: u64) -> Self {
         Self(ps)
@@ -73,19 +73,19 @@ impl Span {
         Self::from_ns(us.saturating_mul(1000))
     }
 
-    /// Picoseconds.
+    /// The span in picoseconds.
     #[must_use]
     pub const fn ps(self) -> u64 {
         self.0
     }
 
-    /// Nanoseconds, with what is left of one.
+    /// The span in nanoseconds, with what is left of one.
     #[must_use]
     pub fn as_ns(self) -> f64 {
         self.0 as f64 / PER_NS as f64
     }
 
-    /// Seconds.
+    /// The span in seconds.
     #[must_use]
     pub fn as_secs(self) -> f64 {
         self.0 as f64 / 1e12

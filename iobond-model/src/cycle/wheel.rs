@@ -1,14 +1,15 @@
-//! What is to happen when: a timing wheel of two levels (Varghese and Lauck 1987), and a map for what lies beyond both.
+//! What is to happen when: a timing wheel of two levels (Varghese and Lauck 1987), and a map for what lies
+//! beyond both.
 //!
 //! ```text
 //!   near   4096 slots of 1.024 ns     the far slot that time is in, 4.2 us
 //!   far    4096 slots of 4.2 us       the epoch that time is in, 17 ms
-//!   later  a list an epoch            everything else
+//!   later  a list per epoch           everything else
 //! ```
 //!
-//! Events come out in the order of their times, and those of one time in the order in which they were put in. No number says so: a
-//! list keeps the order in which it is filled, a far slot is emptied into the near ones before anything else is put there, and the
-//! sort of a slot is stable.
+//! Events come out in the order of their times, and those of one time in the order in which they were put in.
+//! No number says so: a list keeps the order in which it is filled, a far slot is emptied into the near ones
+//! before anything else is put there, and the sort of a slot is stable.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -123,7 +124,7 @@ impl<E> Wheel<E> {
         self.len
     }
 
-    /// Whether none is.
+    /// Whether no event is in.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -178,8 +179,8 @@ impl<E> Wheel<E> {
         }
     }
 
-    /// Makes the next slot that is not empty the current one, or empties the next list into the level below. Nothing is done if it
-    /// begins after `until`.
+    /// Makes the next slot that is not empty the current one, or empties the next list into the level below.
+    /// Nothing is done if it begins after `until`.
     fn turn(&mut self, until: Time) -> Option<()> {
         let here = self.here;
         if let Some(slot) = self.near.after((here & MASK) as usize) {

@@ -1,5 +1,5 @@
-//! Configuration space: an image that the base wrote, a mask of what the board may change, and the few bits with a meaning
-//! for IO-Bond itself. Capabilities stand where [`iobond_spec::function`] says.
+//! Configuration space: an image that the base wrote, a mask of what the board may change, and the few bits
+//! with a meaning for IO-Bond itself. Capabilities stand where [`iobond_spec::function`] says.
 
 use iobond_spec::{
     ALL_ONES,
@@ -58,8 +58,8 @@ impl ConfigSpace {
         self.now = self.image;
     }
 
-    /// Reads `width` bytes at `offset`; zero beyond the image, where a function without extended capabilities has none.
-    /// All ones when width or alignment is not what a configuration request can have.
+    /// Reads `width` bytes at `offset`; zero beyond the image, where a function without extended capabilities
+    /// has none. All ones when width or alignment is not what a configuration request can have.
     pub fn read(&self, offset: u16, width: u8) -> u32 {
         if !well_formed(offset, width) {
             return ALL_ONES;
@@ -105,12 +105,12 @@ impl ConfigSpace {
         *status = if asserted { *status | STATUS_INTX } else { *status & !STATUS_INTX };
     }
 
-    /// Memory Space Enable.
+    /// Memory Space Enable: the function decodes its BAR.
     pub fn memory_enable(&self) -> bool {
         self.byte(COMMAND) & COMMAND_MEMORY != 0
     }
 
-    /// Bus Master Enable.
+    /// Bus Master Enable: the function may access memory and send MSI-X messages.
     pub fn bus_master(&self) -> bool {
         self.byte(COMMAND) & COMMAND_BUS_MASTER != 0
     }
@@ -120,13 +120,13 @@ impl ConfigSpace {
         self.byte(COMMAND + 1) & COMMAND_INTX_DISABLE == 0 && !self.msix_enable()
     }
 
-    /// MSI-X Enable.
+    /// MSI-X Enable: interrupts are messages, and INTx is not used.
     pub fn msix_enable(&self) -> bool {
         self.byte(MSIX_CONTROL_HIGH) & MSIX_ENABLE != 0
     }
 
-    /// Whether MSI-X messages may go: enabled, and the function not masked. They are memory writes, so Bus Master Enable
-    /// counts too.
+    /// Whether MSI-X messages may go: enabled, and the function not masked. They are memory writes, so Bus
+    /// Master Enable counts too.
     pub fn msix_open(&self) -> bool {
         self.msix_enable() && self.byte(MSIX_CONTROL_HIGH) & MSIX_FUNCTION_MASK == 0 && self.bus_master()
     }

@@ -10,7 +10,7 @@ use iobond_spec::function::{
 pub enum Target {
     /// Common or device configuration: the base, over the mailbox.
     Forwarded,
-    /// The ISR.
+    /// The ISR status, one byte that a read clears (virtio 1.3, 4.1.4.5).
     Isr,
     /// The doorbell of this virtqueue index.
     Doorbell(u16),
@@ -18,15 +18,16 @@ pub enum Target {
     MsixTable(u32),
     /// The MSI-X pending bits, at this byte offset.
     MsixPba(u32),
-    /// Nothing.
+    /// Nothing: the access is an unsupported request.
     Nothing,
 }
 
 const MSIX_TABLE_SIZE: u32 = MSIX_VECTORS as u32 * MSIX_ENTRY_SIZE;
 const MSIX_PBA_SIZE: u32 = MSIX_VECTORS as u32 / 8;
 
-/// Decodes an access of `width` bytes at `offset` in the BAR. Accesses must be 1, 2 or 4 bytes wide, naturally aligned, and
-/// lie inside one structure (virtio 1.3, 4.1.3.1; PCIe 5.0, 7.7.2 for MSI-X, which takes only 4 bytes here).
+/// Decodes an access of `width` bytes at `offset` in the BAR. Accesses must be 1, 2 or 4 bytes wide,
+/// naturally aligned, and lie inside one structure (virtio 1.3, 4.1.3.1; PCIe 5.0, 7.7.2 for MSI-X, which
+/// takes only 4 bytes here).
 pub fn decode(offset: u32, width: u8) -> Target {
     let bytes = u32::from(width);
     if !matches!(width, 1 | 2 | 4) || !offset.is_multiple_of(bytes) {

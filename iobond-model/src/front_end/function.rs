@@ -14,7 +14,7 @@ const ISR_CONFIGURATION: u8 = 2;
 pub enum Raised {
     /// Nothing: masked, no vector, or INTx was asserted already.
     Nothing,
-    /// Send this message.
+    /// A message is to be sent to the board.
     Message(Message),
     /// INTx of the function has become asserted.
     Intx,
@@ -23,7 +23,7 @@ pub enum Raised {
 /// A function that the board finds.
 #[derive(Clone, Debug)]
 pub struct Function {
-    /// Configuration space.
+    /// Configuration space, as the board has changed it since reset.
     pub config: ConfigSpace,
     msix: Msix,
     isr: u8,
@@ -73,8 +73,8 @@ impl Function {
         event
     }
 
-    /// Raises an interrupt for `vector`, as MSI-X where it is enabled and as INTx otherwise. `configuration` marks a
-    /// configuration change, which the ISR tells apart.
+    /// Raises an interrupt for `vector`, as MSI-X where it is enabled and as INTx otherwise. `configuration`
+    /// marks a configuration change, which the ISR tells apart.
     pub fn raise(&mut self, vector: u16, configuration: bool) -> Raised {
         if self.config.msix_enable() {
             // With MSI-X the ISR is not used (virtio 1.3, 4.1.5.4), and NO_VECTOR is silence.

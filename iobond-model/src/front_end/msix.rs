@@ -38,8 +38,8 @@ impl Msix {
         self.word(offset).map_or(ALL_ONES, |(vector, word)| self.table[vector][word])
     }
 
-    /// Writes the table's word at byte `offset`; of vector control only the mask bit. Unmasking may release a message that
-    /// is pending; `open` says that MSI-X is enabled and the function not masked.
+    /// Writes the table's word at byte `offset`; of vector control only the mask bit. Unmasking may release a
+    /// message that is pending; `open` says that MSI-X is enabled and the function not masked.
     pub fn write_table(&mut self, offset: u32, value: u32, open: bool) -> Option<Message> {
         let (vector, word) = self.word(offset)?;
         self.table[vector][word] = if word == 3 { value & MASKED } else { value };
@@ -51,7 +51,8 @@ impl Msix {
         (self.pending >> (8 * (offset & 4))) as u32
     }
 
-    /// Raises `vector`: the message to send now, or none when it is masked and stays pending, or when there is no such vector.
+    /// Raises `vector`: the message to send now, or none when it is masked and stays pending, or when there
+    /// is no such vector.
     pub fn raise(&mut self, vector: u16, open: bool) -> Option<Message> {
         let vector = usize::from(vector);
         if vector >= self.table.len() {

@@ -71,8 +71,8 @@ impl Grants {
         self.write_words(memory, HEADS + 4 * queue as u64, &[head.into()]);
     }
 
-    /// Writes words of the page in order. A page that was granted but is not mapped is the base's mistake; it finds out by reading
-    /// the registers.
+    /// Writes words of the page in order. A page that was granted but is not mapped is the base's mistake; it
+    /// finds out by reading the registers.
     fn write_words(&self, memory: &BaseMemory, offset: u64, words: &[u32]) {
         let Some(page) = self.page() else { return };
         let lease = memory.lease();

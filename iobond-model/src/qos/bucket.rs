@@ -1,13 +1,14 @@
 //! A token bucket that may go into debt.
 
-/// Nanoseconds in a second, and the parts that a unit is counted in: what flows in during one nanosecond is then a whole
-/// number, and nothing is ever rounded.
+/// Nanoseconds in a second, and the parts that a unit is counted in: what flows in during one nanosecond is
+/// then a whole number, and nothing is ever rounded.
 const PARTS: i128 = 1_000_000_000;
 
 /// Lets through `rate` units a second over time, and up to `burst` at once.
 ///
-/// Work is admitted while the level is above 0, and charged in full when its cost is known; the level may then be below 0. So
-/// over any time `t` no more than `burst + rate * t` units pass, and the rest of the work that was admitted last.
+/// Work is admitted while the level is above 0, and charged in full when its cost is known; the level may
+/// then be below 0. So over any time `t` no more than `burst + rate * t` units pass, and the rest of the work
+/// that was admitted last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     /// Units a second; 0: no limit.
@@ -20,7 +21,8 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket. `rate` is in units a second, 0 for no limit; `burst` in units, of which it holds at least one.
+    /// A full bucket. `rate` is in units a second, 0 for no limit; `burst` in units, of which it holds at
+    /// least one.
     #[must_use]
     pub fn new(rate: u64, burst: u64, now: u64) -> Self {
         let burst = i128::from(burst.max(1)) * PARTS;
@@ -108,7 +110,8 @@ mod tests {
         assert_eq!(slow.ready_at(3), u64::MAX, "time that steps back");
     }
 
-    /// A rate that divides nothing: after any number of odd steps the bucket is where one long step would have taken it.
+    /// A rate that divides nothing: after any number of odd steps the bucket is where one long step would
+    /// have taken it.
     #[test]
     fn odd_steps_do_not_drift() {
         let mut bucket = Bucket::new(999_983, 1_000_000, 0);
@@ -154,7 +157,7 @@ mod tests {
             burst in 1..1_000_000_u64,
             costs in prop::collection::vec(1..100_000_u64, 1..100),
         ) {
-            // A burst that flows in within a nanosecond would be lost before anybody could ask.
+            // A burst that flows in within a nanosecond would be lost before it could be asked for.
             let mut bucket = Bucket::new(rate, burst + rate / 1_000_000_000, 0);
             let (mut now, mut done) = (0, 0_u64);
             for units in costs {

@@ -28,8 +28,8 @@ const UNSEEN: u64 = 64 << 10;
 pub struct Meter {
     operations: Bucket,
     bytes: Bucket,
-    /// Bytes in a large chain of late: a mean per charge, of which the larger ones are forgotten slowly. It keeps the debt small
-    /// that a batch of chains leaves behind, whose bytes nobody knows before.
+    /// Bytes in a large chain of late: a mean per charge, of which the larger ones are forgotten slowly. It
+    /// keeps the debt small that a batch of chains leaves behind, whose bytes are not known before.
     large: u64,
 }
 
@@ -67,7 +67,8 @@ impl Meter {
         if ready > now { Err(ready) } else { Ok(cap(self.bytes.available(now).div_ceil(self.large))) }
     }
 
-    /// Charges what was done, be it more than was allowed: `operations` chains and the payload `bytes` of one or more.
+    /// Charges what was done, be it more than was allowed: `operations` chains and the payload `bytes` of one
+    /// or more.
     pub fn charge(&mut self, now: u64, operations: u16, bytes: u64) {
         self.operations.charge(now, operations.into());
         self.bytes.charge(now, bytes);
@@ -81,7 +82,7 @@ impl Meter {
 pub enum Cost {
     /// Every chain is an operation.
     Operations,
-    /// The chains are no operations, or were before; their bytes cost.
+    /// The chains are not operations, or were counted before; their bytes cost.
     Bytes,
     /// Buffers are offered: whatever that costs, it does not wait.
     Nothing,
@@ -94,8 +95,8 @@ impl Cost {
         if count_on_return { Self::Nothing } else { Self::Operations }
     }
 
-    /// Of returning, in such a queue; `copies`: there may be bytes to be copied. Where there are none, as in a queue that transmits,
-    /// nothing waits for bytes.
+    /// Of returning, in such a queue; `copies`: there may be bytes to be copied. Where there are none, as in
+    /// a queue that transmits, nothing waits for bytes.
     #[must_use]
     pub const fn of_returning(count_on_return: bool, copies: bool) -> Self {
         match (count_on_return, copies) {

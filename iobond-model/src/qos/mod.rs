@@ -1,11 +1,12 @@
-//! Quality of service: how much a function may do, and whose turn it is.
+//! Quality of service: how much a function may do, and which board's turn it is.
 //!
 //! * [`Bucket`] and [`Meter`]: limits on a function's operations and bytes;
-//! * [`DeficitRoundRobin`]: a link that several boards share, in equal parts whatever the size of their packets;
+//! * [`DeficitRoundRobin`]: a link that several boards share, in equal parts whatever the size of their
+//!   packets;
 //! * [`jain`]: how equal the parts were.
 //!
-//! Nothing here waits or looks at a clock: `now` is an argument in nanoseconds, and whoever may not go on is told when to ask
-//! again.
+//! Nothing here waits or looks at a clock: `now` is an argument in nanoseconds, and work that is refused is
+//! told when to ask again.
 
 mod bucket;
 mod meter;
@@ -15,8 +16,8 @@ pub use bucket::Bucket;
 pub use meter::{Cost, Limit, Limits, Meter};
 pub use round_robin::DeficitRoundRobin;
 
-/// Jain's fairness index of what each of several got: 1 when all got the same, 1/n when one of n got everything (R. Jain, D.
-/// Chiu, W. Hawe, DEC-TR-301, 1984). Nothing shared among anybody is fair.
+/// Jain's fairness index of what each of several got: 1 when all got the same, 1/n when one of n got
+/// everything (R. Jain, D. Chiu, W. Hawe, DEC-TR-301, 1984). Nothing shared among none is fair.
 #[must_use]
 pub fn jain(shares: &[f64]) -> f64 {
     let sum: f64 = shares.iter().sum();

@@ -1,8 +1,9 @@
-//! Deficit round robin (M. Shreedhar, G. Varghese, "Efficient Fair Queueing using Deficit Round Robin", 1996).
+//! Deficit round robin (M. Shreedhar, G. Varghese, "Efficient Fair Queueing using Deficit Round Robin",
+//! 1996).
 
 use std::collections::VecDeque;
 
-/// One of those who share the link.
+/// One of the flows that share the link.
 #[derive(Debug)]
 struct Flow<T> {
     /// Bytes that it may send in a round.
@@ -14,8 +15,8 @@ struct Flow<T> {
 
 /// Queues of packets that share a link in proportion to their quanta, by bytes and not by packets.
 ///
-/// With a quantum of at least the largest packet, every [`DeficitRoundRobin::pop`] takes constant time; a larger packet waits
-/// for as many rounds as it needs.
+/// With a quantum of at least the largest packet, every [`DeficitRoundRobin::pop`] takes constant time; a
+/// larger packet waits for as many rounds as it needs.
 #[derive(Debug)]
 pub struct DeficitRoundRobin<T> {
     flows: Vec<Flow<T>>,
@@ -45,7 +46,7 @@ impl<T> DeficitRoundRobin<T> {
         waiting.push_back((bytes, item));
     }
 
-    /// Takes the packet that is to be sent next, and says whose it is; `None` when nothing waits.
+    /// Takes the packet that is to be sent next, and says which flow's it is; `None` when nothing waits.
     pub fn pop(&mut self) -> Option<(usize, T)> {
         loop {
             let turn = *self.turns.front()?;
@@ -75,7 +76,7 @@ impl<T> DeficitRoundRobin<T> {
         self.flows.get(flow).map_or(0, |flow| flow.waiting.len())
     }
 
-    /// Whether nothing waits.
+    /// Whether no flow has a packet that waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.turns.is_empty()
@@ -144,7 +145,7 @@ mod tests {
         ) {
             let flows = sizes.len();
             let mut drr = DeficitRoundRobin::new(vec![QUANTUM; flows]);
-            // Enough for a hundred rounds of everybody, whatever the sizes.
+            // Enough for a hundred rounds of all flows, whatever the sizes.
             for (flow, sizes) in sizes.iter().enumerate() {
                 let mut backlog = 0;
                 for &size in sizes.iter().cycle() {

@@ -1,4 +1,4 @@
-//! Links that cannot be.
+//! Why there can be no such link.
 
 /// A link that PCI Express does not have, or on which nothing would move.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,9 @@
-//! A PCI Express link at the level of its TLPs: how large they are on the wire, how long that takes, and into how many a
-//! transfer falls. Nothing here has a state; who sends counts credits and tags, and keeps the time.
+//! A PCI Express link at the level of its TLPs: how large they are on the wire, how long that takes, and into
+//! how many a transfer falls. Nothing here has a state; the sender counts credits and tags, and keeps the
+//! time.
 //!
-//! Left out: 32-bit addresses (a request below 4 GiB would be 4 bytes shorter), TLP prefixes, ECRC, the retry buffer, and
-//! replays.
+//! Left out: 32-bit addresses (a request below 4 GiB would be 4 bytes shorter), TLP prefixes, ECRC, the retry
+//! buffer, and replays.
 
 mod error;
 mod rate;
@@ -24,15 +25,15 @@ const BOUNDARIES: [u16; 2] = [64, 128];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Generation {
-    /// 2.5 GT/s, 8b/10b.
+    /// 2.5 GT/s in 8b/10b encoding.
     Gen1,
-    /// 5 GT/s, 8b/10b.
+    /// 5 GT/s in 8b/10b encoding.
     Gen2,
-    /// 8 GT/s, 128b/130b.
+    /// 8 GT/s in 128b/130b encoding.
     Gen3,
-    /// 16 GT/s, 128b/130b.
+    /// 16 GT/s in 128b/130b encoding.
     Gen4,
-    /// 32 GT/s, 128b/130b.
+    /// 32 GT/s in 128b/130b encoding.
     Gen5,
 }
 
@@ -58,23 +59,24 @@ pub struct Pcie {
     pub credits: Credits,
 }
 
-/// What a receiver advertises when the link comes up: headers in TLPs, data in units of 16 bytes (PCIe 5.0, 2.6.1). A memory
-/// read has no data.
+/// What a receiver advertises when the link comes up: headers in TLPs, data in units of 16 bytes (PCIe 5.0,
+/// 2.6.1). A memory read has no data.
 ///
-/// By default what the receive buffer of an FPGA's hard block has (Intel, L- and H-Tile PCIe user guide 683111, 6.5: 127 and
-/// 750 posted, 115 non-posted), and no bound for completions, as every endpoint must advertise (PCIe 5.0, 2.6.1).
+/// By default what the receive buffer of an FPGA's hard block has (Intel, L- and H-Tile PCIe user guide
+/// 683111, 6.5: 127 and 750 posted, 115 non-posted), and no bound for completions, as every endpoint must
+/// advertise (PCIe 5.0, 2.6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Credits {
-    /// Memory writes, messages of MSI-X among them.
+    /// Memory writes that fit, messages of MSI-X among them.
     pub posted_headers: u16,
-    /// Their data.
+    /// Data of memory writes that fits.
     pub posted_data: u16,
-    /// Memory reads.
+    /// Memory reads that fit.
     pub non_posted_headers: u16,
-    /// Completions.
+    /// Completions that fit.
     pub completion_headers: u16,
-    /// Their data.
+    /// Data of completions that fits.
     pub completion_data: u16,
 }
 
@@ -128,8 +130,8 @@ impl Pcie {
     ///
     /// # Errors
     ///
-    /// What is impossible, the first thing found. Of a link that is refused, times and pieces mean nothing; nothing panics, and
-    /// everything ends.
+    /// What is impossible, the first thing found. Of a link that is refused, times and pieces mean nothing;
+    /// nothing panics, and everything ends.
     pub fn check(&self) -> Result<(), PcieError> {
         let size = |size: u16| size.is_power_of_two() && SIZES.contains(&size);
         // No link has so many lanes (PCIe 5.0, 7.5.3.6).
@@ -162,7 +164,8 @@ impl Pcie {
         self.check_credits()
     }
 
-    /// Less than one TLP needs is a link that stands still for ever (PCIe 5.0, 2.6.1, minimum initial advertisements).
+    /// Less than one TLP needs is a link that stands still for ever (PCIe 5.0, 2.6.1, minimum initial
+    /// advertisements).
     fn check_credits(&self) -> Result<(), PcieError> {
         let (header, data) = Self::credits_of(Tlp::MemoryWrite { data: u32::from(self.max_payload) });
         let Credits { posted_headers, posted_data, non_posted_headers, completion_headers, completion_data } =

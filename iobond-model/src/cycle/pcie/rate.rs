@@ -5,16 +5,17 @@ use crate::cycle::Span;
 
 /// What of a link DLLPs and SKP ordered sets take from TLPs, in millionths.
 ///
-/// * A receiver answers with an Ack and an UpdateFC DLLP within a limit that is a time, whatever the size of TLPs: at 8 GT/s,
-///   x4, MPS 256, 214 symbol times for either (PCIe 5.0, tables 2-48 and 3-9), in which the link carries 856 bytes. A DLLP
-///   takes 8 (4.2.2.3.1: SDP 2, DLLP 4, CRC 2): 2 * 8 / 856 = 1.87 %.
+/// * A receiver answers with an Ack and an UpdateFC DLLP within a limit that is a time, whatever the size of
+///   TLPs: at 8 GT/s, x4, MPS 256, 214 symbol times for either (PCIe 5.0, tables 2-48 and 3-9), in which the
+///   link carries 856 bytes. A DLLP takes 8 (4.2.2.3.1: SDP 2, DLLP 4, CRC 2): 2 * 8 / 856 = 1.87 %.
 /// * A SKP ordered set is a block after every 370 to 375 others (PCIe 5.0, 4.2.7): 0.27 %.
 ///
-/// That is for one link, with the other direction full. The tables give other links with MPS 256 from 0.6 % (x16) to 3.1 % (x1)
-/// in place of the 1.87 %, and a direction without TLPs costs the other one nothing.
+/// That is for one link, with the other direction full. The tables give other links with MPS 256 from 0.6 %
+/// (x16) to 3.1 % (x1) in place of the 1.87 %, and a direction without TLPs costs the other one nothing.
 const OVERHEAD: u128 = 21_400;
 const MILLION: u128 = 1_000_000;
-/// Binary digits behind the point of [`Link::per_byte`]: a whole second of Gen5 x32 is wrong by less than 1 ps.
+/// Binary digits behind the point of [`Link::per_byte`]: a whole second of Gen5 x32 is wrong by less than 1
+/// ps.
 const FRACTION: u32 = 40;
 
 impl Generation {
@@ -68,7 +69,7 @@ impl Pcie {
         Link { per_byte: for_a_byte.div_ceil(rate) as u64 }
     }
 
-    /// [`Link::serialization`] for who does so once.
+    /// [`Link::serialization`] for a single use.
     #[must_use]
     pub fn serialization(&self, wire_bytes: u64) -> Span {
         self.link().serialization(wire_bytes)
@@ -125,10 +126,10 @@ mod tests {
         assert_eq!(link.serialization(bytes.into()), Span::from_ps(71_531));
     }
 
-    /// Gen3 x4, MRRS 512, RCB 64, MPS 256, all aligned.
-    /// There: 4096 / 512 = 8 requests of 8 + 16 = 24 bytes: 192; * 253.90625 = 48750 ps; / 0.9786 = 49816.1 ps.
-    /// Back: 8 * 512 / 256 = 16 completions of 8 + 12 + 256 = 276 bytes: 4416; * 253.90625 = 1121250 ps; / 0.9786 =
-    /// 1145769.5 ps. So reads move 4096 * 8 / 1145.77 ns = 28.6 Gbit/s.
+    /// Gen3 x4, MRRS 512, RCB 64, MPS 256, all aligned. There: 4096 / 512 = 8 requests of 8 + 16 = 24 bytes:
+    /// 192; * 253.90625 = 48750 ps; / 0.9786 = 49816.1 ps. Back: 8 * 512 / 256 = 16 completions of 8 + 12 +
+    /// 256 = 276 bytes: 4416; * 253.90625 = 1121250 ps; / 0.9786 = 1145769.5 ps. So reads move 4096 * 8 /
+    /// 1145.77 ns = 28.6 Gbit/s.
     #[test]
     fn a_read_of_4_kib_on_gen3_x4() {
         let link = Pcie::new(Generation::Gen3, 4);

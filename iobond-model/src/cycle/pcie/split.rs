@@ -1,10 +1,10 @@
 //! Into how many TLPs a transfer falls.
 //!
-//! A request may not cross 4 KiB (PCIe 5.0, 2.2.7), and its length may not be over MRRS or MPS (2.2.2, 2.2.7). That length is in
-//! DWs, those included of which only a part is meant: 256 bytes from address 1 are 65 DWs. So a first piece that begins inside
-//! of a DW is shorter, and the following ones begin at one.
+//! A request may not cross 4 KiB (PCIe 5.0, 2.2.7), and its length may not be over MRRS or MPS (2.2.2,
+//! 2.2.7). That length is in DWs, those included of which only a part is meant: 256 bytes from address 1 are
+//! 65 DWs. So a first piece that begins inside of a DW is shorter, and the following ones begin at one.
 //!
-//! Everybody sends the fewest TLPs that are allowed. Addresses go on with 0 after the last one.
+//! Each transfer takes the fewest TLPs that are allowed. Addresses continue with 0 after the last one.
 
 use std::iter;
 
@@ -24,8 +24,8 @@ impl Pcie {
         requests(at, len, self.max_payload)
     }
 
-    /// The completions of one memory read of `len` bytes from `at`: bytes of each, in order. All but the last end at a multiple
-    /// of RCB, and none is over MPS (PCIe 5.0, 2.3.1.1).
+    /// The completions of one memory read of `len` bytes from `at`: bytes of each, in order. All but the last
+    /// end at a multiple of RCB, and none is over MPS (PCIe 5.0, 2.3.1.1).
     pub fn completions(&self, at: u64, len: u32) -> impl Iterator<Item = u32> + use<> {
         let (most, boundary) = (u32::from(self.max_payload), u32::from(self.completion_boundary));
         pieces(at, len, move |at| {
@@ -44,11 +44,11 @@ fn requests(at: u64, len: u32, most: u16) -> impl Iterator<Item = (u64, u32)> {
     })
 }
 
-/// `len` bytes from `at` in pieces, each of at most as many bytes as `room` says there are from its address on. There is always
-/// room for one, so that also a link that [`Pcie::check`] would refuse comes to an end.
-fn pieces(mut at: u64, mut len: u32, room: impl Fn(u64) -> u32) -> impl Iterator<Item = (u64, u32)> {
+/// `len` bytes from `at` in pieces, each of at most as many bytes as `fits` says from its address on. One
+/// always fits, so that also a link that [`Pcie::check`] would refuse comes to an end.
+fn pieces(mut at: u64, mut len: u32, fits: impl Fn(u64) -> u32) -> impl Iterator<Item = (u64, u32)> {
     iter::from_fn(move || {
-        let piece = (at, len.min(room(at).max(1)));
+        let piece = (at, len.min(fits(at).max(1)));
         at = at.wrapping_add(u64::from(piece.1));
         len -= piece.1;
         (piece.1 > 0).then_some(piece)
@@ -77,8 +77,8 @@ mod tests {
         assert_eq!(completions, [vec![60], vec![256, 256], vec![256, 196]]);
     }
 
-    /// 512 bytes from 0x10: MPS would end at 0x110, the boundary before it is 0x100, so 240 bytes; then 256 to 0x200; then 16.
-    /// With an RCB of 128 and an MPS of 128: to 0x80, 0x100, 0x180, 0x200, and 16.
+    /// 512 bytes from 0x10: MPS would end at 0x110, the boundary before it is 0x100, so 240 bytes; then 256
+    /// to 0x200; then 16. With an RCB of 128 and an MPS of 128: to 0x80, 0x100, 0x180, 0x200, and 16.
     #[test]
     fn completions_end_at_boundaries() {
         assert_eq!(link().completions(0x10, 512).collect::<Vec<_>>(), [240, 256, 16]);
@@ -87,7 +87,8 @@ mod tests {
         assert_eq!(narrow.completions(0x7F, 2).collect::<Vec<_>>(), [1, 1]);
     }
 
-    /// 1500 bytes from 0xF02: 254 bytes are 64 DWs, of which the first begins at 0xF00, and end the page; then 4 * 256, then 222.
+    /// 1500 bytes from 0xF02: 254 bytes are 64 DWs, of which the first begins at 0xF00, and end the page;
+    /// then 4 * 256, then 222.
     #[test]
     fn writes_fill_payloads() {
         let writes: Vec<_> = link().writes(0xF02, 1500).collect();

@@ -2,8 +2,9 @@
 
 use super::Pcie;
 
-/// What frames a TLP, in bytes. At 2.5 and 5 GT/s: STP 1, sequence number 2, LCRC 4, END 1 (PCIe 5.0, 3.6.2.1, 4.2.1.2). From
-/// 8 GT/s on: STP token with the sequence number 4, LCRC 4 (4.2.2.3.1). So it is 8 at every speed.
+/// What frames a TLP, in bytes. At 2.5 and 5 GT/s: STP 1, sequence number 2, LCRC 4, END 1 (PCIe 5.0,
+/// 3.6.2.1, 4.2.1.2). From 8 GT/s on: STP token with the sequence number 4, LCRC 4 (4.2.2.3.1). So it is 8 at
+/// every speed.
 const FRAME: u32 = 1 + 2 + 4 + 1;
 /// Header of a memory request with a 64-bit address: 4 DW (PCIe 5.0, 2.2.4.1).
 const REQUEST_HEADER: u32 = 16;
@@ -16,26 +17,18 @@ const CREDIT: u32 = 16;
 
 /// A TLP, as far as a link cares. A message of MSI-X is a memory write of 4 bytes.
 ///
-/// Data is in bytes. On the wire it is whole DWs: data that neither begins nor ends at one takes up to one DW more than
-/// is reckoned with here.
+/// Data is in bytes. On the wire it is whole DWs: data that neither begins nor ends at one takes up to one DW
+/// more than is reckoned with here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the requests and the bytes that they carry")]
 pub enum Tlp {
-    /// Memory read request.
     MemoryRead,
-    /// Memory write request.
-    MemoryWrite {
-        /// Bytes that it carries.
-        data: u32,
-    },
-    /// Completion; without data if it carries none.
-    Completion {
-        /// Bytes that it carries.
-        data: u32,
-    },
+    MemoryWrite { data: u32 },
+    Completion { data: u32 },
 }
 
 impl Tlp {
-    /// Bytes that it carries.
+    /// How many bytes of data it carries.
     #[must_use]
     pub const fn data(self) -> u32 {
         match self {

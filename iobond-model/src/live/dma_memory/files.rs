@@ -20,8 +20,8 @@ use vm_memory::{
 
 use super::Backing;
 
-/// Files that a machine's host shares, each mapped once and whole, whichever pieces of it become memory of whichever
-/// functions: behind an I/O MMU there are thousands of pieces.
+/// Files that a machine's host shares, each mapped once and whole, whichever pieces of it become memory of
+/// whichever functions: behind an I/O MMU there are thousands of pieces.
 #[derive(Debug, Default)]
 pub struct SharedFiles(Mutex<Vec<SharedFile>>);
 
@@ -35,21 +35,15 @@ struct SharedFile {
 
 /// Why a file cannot be mapped.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum ShareError {
     /// Its owner could cut it off, and then touching it would end the whole process (SIGBUS, mmap(2)).
     #[error("the file is not sealed against shrinking (F_SEAL_SHRINK), as a memfd can be")]
     Unsealed,
     /// The range is not in it.
     #[error("the file has {size:#x} bytes, but {length:#x} at {offset:#x} were to be mapped")]
-    Short {
-        /// What the file has.
-        size: u64,
-        /// Where the range begins.
-        offset: u64,
-        /// How long it is.
-        length: u64,
-    },
-    /// The system refused.
+    Short { size: u64, offset: u64, length: u64 },
+    /// The system refuses to map it.
     #[error("cannot map the file: {0}")]
     System(std::io::Error),
 }
@@ -112,7 +106,7 @@ pub struct Mapping<'a> {
     pub file: BorrowedFd<'a>,
     /// Where in the file, a multiple of the page size.
     pub file_offset: u64,
-    /// How many bytes.
+    /// Length in bytes, more than 0.
     pub length: usize,
     /// Where the IO-Bond is to see it.
     pub iova: BaseAddr,
@@ -120,29 +114,17 @@ pub struct Mapping<'a> {
 
 /// Why memory could not be mapped or unmapped.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum MapError {
-    /// The system refused.
+    /// The system refuses to map it, or the file is too short.
     #[error("cannot map base memory for {iova}: {source}")]
-    System {
-        /// Where it was to be seen.
-        iova: BaseAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    System { iova: BaseAddr, source: std::io::Error },
     /// Something is mapped there already, or the range wraps.
     #[error("{length:#x} bytes at {iova} overlap base memory that is mapped already")]
-    Overlap {
-        /// Where it was to be seen.
-        iova: BaseAddr,
-        /// How many bytes.
-        length: usize,
-    },
+    Overlap { iova: BaseAddr, length: usize },
     /// Nothing is mapped there.
     #[error("no base memory is mapped at {iova}")]
-    NotMapped {
-        /// The address that was named.
-        iova: BaseAddr,
-    },
+    NotMapped { iova: BaseAddr },
 }
 
 impl Mapping<'_> {

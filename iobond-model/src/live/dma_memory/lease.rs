@@ -10,8 +10,8 @@ use vm_memory::{GuestMemoryRegion, VolatileSlice};
 use super::{Backing, DmaAddress, DmaMemory, Ranges, RemoteMemory, range_at};
 use crate::fabric::Fault;
 
-/// A [`DmaMemory`] from which nothing can be taken meanwhile; except while a remote access waits, since the host that has to
-/// answer may itself be waiting for ranges to go.
+/// A [`DmaMemory`] from which nothing can be taken meanwhile; except while a remote access waits, since the
+/// host that has to answer may itself be waiting for ranges to go.
 pub struct Lease<'a, A> {
     memory: &'a DmaMemory<A>,
     /// What was mapped when the lease began.
@@ -50,8 +50,8 @@ impl<'a, A: DmaAddress> Lease<'a, A> {
     }
 }
 
-/// A lease with the range that was used last at hand: rings and buffers of one pass mostly share it. One view a lease: it is the
-/// view that hears of a change.
+/// A lease with the range that was used last at hand: rings and buffers of one pass mostly share it. One view
+/// per lease: it is the view that hears of a change.
 pub struct View<'l, 'm, A> {
     lease: &'l Lease<'m, A>,
     last: Cell<Last<'l>>,
@@ -74,7 +74,7 @@ impl Last<'_> {
 
 /// One piece of an access: what lies in one range.
 enum Piece<'a, A> {
-    /// It is mapped.
+    /// Its bytes, mapped into this process.
     Here(VolatileSlice<'a>),
     /// So many bytes at this address are to be had from the host.
     There(&'a dyn RemoteMemory<A>, A, usize),
@@ -144,8 +144,8 @@ impl<'l, 'm, A: DmaAddress> View<'l, 'm, A> {
         })
     }
 
-    /// Does something with the pieces of `len` bytes at `at`, in order; `act` is also told where in the whole a piece begins.
-    /// Only called with ranges that [`View::slice`] does not know.
+    /// Does something with the pieces of `len` bytes at `at`, in order; `act` is also told where in the whole
+    /// a piece begins. Only called with ranges that [`View::slice`] does not know.
     fn pieces(
         &self,
         at: u64,

@@ -1,9 +1,10 @@
-//! What one PCI function reaches by DMA: ranges that come and go while it works. A function of the board reaches board memory, the
-//! base function base memory; each is addressed in its own kind of address.
+//! What one PCI function reaches by DMA: ranges that come and go while it works. A function of the board
+//! reaches board memory, the base function base memory; each is addressed in its own kind of address.
 //!
-//! A range is either mapped here, from a file that the machine's host shares, or remote: then every access is a message to the
-//! host. Firmware maps and unmaps the same addresses again and again, and behind an I/O MMU ranges are single pages; so
-//! nothing is remembered of a range between two passes, and an access may span several.
+//! A range is either mapped here, from a file that the machine's host shares, or remote: then every access is
+//! a message to the host. Firmware maps and unmaps the same addresses again and again, and behind an I/O MMU
+//! ranges are single pages; so nothing is remembered of a range between two passes, and an access may span
+//! several.
 
 mod files;
 mod lease;
@@ -29,9 +30,9 @@ use crate::fabric::Fault;
 
 /// An address of one of the two memories.
 pub trait DmaAddress: Copy + Into<Address> + Send + Sync + 'static {
-    /// From its number.
+    /// The address that is `number` in its own memory.
     fn new(number: u64) -> Self;
-    /// Its number.
+    /// The inverse of [`DmaAddress::new`].
     fn number(self) -> u64;
 }
 
@@ -75,15 +76,14 @@ pub trait RemoteMemory<A>: Send + Sync {
 
 /// What a function may do with a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the two accesses")]
 pub struct Permission {
-    /// It may read.
     pub read: bool,
-    /// It may write.
     pub write: bool,
 }
 
 impl Permission {
-    /// Both.
+    /// To read and to write.
     pub const ALL: Self = Self { read: true, write: true };
 
     fn allows(self, write: bool) -> bool {
@@ -93,7 +93,8 @@ impl Permission {
 
 /// Where the bytes of a range are.
 pub enum Backing<A> {
-    /// In a mapping, from this offset on. Whoever maps it has seen to it that every page of the range exists.
+    /// In a mapping, from this offset on. Every page of the range exists, or touching it would end the
+    /// process (SIGBUS).
     Mapped(Arc<GuestRegionMmap>, u64),
     /// With the machine's host.
     Remote(Arc<dyn RemoteMemory<A>>),
@@ -101,31 +102,17 @@ pub enum Backing<A> {
 
 /// Why a range was not mapped or unmapped.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum DmaMapError {
     /// It is empty, wraps, or is larger than what is to back it.
-    #[error("{length:#x} bytes at {at} are no range, or more than what backs them")]
-    Range {
-        /// Its start.
-        at: Address,
-        /// Its length in bytes.
-        length: u64,
-    },
+    #[error("{length:#x} bytes at {at} are not a range, or more than what backs them")]
+    Range { at: Address, length: u64 },
     /// Part of it is mapped already.
     #[error("{length:#x} bytes at {at} overlap memory that is mapped already")]
-    Overlap {
-        /// Its start.
-        at: Address,
-        /// Its length in bytes.
-        length: u64,
-    },
+    Overlap { at: Address, length: u64 },
     /// No range that starts there is that long.
     #[error("no {length:#x} bytes were mapped at {at}")]
-    NotMapped {
-        /// Start of what was to go.
-        at: Address,
-        /// Its length in bytes.
-        length: u64,
-    },
+    NotMapped { at: Address, length: u64 },
 }
 
 // Not derived: it would ask the same of the address.
@@ -159,15 +146,16 @@ fn range_at<A>(ranges: &Ranges<A>, at: u64) -> Option<(u64, &Range<A>)> {
     (at - start < range.length).then_some((start, range))
 }
 
-/// For how long after a range went away memory that is missing counts as on its way. A host that cuts a range in two, as QEMU
-/// does when firmware shadows ROM, takes it away whole and gives back the pieces: within a millisecond or so, or as soon as it gets
-/// a processor again.
+/// For how long after a range went away memory that is missing counts as on its way. A host that cuts a range
+/// in two, as QEMU does when firmware shadows ROM, takes it away whole and gives back the pieces: within a
+/// millisecond or so, or as soon as it gets a processor again.
 const REMAP_TIME: Duration = Duration::from_millis(500);
 
 /// The memory that one function reaches.
 pub struct DmaMemory<A> {
     ranges: RwLock<Arc<Ranges<A>>>,
-    /// When a range last went away, for as long as that matters; and whether there is such a time, for who looks often.
+    /// When a range last went away, for as long as that matters; and whether there is such a time, which
+    /// passes look at.
     last_unmap: Mutex<Option<Instant>>,
     unmapped: AtomicBool,
 }
@@ -229,11 +217,12 @@ impl<A: DmaAddress> DmaMemory<A> {
         Ok(())
     }
 
-    /// Takes away the ranges that make up exactly `length` bytes from `at` on. When this returns, nothing of the IO-Bond
-    /// touches that memory any more.
+    /// Takes away the ranges that make up exactly `length` bytes from `at` on. When this returns, nothing of
+    /// the IO-Bond touches that memory any more.
     ///
     /// # Errors
-    /// [`DmaMapError::NotMapped`] when `at` begins no range, or the last one ends elsewhere; nothing has changed then.
+    /// [`DmaMapError::NotMapped`] when `at` begins no range, or the last one ends elsewhere; nothing has
+    /// changed then.
     pub fn unmap(&self, at: A, length: u64) -> Result<(), DmaMapError> {
         let missing = DmaMapError::NotMapped { at: at.into(), length };
         let first = at.number();

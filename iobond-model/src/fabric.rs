@@ -1,7 +1,13 @@
-//! The only way out of an IO-Bond: reads and writes of the two memories, copies between them, interrupts to the board.
+//! The only way out of an IO-Bond: reads and writes of the two memories, copies between them, interrupts to
+//! the board.
 //!
-//! The queue engine is written over [`Fabric`] and knows neither time nor memory. In the `live` world every future is ready
-//! at once; in a world with virtual time the same code waits for links and tags.
+//! The queue engine is written over [`Fabric`] and knows neither time nor memory. In the `live` world every
+//! future is ready at once; in a world with virtual time the same code waits for links and tags.
+
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 
 use iobond_spec::address::{Address, BaseAddr, BoardAddr, FunctionId};
 
@@ -9,23 +15,14 @@ use crate::windows::Windows;
 
 /// An access that went nowhere. It ends in the error state of the queue that caused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum Fault {
     /// The range is not in board memory, or the function may not master the bus.
     #[error("{len} bytes at {at} are not in board memory, or bus mastering is off")]
-    Board {
-        /// Start of the range.
-        at: BoardAddr,
-        /// Its length in bytes.
-        len: u64,
-    },
+    Board { at: BoardAddr, len: u64 },
     /// The range is not in base memory, or no DMA window grants it.
     #[error("{len} bytes at {at} are not in a granted DMA window")]
-    Base {
-        /// Start of the range.
-        at: BaseAddr,
-        /// Its length in bytes.
-        len: u64,
-    },
+    Base { at: BaseAddr, len: u64 },
 }
 
 impl Fault {
@@ -48,14 +45,12 @@ pub enum Direction {
     Down,
 }
 
-/// Payload to be copied between the two memories.
+/// `len` bytes of payload that are to be copied between `board` memory and `base` memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of a DMA descriptor")]
 pub struct Copy {
-    /// Where it is in board memory.
     pub board: BoardAddr,
-    /// Where it is in base memory.
     pub base: BaseAddr,
-    /// Bytes.
     pub len: u32,
 }
 
@@ -73,7 +68,7 @@ impl Copy {
 /// A range that is to be read.
 #[derive(Debug)]
 pub struct Read<'a> {
-    /// Its start.
+    /// Its first address.
     pub at: Address,
     /// Where its bytes go, as many as there are.
     pub into: &'a mut [u8],
@@ -81,9 +76,10 @@ pub struct Read<'a> {
 
 /// Memory accesses and interrupts of one function's engine.
 ///
-/// Order: writes and stores become visible in the order they were issued, whichever memory they go to, and before a later
-/// [`Fabric::interrupt`] (PCIe 5.0, 2.4: posted requests do not pass one another). A read may pass an earlier write, unless
-/// [`Fabric::fence`] stands between them. A failed access changes nothing, copies apart.
+/// Order: writes and stores become visible in the order they were issued, whichever memory they go to, and
+/// before a later [`Fabric::interrupt`] (PCIe 5.0, 2.4: posted requests do not pass one another). A read may
+/// pass an earlier write, unless [`Fabric::fence`] stands between them. A failed access changes nothing,
+/// copies apart.
 pub trait Fabric {
     /// Reads `into.len()` bytes. No single-copy atomicity.
     ///
@@ -91,8 +87,8 @@ pub trait Fabric {
     /// A [`Fault`] when any byte of the range may not be read.
     fn read(&self, at: Address, into: &mut [u8]) -> impl Future<Output = Result<(), Fault>>;
 
-    /// Makes several reads, which may be under way at the same time: nothing is older than what an earlier one of them reads. Two
-    /// aligned bytes are read at once, as by [`Fabric::load`].
+    /// Makes several reads, which may be under way at the same time: nothing is older than what an earlier
+    /// one of them reads. Two aligned bytes are read at once, as by [`Fabric::load`].
     ///
     /// # Errors
     /// A [`Fault`] when any byte of a range may not be read.
@@ -114,8 +110,8 @@ pub trait Fabric {
     /// A [`Fault`] when any byte of the range may not be written.
     fn write(&self, at: Address, from: &[u8]) -> impl Future<Output = Result<(), Fault>>;
 
-    /// Copies payload. The copies of one call do not depend on one another and may be under way at the same time; when it is
-    /// done, all are before every later write and store.
+    /// Copies payload. The copies of one call do not depend on one another and may be under way at the same
+    /// time; when it is done, all are before every later write and store.
     ///
     /// # Errors
     /// A [`Fault`] when any byte of a range may not be accessed; the other copies may have been made, or not.
@@ -133,14 +129,16 @@ pub trait Fabric {
     /// A [`Fault`] when the two bytes may not be written or are not aligned.
     fn store(&self, at: Address, value: u16) -> impl Future<Output = Result<(), Fault>>;
 
-    /// Orders every earlier write before every later read. On PCIe a read pushes writes ahead of it and this costs nothing.
+    /// Orders every earlier write before every later read. On PCIe a read pushes writes ahead of it and this
+    /// costs nothing.
     fn fence(&self);
 
     /// Raises `vector` of `function` at the board, after every earlier write.
     fn interrupt(&self, function: FunctionId, vector: u16);
 }
 
-/// A fabric behind the two gates an IO-Bond must respect: granted windows on the base, bus mastering on the board.
+/// A fabric behind the two gates an IO-Bond must respect: granted windows on the base, bus mastering on the
+/// board.
 #[derive(Debug)]
 pub struct Gated<'a, F> {
     /// What lies behind the gates.
@@ -215,5 +213,14 @@ impl<F: Fabric> Fabric for Gated<'_, F> {
         if self.bus_master {
             self.fabric.interrupt(function, vector);
         }
+    }
+}
+
+/// The value of a future that never waits, as none does over a fabric whose accesses are made at once.
+#[inline]
+pub fn ready<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("an access over this fabric waits"),
     }
 }

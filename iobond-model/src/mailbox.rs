@@ -1,18 +1,19 @@
 //! The mailbox: board accesses that the base must answer, one at a time, oldest first.
 //!
-//! Reads stall the board until they are answered; writes are posted; both go through one FIFO, so a read never passes a
-//! write (PCIe 5.0, 2.4.1). A board access that nobody answers within its deadline is completed here: a read with all ones, a
-//! write by being dropped, both counted. A function reset is told to the base through the same FIFO and has no deadline: the
-//! base must hear of it, however late. So the board never hangs, and the base never misses a reset.
+//! Reads stall the board until they are answered; writes are posted; both go through one FIFO, so a read
+//! never passes a write (PCIe 5.0, 2.4.1). A board access that the base does not answer by its deadline is
+//! completed here: a read with all ones, a write by being dropped, both counted. A function reset is told to
+//! the base through the same FIFO and has no deadline: the base must hear of it, however late. So the board
+//! never hangs, and the base never misses a reset.
 //!
 //! ```text
-//!             submit                    answer                     expire
-//!   empty     stands, numbered          late                       -
+//!   front     submit                    answer                     expire
+//!   none      becomes the front         late                       -
 //!   read      waits behind              completes the read, next   completes it with all ones, next
 //!   write     waits behind              next                       dropped, next
 //!   reset     waits behind              next                       stays
 //! ```
-//! An answer with another number than that of the request that stands is late, whatever stands.
+//! An answer with another number than that of the front is late, whatever the front is.
 
 use std::collections::VecDeque;
 
@@ -27,18 +28,16 @@ pub const CAPACITY: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
 
-/// A board access, as it is forwarded.
+/// What a board access names in the BAR of a function: `width` bytes, 1, 2 or 4, at byte `offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Access {
-    /// Function that the board addressed.
+#[allow(missing_docs, reason = "the fields are those of the mailbox request")]
+pub struct BarAccess {
     pub function: FunctionId,
-    /// Byte offset in the function's BAR.
     pub offset: u32,
-    /// Width in bytes: 1, 2 or 4.
     pub width: u8,
 }
 
-impl Access {
+impl BarAccess {
     /// The bits that an access of this width carries.
     const fn data_mask(&self) -> u32 {
         match self.width {
@@ -49,7 +48,7 @@ impl Access {
     }
 }
 
-/// A request as it stands in the mailbox registers.
+/// A request, as the mailbox registers show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// What it is; never [`Kind::None`].
@@ -57,7 +56,7 @@ pub struct Request {
     /// Its number, which the answer repeats; never 0.
     pub sequence: u16,
     /// What was accessed. Of a reset, only the function means something.
-    pub access: Access,
+    pub access: BarAccess,
     /// What a write carries.
     pub data: u32,
 }
@@ -69,7 +68,7 @@ struct Waiting {
     deadline: u64,
 }
 
-/// What can happen to the request that stands.
+/// What can happen to the request at the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Answer,
@@ -83,15 +82,15 @@ enum Action {
     Complete,
     /// Complete the read with all ones and count it.
     CompleteExpired,
-    /// Forget the write.
+    /// Remove the write or reset: it was carried out.
     Release,
-    /// Forget the write and count it.
+    /// Remove the write and count it: it was not carried out.
     Drop,
     /// Leave everything as it is.
     Keep,
 }
 
-/// The table above, for a request of `kind` that stands.
+/// The table above, for a front of `kind`.
 const fn action(kind: Kind, event: Event) -> Action {
     match (kind, event) {
         (Kind::Read, Event::Answer) => Action::Complete,
@@ -105,11 +104,11 @@ const fn action(kind: Kind, event: Event) -> Action {
 /// How often something went past the deadline. Every count wraps, as the registers do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Reads completed with all ones.
+    /// Reads that completed with all ones at their deadline.
     pub expired_reads: u32,
-    /// Posted writes dropped.
+    /// Posted writes that were dropped at their deadline.
     pub expired_writes: u32,
-    /// Answers whose request no longer stood.
+    /// Answers whose request was not at the front any more.
     pub late_answers: u32,
 }
 
@@ -121,26 +120,26 @@ pub struct Mailbox {
     last_sequence: u16,
     last_ticket: u64,
     /// Nanoseconds from a submission to its deadline.
-    patience: u64,
+    timeout: u64,
     counters: Counters,
 }
 
 impl Mailbox {
-    /// An empty mailbox that gives every access `patience` nanoseconds.
-    pub fn new(patience: u64) -> Self {
+    /// An empty mailbox that gives every access `timeout` nanoseconds.
+    pub fn new(timeout: u64) -> Self {
         Self {
             fifo: VecDeque::with_capacity(CAPACITY + iobond_spec::MAX_FUNCTIONS),
             completed: Vec::with_capacity(CAPACITY),
             last_sequence: 0,
             last_ticket: 0,
-            patience,
+            timeout,
             counters: Counters::default(),
         }
     }
 
     /// Sets the time from a submission to its deadline, in nanoseconds, for later submissions.
-    pub fn set_patience(&mut self, patience: u64) {
-        self.patience = patience;
+    pub fn set_timeout(&mut self, timeout: u64) {
+        self.timeout = timeout;
     }
 
     /// What went past its deadline.
@@ -148,52 +147,56 @@ impl Mailbox {
         self.counters
     }
 
-    /// The request that stands.
-    pub fn standing(&self) -> Option<&Request> {
+    /// The oldest unanswered request, the one in the registers.
+    pub fn front(&self) -> Option<&Request> {
         self.fifo.front().map(|waiting| &waiting.request)
     }
 
-    /// Requests that stand or wait.
+    /// Requests that are unanswered, the front included.
     pub fn len(&self) -> usize {
         self.fifo.len()
     }
 
-    /// Whether nothing stands or waits.
+    /// Whether every request has been answered or has ended.
     pub fn is_empty(&self) -> bool {
         self.fifo.is_empty()
     }
 
-    /// Submits a read. `None` when the mailbox is full: the board's link stalls, and the access is to be tried again.
-    pub fn read(&mut self, now: u64, access: Access) -> Option<Ticket> {
-        // Completions that nobody has collected yet take room too, or a board that forgets its reads would fill memory.
+    /// Submits a read. `None` when the mailbox is full: the board's link stalls, and the access is to be
+    /// tried again.
+    pub fn read(&mut self, now: u64, access: BarAccess) -> Option<Ticket> {
+        // Completions that are not collected yet count too, or a board that forgets its reads would fill
+        // memory.
         if self.fifo.len() + self.completed.len() >= CAPACITY {
             return None;
         }
         Some(self.submit(now, Kind::Read, access, 0))
     }
 
-    /// Submits a posted write. `false` when the mailbox is full: the board's link stalls, and the access is to be tried again.
-    pub fn write(&mut self, now: u64, access: Access, data: u32) -> bool {
-        let room = self.fifo.len() < CAPACITY;
-        if room {
+    /// Submits a posted write. `false` when the mailbox is full: the board's link stalls, and the access is
+    /// to be tried again.
+    pub fn write(&mut self, now: u64, access: BarAccess, data: u32) -> bool {
+        let accepted = self.fifo.len() < CAPACITY;
+        if accepted {
             self.submit(now, Kind::Write, access, data & access.data_mask());
         }
-        room
+        accepted
     }
 
-    /// Tells the base that `function` was reset. A reset that is the last to wait of the function stands for both.
+    /// Tells the base that `function` was reset. A reset that is the last to wait of the function stands for
+    /// both.
     pub fn reset(&mut self, now: u64, function: FunctionId) {
         if !ends_in_reset(&self.fifo, function) {
-            self.submit(now, Kind::Reset, Access { function, offset: 0, width: 0 }, 0);
+            self.submit(now, Kind::Reset, BarAccess { function, offset: 0, width: 0 }, 0);
         }
     }
 
-    fn submit(&mut self, now: u64, kind: Kind, access: Access, data: u32) -> Ticket {
+    fn submit(&mut self, now: u64, kind: Kind, access: BarAccess, data: u32) -> Ticket {
         self.last_sequence = self.last_sequence.checked_add(1).unwrap_or(1);
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         let request = Request { kind, sequence: self.last_sequence, access, data };
-        self.fifo.push_back(Waiting { request, ticket, deadline: now.saturating_add(self.patience) });
+        self.fifo.push_back(Waiting { request, ticket, deadline: now.saturating_add(self.timeout) });
         ticket
     }
 
@@ -233,7 +236,8 @@ impl Mailbox {
         }
     }
 
-    /// The base side was reset: every access ends as at its deadline, nothing is left to tell, and the counts begin anew.
+    /// The base side was reset: every access ends as at its deadline, no reset is left to tell, and the
+    /// counters are zero.
     pub fn abandon(&mut self) {
         self.expire(u64::MAX);
         self.fifo.clear();
@@ -242,8 +246,8 @@ impl Mailbox {
 
     /// The earliest moment at which [`Mailbox::expire`] would do something.
     pub fn next_deadline(&self) -> Option<u64> {
-        let mortal = self.fifo.iter().filter(|waiting| waiting.request.kind != Kind::Reset);
-        mortal.map(|waiting| waiting.deadline).min()
+        let bounded = self.fifo.iter().filter(|waiting| waiting.request.kind != Kind::Reset);
+        bounded.map(|waiting| waiting.deadline).min()
     }
 
     fn perform(&mut self, action: Action, ticket: Ticket, data: u32) {
@@ -266,8 +270,8 @@ impl Mailbox {
     }
 }
 
-/// Whether the last that waits of `function` is a reset. The request that stands may be under way at the base, so it does not
-/// count.
+/// Whether the last request of `function` behind the front is a reset. The front may be under way at the
+/// base, so it does not count.
 fn ends_in_reset(fifo: &VecDeque<Waiting>, function: FunctionId) -> bool {
     let mut waiting = fifo.iter().skip(1).map(|waiting| &waiting.request);
     let last = waiting.rfind(|request| request.access.function == function);
@@ -280,8 +284,8 @@ mod tests {
 
     use super::*;
 
-    fn access(offset: u32) -> Access {
-        Access { function: FunctionId::new(0).unwrap(), offset, width: 4 }
+    fn access(offset: u32) -> BarAccess {
+        BarAccess { function: FunctionId::new(0).unwrap(), offset, width: 4 }
     }
 
     /// Time runs to the right: submit, deadline 100 later.
@@ -289,7 +293,7 @@ mod tests {
     fn a_read_is_answered_once() {
         let mut mailbox = Mailbox::new(100);
         let ticket = mailbox.read(0, access(4)).unwrap();
-        let request = *mailbox.standing().unwrap();
+        let request = *mailbox.front().unwrap();
         assert_eq!((request.kind, request.sequence, request.access.offset), (Kind::Read, 1, 4));
         assert_eq!(mailbox.collect(ticket), None);
         mailbox.answer(1, 0xABCD);
@@ -304,7 +308,7 @@ mod tests {
         let mut mailbox = Mailbox::new(100);
         assert!(mailbox.write(0, access(0), 11));
         let ticket = mailbox.read(0, access(4)).unwrap();
-        assert_eq!(mailbox.standing().unwrap().data, 11);
+        assert_eq!(mailbox.front().unwrap().data, 11);
         mailbox.answer(2, 0);
         assert_eq!((mailbox.counters().late_answers, mailbox.collect(ticket)), (1, None));
         mailbox.answer(1, 0);
@@ -324,7 +328,8 @@ mod tests {
         assert_eq!(kinds, [Kind::Write, Kind::Reset, Kind::Write, Kind::Reset]);
     }
 
-    /// write, reset, write, reset ... and a base that never answers: after the deadlines there is room again.
+    /// write, reset, write, reset ... and a base that never answers: after the deadlines writes are accepted
+    /// again.
     #[test]
     fn resets_never_fill_the_mailbox_for_good() {
         let (mut mailbox, function) = (Mailbox::new(100), FunctionId::new(0).unwrap());
@@ -348,7 +353,7 @@ mod tests {
         assert_eq!((mailbox.len(), mailbox.counters().expired_writes), (2, 1));
         mailbox.expire(120);
         assert_eq!(mailbox.collect(ticket), Some(ALL_ONES));
-        assert_eq!(mailbox.standing().unwrap().kind, Kind::Reset);
+        assert_eq!(mailbox.front().unwrap().kind, Kind::Reset);
         mailbox.expire(u64::MAX);
         mailbox.answer(1, 0);
         assert!(mailbox.is_empty());
@@ -380,7 +385,7 @@ mod tests {
                     0 => open.extend(mailbox.read(now, access(u32::from(number)))),
                     1 => { mailbox.write(now, access(0), 0); }
                     2 => mailbox.answer(number, 1),
-                    3 => if let Some(sequence) = mailbox.standing().map(|r| r.sequence) {
+                    3 => if let Some(sequence) = mailbox.front().map(|r| r.sequence) {
                         mailbox.answer(sequence, u32::from(sequence));
                     },
                     _ => mailbox.expire(now),

@@ -1,4 +1,5 @@
-//! Board memory that comes and goes: ranges mapped from files, ranges that a host answers for, and accesses across them.
+//! Board memory that comes and goes: ranges mapped from files, ranges that a host answers for, and accesses
+//! across them.
 //!
 //! ```text
 //!   0x1000        0x2000        0x3000        0x4000
@@ -19,10 +20,10 @@ use std::{
 };
 
 use iobond_model::{
-    fabric::{Copy, Direction, Fabric, Fault},
+    fabric::{Copy, Direction, Fabric, Fault, ready},
     live::{
         Backing, BaseMemory, BoardMemory, DmaMapError, Interrupts, Memory, Permission, RemoteMemory,
-        ShareError, SharedFiles, ready,
+        ShareError, SharedFiles,
     },
 };
 use iobond_spec::address::{Address, BaseAddr, BoardAddr, FunctionId};
@@ -242,7 +243,7 @@ impl RemoteMemory<BoardAddr> for SlowHost {
 }
 
 /// ```text
-///   pass:  read 0x2000 ........ waits ........ goes on, and finds 0x1000 gone and 0x3000 new
+///   pass:  read 0x2000 ........ waits ........ resumes, and finds 0x1000 gone and 0x3000 new
 ///   host:            unmap 0x1000, map 0x3000, answer
 /// ```
 #[test]

@@ -1,4 +1,5 @@
-//! The board's side of a device: configuration space, BAR, mailbox, interrupts and resets, without time and without threads.
+//! The board's side of a device: configuration space, BAR, mailbox, interrupts and resets, without time and
+//! without threads.
 //!
 //! ```text
 //!   board --- access ---> front end --- forwarded ---> mailbox ---> base
@@ -11,7 +12,7 @@
 mod rig;
 
 use iobond_model::{
-    device::{Effect, Outcome},
+    device::{self, Effect, Outcome},
     front_end::Message,
     shadow::{Context, QueueFeatures},
 };
@@ -28,7 +29,7 @@ use iobond_spec::{
 use proptest::prelude::*;
 use rig::{
     Shape,
-    registers::{Door, bar, booted, disable, enable, function, present},
+    registers::{TestDevice, bar, booted, disable, enable, function, present},
 };
 
 /// The reset value of the mailbox deadline, in nanoseconds.
@@ -38,8 +39,8 @@ fn context() -> Context {
     Shape::default().context(0)
 }
 
-/// What stands in the mailbox: kind, function, offset, width, data.
-fn standing(over: &Over<Door>) -> (Kind, u8, u32, u8, u32) {
+/// The request at the front of the mailbox: kind, function, offset, width, data.
+fn front(over: &Over<TestDevice>) -> (Kind, u8, u32, u8, u32) {
     let registers = over.registers();
     let mailbox = registers.mailbox();
     let request = mailbox.request().read();
@@ -47,8 +48,8 @@ fn standing(over: &Over<Door>) -> (Kind, u8, u32, u8, u32) {
     (request.kind(), request.function_id(), offset, request.width(), data)
 }
 
-/// The base answers what stands.
-fn answer(over: &Over<Door>, data: u32) {
+/// The base answers the front.
+fn answer(over: &Over<TestDevice>, data: u32) {
     let registers = over.registers();
     let mailbox = registers.mailbox();
     let sequence = mailbox.request().read().sequence();
@@ -56,11 +57,11 @@ fn answer(over: &Over<Door>, data: u32) {
     mailbox.answer().write(|r| r.set_sequence(sequence));
 }
 
-fn unsupported(over: &Over<Door>) -> u32 {
+fn unsupported(over: &Over<TestDevice>) -> u32 {
     over.registers().board().unsupported_requests().read().count()
 }
 
-fn is_running(over: &Over<Door>, queue: usize) -> bool {
+fn is_running(over: &Over<TestDevice>, queue: usize) -> bool {
     over.registers().queues()[queue].state().read().state().unwrap() == State::Running
 }
 
@@ -71,11 +72,11 @@ fn a_read_waits_for_its_answer() {
     let over = booted(2);
     let ticket = over.0.forwarded_read(1, DEVICE + 4, 2);
     assert_eq!(over.0.take_effects(), [Effect::Mailbox]);
-    assert_eq!(standing(&over), (Kind::Read, 1, DEVICE + 4, 2, 0));
+    assert_eq!(front(&over), (Kind::Read, 1, DEVICE + 4, 2, 0));
     assert_eq!(over.0.collect(ticket), None);
     answer(&over, 0xBEEF);
     assert_eq!(over.0.collect(ticket), Some(0xBEEF));
-    assert_eq!((standing(&over).0, over.0.take_effects()), (Kind::None, vec![Effect::Mailbox]));
+    assert_eq!((front(&over).0, over.0.take_effects()), (Kind::None, vec![Effect::Mailbox]));
 }
 
 #[test]
@@ -86,11 +87,11 @@ fn posted_writes_arrive_in_order_and_a_read_passes_none() {
     }
     let ticket = over.0.forwarded_read(0, COMMON, 4);
     for n in 0..3 {
-        assert_eq!(standing(&over), (Kind::Write, 0, COMMON + 4 * n, 4, 100 + n));
+        assert_eq!(front(&over), (Kind::Write, 0, COMMON + 4 * n, 4, 100 + n));
         assert_eq!(over.0.collect(ticket), None);
         answer(&over, 0);
     }
-    assert_eq!(standing(&over).0, Kind::Read);
+    assert_eq!(front(&over).0, Kind::Read);
     answer(&over, 5);
     assert_eq!(over.0.collect(ticket), Some(5));
 }
@@ -99,7 +100,7 @@ fn posted_writes_arrive_in_order_and_a_read_passes_none() {
 fn a_narrow_access_carries_no_more_than_its_width() {
     let over = booted(1);
     over.0.bar_write(0, COMMON + 0x14, 1, 0xFFFF_FF0F);
-    assert_eq!(standing(&over), (Kind::Write, 0, COMMON + 0x14, 1, 0x0F));
+    assert_eq!(front(&over), (Kind::Write, 0, COMMON + 0x14, 1, 0x0F));
     answer(&over, 0);
     let ticket = over.0.forwarded_read(0, COMMON + 0x14, 1);
     answer(&over, 0xFFFF_FF0F);
@@ -151,10 +152,10 @@ fn a_full_mailbox_stalls_the_board_and_loses_nothing() {
     answer(&over, 0);
     assert_eq!(over.0.bar_write(0, DEVICE, 4, capacity), Outcome::Done(0));
     for n in 1..=capacity {
-        assert_eq!(standing(&over).4, n);
+        assert_eq!(front(&over).4, n);
         answer(&over, 0);
     }
-    assert_eq!(standing(&over).0, Kind::None);
+    assert_eq!(front(&over).0, Kind::None);
 }
 
 // Accesses that nothing answers.
@@ -214,7 +215,7 @@ fn configuration_requests_of_a_bad_width_do_nothing() {
         );
         over.0.config_write(0, offset, width, ALL_ONES);
     }
-    assert_eq!((standing(&over).0, over.0.take_effects()), (Kind::None, vec![]));
+    assert_eq!((front(&over).0, over.0.take_effects()), (Kind::None, vec![]));
     // Beyond the image there is nothing, which reads as zero: no extended capability.
     assert_eq!(over.0.config_read(0, 256, 4), Outcome::Done(0));
 }
@@ -260,7 +261,7 @@ fn the_pci_access_capability_reaches_the_bar() {
     over.0.config_write(0, 4, 2, 0);
     aim(COMMON + 0x14, 1);
     over.0.config_write(0, data, 1, 0x0F);
-    assert_eq!(standing(&over), (Kind::Write, 0, COMMON + 0x14, 1, 0x0F));
+    assert_eq!(front(&over), (Kind::Write, 0, COMMON + 0x14, 1, 0x0F));
     answer(&over, 0);
     let Outcome::Waiting(ticket) = over.0.config_read(0, data, 1) else { panic!("not forwarded") };
     answer(&over, 0x0B);
@@ -273,20 +274,20 @@ fn the_pci_access_capability_reaches_the_bar() {
     over.0.config_write(0, PCI_ACCESS_CAP + 4, 1, 1);
     aim(COMMON, 4);
     over.0.config_write(0, data, 4, 1);
-    assert_eq!(standing(&over).0, Kind::None);
+    assert_eq!(front(&over).0, Kind::None);
 }
 
 // Interrupts.
 
 /// Writes the MSI-X table entry of `vector`.
-fn program(over: &Over<Door>, vector: u32, message: Message, masked: u32) {
+fn program(over: &Over<TestDevice>, vector: u32, message: Message, masked: u32) {
     let words = [message.address as u32, (message.address >> 32) as u32, message.data, masked];
     for (word, value) in (0..).zip(words) {
         over.0.bar_write(0, MSIX_TABLE + 16 * vector + 4 * word, 4, value);
     }
 }
 
-fn inject(over: &Over<Door>, vector: u16, configuration: bool) -> Vec<Effect> {
+fn inject(over: &Over<TestDevice>, vector: u16, configuration: bool) -> Vec<Effect> {
     over.0.take_effects();
     over.registers().functions()[0].inject().write(|r| {
         r.set_vector(vector);
@@ -295,7 +296,7 @@ fn inject(over: &Over<Door>, vector: u16, configuration: bool) -> Vec<Effect> {
     over.0.take_effects()
 }
 
-fn msix_control(over: &Over<Door>, high: u32) -> Vec<Effect> {
+fn msix_control(over: &Over<TestDevice>, high: u32) -> Vec<Effect> {
     over.0.take_effects();
     over.0.config_write(0, MSIX_CAP + 2, 2, high << 8);
     over.0.take_effects()
@@ -352,7 +353,7 @@ fn intx_follows_the_isr() {
 // Resets.
 
 /// A device with two functions and a queue each, and one more on the first.
-fn with_queues() -> Over<Door> {
+fn with_queues() -> Over<TestDevice> {
     let over = booted(2);
     let registers = over.registers();
     enable(&registers, 0, &context());
@@ -374,13 +375,13 @@ fn an_flr_stops_the_functions_queues_and_tells_the_base() {
     assert_eq!(over.0.bar_read(0, ISR, 1), Outcome::Done(ALL_ONES));
     assert_eq!(over.0.bar_read(1, ISR, 1), Outcome::Done(0));
     // The base hears of it after the write before it, and however late.
-    assert_eq!(standing(&over).0, Kind::Write);
+    assert_eq!(front(&over).0, Kind::Write);
     answer(&over, 0);
     over.0.wait(100 * DEADLINE);
-    let (kind, id, ..) = standing(&over);
+    let (kind, id, ..) = front(&over);
     assert_eq!((kind, id), (Kind::Reset, 0));
     answer(&over, 0);
-    assert_eq!(standing(&over).0, Kind::None);
+    assert_eq!(front(&over).0, Kind::None);
     // A doorbell under way while the queue goes finds none.
     assert_eq!(over.0.bar_write(1, NOTIFY + 4, 2, 1), Outcome::Done(0));
 }
@@ -401,7 +402,7 @@ fn each_reset_reaches_the_base_after_what_came_before_it() {
     flr();
     let expected = [(Kind::Write, 1), (Kind::Reset, 0), (Kind::Write, 3), (Kind::Reset, 0), (Kind::None, 0)];
     for (kind, data) in expected {
-        let (stands, _, _, _, carries) = standing(&over);
+        let (stands, _, _, _, carries) = front(&over);
         assert_eq!((stands, carries), (kind, data));
         answer(&over, 0);
     }
@@ -426,7 +427,7 @@ fn a_board_without_power_is_not_there() {
     for id in 0..2 {
         assert_eq!(over.0.config_read(id, 0, 4), Outcome::Done(ALL_ONES));
         assert_eq!(over.0.bar_read(id, COMMON, 4), Outcome::Done(ALL_ONES));
-        let (kind, which, ..) = standing(&over);
+        let (kind, which, ..) = front(&over);
         assert_eq!((kind, which), (Kind::Reset, id));
         answer(&over, 0);
     }
@@ -487,8 +488,8 @@ fn accesses() -> impl Strategy<Value = Access> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Whatever the board does: no panic, every read ends, the mailbox stays within its bound, the base's registers keep
-    /// telling what is true, and nothing that the board may not write has changed.
+    /// Whatever the board does: no panic, every read ends, the mailbox stays within its bound, the base's
+    /// registers keep telling what is true, and nothing that the board may not write has changed.
     #[test]
     fn the_board_can_do_what_it_likes(accesses in prop::collection::vec(accesses(), 1..400)) {
         let over = booted(2);
@@ -500,10 +501,12 @@ proptest! {
                 Access::Config { id, offset, width, write: Some(value) } => {
                     over.0.config_write(id, offset, width, value)
                 }
-                Access::Memory { at, width, write } => over.0.act(|device, now, effects| match write {
-                    None => device.memory_read(now, BoardAddr(at), width, effects),
-                    Some(value) => device.memory_write(now, BoardAddr(at), width, value, effects),
-                }),
+                Access::Memory { at, width, write: None } => {
+                    over.0.access(device::Access::MemoryRead { address: BoardAddr(at), width })
+                }
+                Access::Memory { at, width, write: Some(value) } => {
+                    over.0.access(device::Access::MemoryWrite { address: BoardAddr(at), width, value })
+                }
                 Access::Answer(None) => { answer(&over, 7); Outcome::Done(0) }
                 Access::Answer(Some(sequence)) => {
                     over.registers().mailbox().answer().write(|r| r.set_sequence(sequence));
@@ -518,7 +521,7 @@ proptest! {
             }
             let fill = over.registers().mailbox().fill().read();
             prop_assert!(fill.waiting() <= fill.capacity() + 9, "{} wait", fill.waiting());
-            prop_assert_eq!(standing(&over).0 == Kind::None, fill.waiting() == 0);
+            prop_assert_eq!(front(&over).0 == Kind::None, fill.waiting() == 0);
             let state = over.registers().functions()[0].state().read();
             prop_assert_eq!(over.0.device.borrow().bus_master(function(0)), state.bus_master());
             // Vendor and device are not the board's to write.

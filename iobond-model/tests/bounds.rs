@@ -6,7 +6,7 @@ use iobond_model::shadow::{Progress, QueueFeatures};
 use rig::{
     Rig, Shape,
     back_end::BackEnd,
-    guest::{Guest, direct, out, room},
+    guest::{Guest, direct, out, writable},
 };
 
 #[test]
@@ -16,7 +16,7 @@ fn a_call_does_no_more_chains_than_it_is_told_to() {
     let (mut guest, mut back_end) =
         (Guest::new(&rig.board, queue.context()), BackEnd::new(&rig.base, queue.context()));
     for _ in 0..30 {
-        assert!(guest.offer(&direct(&[out(30), room(20)])).is_some());
+        assert!(guest.offer(&direct(&[out(30), writable(20)])).is_some());
     }
     let progress = |chains: u16, bytes: u64, more| Ok(Progress { chains, bytes, more });
 

@@ -1,5 +1,6 @@
-//! Chaos: random bytes in every ring, random indices, random doorbells and TAILs, thousands of steps on end. Whatever a queue
-//! answers, it answers within a bound, without a panic, and without touching what it has no business with.
+//! Chaos: random bytes in every ring, random indices, random doorbells and TAILs, thousands of steps on end.
+//! Whatever a queue answers, it answers within a bound, without a panic, and without touching what it has no
+//! business with.
 
 #![allow(clippy::unwrap_used)] // of memory that the rig has mapped
 
@@ -8,9 +9,9 @@ mod rig;
 use std::cell::Cell;
 
 use iobond_model::{
-    fabric::{Copy, Direction, Fabric, Fault, Gated},
-    live::{Memory, ready},
-    shadow::{Context, Progress, Queue, QueueError, QueueFeatures},
+    fabric::{Copy, Direction, Fabric, Fault, Gated, ready},
+    live::Memory,
+    shadow::{Context, Progress, Queue, QueueError, QueueFeatures, Seen},
 };
 use iobond_spec::{
     address::{Address, FunctionId},
@@ -35,7 +36,7 @@ const PLAYGROUND: u64 = BOARD + ARENAS;
 /// How far into the playground they start at most.
 const PLAYGROUND_SIZE: u64 = LANE - ARENAS - POOL as u64;
 
-/// A memory that counts what is done to it, and a guest that moves its available index whenever somebody looks.
+/// A memory that counts what is done to it, and a guest that moves its available index whenever it is read.
 struct Watched<'a, 'm> {
     memory: Memory<'a, 'm, Raised>,
     board: &'a GuestMemoryMmap,
@@ -207,9 +208,9 @@ impl Chaos {
                 let at = context.shadow.used.0 + 4 + 8 * u64::from(self.used % context.shadow.size);
                 self.rig.base.write_obj(u64::from(len) << 32 | u64::from(id), GuestAddress(at)).unwrap();
             }
-            Step::Forward { doorbell } => {
-                self.call(|queue, fabric| ready(queue.forward(fabric, doorbell, None, u16::MAX)))
-            }
+            Step::Forward { doorbell } => self.call(|queue, fabric| {
+                ready(queue.forward(fabric, doorbell.map_or(Seen::Nothing, Seen::Index), None, u16::MAX))
+            }),
             Step::Retire { ahead } => {
                 let tail = self.used.wrapping_add(ahead);
                 self.call(|queue, fabric| ready(queue.retire(fabric, tail, u16::MAX)));
@@ -218,7 +219,8 @@ impl Chaos {
         }
     }
 
-    /// One call into the engine; afterwards everything that it must leave alone is as it was, and the call was short.
+    /// One call into the engine; afterwards everything that it must leave alone is as it was, and the call
+    /// was short.
     fn call(
         &mut self,
         act: impl FnOnce(&mut Queue, &Gated<'_, Watched<'_, '_>>) -> Result<Progress, QueueError>,
@@ -233,7 +235,8 @@ impl Chaos {
 
         let result = act(&mut self.queue, &fabric);
 
-        // Every chain of the ring once, every entry of the longest table one by one, every slot up, down and described.
+        // Every chain of the ring once, every entry of the longest table one by one, every slot up, down and
+        // described.
         let (size, slot_count) = (u64::from(context.guest.size), u64::from(context.slot_count));
         let bound = 2 * size * (size + 1024 + 3 * slot_count) + 64;
         assert!(watched.accesses.get() <= bound, "{} accesses in one call", watched.accesses.get());
@@ -249,8 +252,8 @@ impl Chaos {
         }
     }
 
-    /// The base disables the queue and enables it again, over rings as they are, but for fresh indices and a table of good
-    /// descriptors: the next chaos is to get somewhere.
+    /// The base disables the queue and enables it again, over rings as they are, but for fresh indices and a
+    /// table of good descriptors: the next chaos is to get somewhere.
     fn restart(&mut self) {
         let context = self.context();
         self.queue = Queue::new(context);
@@ -265,13 +268,13 @@ impl Chaos {
     fn assert_far_untouched(&self) {
         let mut far = vec![0; FAR_SIZE];
         self.rig.board.read_slice(&mut far, GuestAddress(FAR)).unwrap();
-        assert!(far.iter().all(|&byte| byte == 0xC5), "board memory that nobody named was written");
+        assert!(far.iter().all(|&byte| byte == 0xC5), "board memory that no buffer named was written");
     }
 }
 
 fn scribble(memory: &GuestMemoryMmap, area: std::ops::Range<u64>, at: Index, bytes: &[u8]) {
-    let room = (area.end - area.start) as usize - bytes.len();
-    memory.write_slice(bytes, GuestAddress(area.start + at.index(room) as u64)).unwrap();
+    let free = (area.end - area.start) as usize - bytes.len();
+    memory.write_slice(bytes, GuestAddress(area.start + at.index(free) as u64)).unwrap();
 }
 
 #[test]
@@ -299,12 +302,13 @@ fn nothing_but_errors_comes_of_chaos() {
     if let Err(error) = result {
         panic!("{error}");
     }
-    // Or the chaos was so wild that nothing behind the first check was ever reached, or so tame that there was none.
+    // Or the chaos was so wild that nothing behind the first check was ever reached, or so tame that there
+    // was none.
     let (worked, failed) = (worked.get(), failed.get());
     assert!(worked > 240 && failed > 240, "{worked} calls worked, {failed} failed");
 }
 
-/// A guest that makes another chain available each time somebody reads its index cannot hold the engine.
+/// A guest that makes another chain available each time its index is read cannot hold the engine.
 #[test]
 fn a_guest_that_never_stops_does_not_hold_the_engine() {
     for event_idx in [false, true] {
@@ -320,7 +324,7 @@ fn a_guest_that_never_stops_does_not_hold_the_engine() {
         let racing = Some(context.guest.avail_idx());
         let watched = Watched { memory, board: &rig.board, accesses: Cell::new(0), racing };
         let fabric = Gated { fabric: &watched, windows: &rig.windows, bus_master: true };
-        let progress = ready(queue.forward(&fabric, None, None, u16::MAX)).unwrap();
+        let progress = ready(queue.forward(&fabric, Seen::Nothing, None, u16::MAX)).unwrap();
         assert!(progress.chains <= 320, "{progress:?}");
         assert_eq!(progress.more, event_idx, "only with EVENT_IDX is the index read again");
     }

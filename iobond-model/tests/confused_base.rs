@@ -1,5 +1,5 @@
-//! One test a mistake: a back end that uses what it was not given, a base that writes an impossible context, windows and bus
-//! mastering that are not there.
+//! One test a mistake: a back end that uses what it was not given, a base that writes an impossible context,
+//! windows and bus mastering that are not there.
 
 #![allow(clippy::unwrap_used)] // of memory that the rig has mapped
 
@@ -54,7 +54,7 @@ fn more_bytes_than_there_was_room_for() {
     for len in [21, 30, u32::MAX] {
         let mut scene = Scene::with_one_in_flight();
         let tail = scene.answer(len);
-        assert_eq!(scene.refuse_used(tail, &[]), QueueError::BadUsedLength { id: 0, len, room: 20 });
+        assert_eq!(scene.refuse_used(tail, &[]), QueueError::BadUsedLength { id: 0, len, writable: 20 });
     }
 }
 
@@ -71,9 +71,9 @@ fn a_tail_that_jumps() {
 fn a_tail_beyond_what_the_back_end_used_finds_stale_elements() {
     let mut scene = Scene::with_one_in_flight();
     let tail = scene.answer(20);
-    // Element 1 was never written: zero, which names the chain that element 0 has just returned. Both stand in one burst, so
-    // payload has reached the guest's own buffer, and the used ring says nothing of it.
-    let start = Guest::new(&scene.rig.board, &scene.context()).arena(0) + rig::TABLE_ROOM + 10;
+    // Element 1 was never written: zero, which names the chain that element 0 has just returned. Both stand
+    // in one burst, so payload has reached the guest's own buffer, and the used ring says nothing of it.
+    let start = Guest::new(&scene.rig.board, &scene.context()).arena(0) + rig::TABLE_BYTES + 10;
     let payload = start..start + 20;
     let error = scene.refuse_used(tail + 1, &[payload]);
     assert_eq!(error, QueueError::BadUsed { id: 0, size: Shape::default().shadow });

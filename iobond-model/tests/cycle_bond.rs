@@ -1,4 +1,5 @@
-//! An IO-Bond in virtual time: what it does is what a live one does, and every nanosecond of it is accounted for.
+//! An IO-Bond in virtual time: what it does is what a live one does, and every nanosecond of it is accounted
+//! for.
 
 #![allow(clippy::unwrap_used)] // a script that cannot go on is a failed test
 
@@ -10,7 +11,8 @@ use std::{
 };
 
 use iobond_model::{
-    cycle::{Access, Activity, Bond, Clock, Ending, Executor, Signal, Span, Time, Tlp, Way},
+    cycle::{Activity, Bond, Clock, Ending, Executor, Signal, Span, Time, Tlp, Way},
+    device::Access,
     fabric::Direction,
     live::Memory,
     timing::{Engine, Timing},
@@ -27,8 +29,8 @@ use proptest::prelude::*;
 use rig::{
     Shape,
     back_end::BackEnd,
-    cycle::{Around, LIMIT, memories, ring, set_up, simulate, simulate_watched, tail},
-    guest::{Guest, Plan, direct, indirect, out, room},
+    cycle::{Around, LIMIT, memories, notify, set_up, simulate, simulate_watched, tail},
+    guest::{Guest, Plan, direct, indirect, out, writable},
     reached,
     registers::function,
 };
@@ -52,12 +54,12 @@ fn across_base(timing: &Timing, tlp: Tlp) -> Span {
 fn a_chain_takes_as_long_as_its_packets() {
     let timing = Timing::default();
     let memories = memories(Shape::default());
-    let (rung, heard) = (Cell::new(Time::ZERO), Cell::new(Time::ZERO));
+    let (sent, heard) = (Cell::new(Time::ZERO), Cell::new(Time::ZERO));
     let ending = simulate(&timing, &memories, async |clock, bond, around| {
         let mut guest = Guest::new(&memories.0.board, &memories.1);
         guest.offer(&direct(&[out(64)]));
-        rung.set(clock.now());
-        ring(bond).await;
+        sent.set(clock.now());
+        notify(bond).await;
         clock.sleep(Span::from_us(20)).await;
         heard.set(around.written.get().unwrap().0);
     });
@@ -73,7 +75,7 @@ fn a_chain_takes_as_long_as_its_packets() {
     let payload = timing.dma.setup() + read(64) + Span::at_rate(64 * 8, timing.dma.rate);
     let published = wire(64) + wire(16) + wire(2) + wire(2) + wire(2) + timing.base_flight();
     let expected = doorbell + fetched + payload + published;
-    assert_eq!(heard.get().since(rung.get()), expected);
+    assert_eq!(heard.get().since(sent.get()), expected);
     // The paper's figures make most of it: four reads and two flights of 0.4 us.
     assert!((4_000..4_800).contains(&(expected.ps() / 1000)), "{expected}");
 }
@@ -90,7 +92,7 @@ fn who_watches_sees_what_links_and_dma_engine_do() {
         simulate_watched(&timing, (&memories.0, &memories.1), Some(watch), async |clock, bond, _| {
             let mut guest = Guest::new(&memories.0.board, &memories.1);
             guest.offer(&direct(&[out(64)]));
-            ring(bond).await;
+            notify(bond).await;
             clock.sleep(Span::from_us(20)).await;
             for way in Way::ALL {
                 let [board, base] = bond.sides();
@@ -126,7 +128,7 @@ fn who_watches_sees_what_links_and_dma_engine_do() {
     assert_eq!(command, expected);
 }
 
-/// Access, 0.8 us, and another hop of 0.8 us to whoever answers at once.
+/// Access, 0.8 us, and another hop of 0.8 us to a base that answers at once.
 #[test]
 fn a_forwarded_read_takes_two_hops() {
     let timing = Timing::default();
@@ -197,8 +199,8 @@ fn a_read_that_nobody_answers_ends_at_its_deadline() {
     );
 }
 
-/// A board that offers `plans` whenever it has room, and a back end that answers each chain with as many bytes as it has room
-/// for; what came back, and when.
+/// A board that offers `plans` whenever descriptors are free, and a back end that answers each chain with as
+/// many bytes as are writable; what came back, and when.
 fn traffic(timing: &Timing, shape: Shape, plans: &[Plan]) -> (Ending, Vec<(Vec<u8>, u32)>, Time, u64) {
     let memories = memories(shape);
     let (rig, context) = &memories;
@@ -224,7 +226,7 @@ fn traffic(timing: &Timing, shape: Shape, plans: &[Plan]) -> (Ending, Vec<(Vec<u
                 outstanding += 1;
             }
             if outstanding > before {
-                ring(&bond).await;
+                notify(&bond).await;
             }
             around.board.wait(&clock).await;
             let back = guest.collect();
@@ -243,7 +245,7 @@ fn traffic(timing: &Timing, shape: Shape, plans: &[Plan]) -> (Ending, Vec<(Vec<u
             while !back_end.held.is_empty() {
                 // The last first: completion order does not matter.
                 let nth = back_end.held.len() - 1;
-                let len = back_end.held[nth].room() as u32;
+                let len = back_end.held[nth].writable() as u32;
                 let (held, _) = back_end.complete(nth, len, 7);
                 seen.borrow_mut().push((held.readable, len));
                 tail(&bond, back_end.used);
@@ -279,7 +281,8 @@ fn plan() -> impl Strategy<Value = Plan> {
     (buffers, any::<bool>(), any::<u8>()).prop_filter_map(
         "a chain has a buffer",
         |((reads, writes), table, seed)| {
-            let buffers: Vec<_> = reads.into_iter().map(out).chain(writes.into_iter().map(room)).collect();
+            let buffers: Vec<_> =
+                reads.into_iter().map(out).chain(writes.into_iter().map(writable)).collect();
             let plan = if table { indirect(&buffers) } else { direct(&buffers) };
             (!buffers.is_empty()).then_some(Plan { seed, ..plan })
         },
@@ -304,7 +307,8 @@ fn engine() -> impl Strategy<Value = Engine> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the engine is made of, every chain arrives, whole and once, and a second run is the same to the picosecond.
+    /// Whatever the engine is made of, every chain arrives, whole and once, and a second run is the same to
+    /// the picosecond.
     #[test]
     fn every_chain_arrives_and_a_run_repeats_itself(
         plans in prop::collection::vec(plan(), 1..40),
@@ -319,8 +323,8 @@ proptest! {
             let reads = plan.buffers.iter().filter(|buffer| !buffer.write);
             reads.flat_map(|buffer| (0..buffer.len).map(|i| plan.seed.wrapping_add((i * 7) as u8))).collect::<Vec<u8>>()
         };
-        let room = |plan: &Plan| plan.buffers.iter().filter(|buffer| buffer.write).map(|buffer| buffer.len).sum::<u32>();
-        let mut expected: Vec<_> = plans.iter().map(|plan| (sent(plan), room(plan))).collect();
+        let writable_bytes = |plan: &Plan| plan.buffers.iter().filter(|buffer| buffer.write).map(|buffer| buffer.len).sum::<u32>();
+        let mut expected: Vec<_> = plans.iter().map(|plan| (sent(plan), writable_bytes(plan))).collect();
         let mut arrived = run.1.clone();
         expected.sort();
         arrived.sort();
@@ -329,13 +333,13 @@ proptest! {
     }
 }
 
-/// A back end that never answers: the board waits for what does not come, and is told so.
+/// A back end that never answers: the board waits for what does not come, and the run ends and says so.
 #[test]
-fn who_waits_for_nothing_is_told() {
+fn a_task_that_waits_for_ever_is_named() {
     let ending = simulate(&Timing::default(), &memories(Shape::default()), async |clock, bond, around| {
-        ring(bond).await;
+        notify(bond).await;
         around.board.wait(clock).await;
     });
     let Ending::Deadlock(stuck) = ending else { panic!("{ending:?}") };
-    assert_eq!(stuck.iter().map(ToString::to_string).collect::<Vec<_>>(), ["test waits for work (0)"]);
+    assert_eq!(stuck.iter().map(ToString::to_string).collect::<Vec<_>>(), ["test waits for work"]);
 }

@@ -1,4 +1,5 @@
-//! What an engine can be built with, in virtual time: looking ahead, watching, moderation; and the limits of a function.
+//! What an engine can be built with, in virtual time: looking ahead, watching, moderation; and the limits of
+//! a function.
 
 #![allow(clippy::unwrap_used)] // a script that cannot go on is a failed test
 
@@ -7,7 +8,8 @@ mod rig;
 use std::cell::{Cell, RefCell};
 
 use iobond_model::{
-    cycle::{Access, Bond, Clock, Ending, Event, Span, Time},
+    cycle::{Bond, Clock, Ending, Event, Span, Time},
+    device::Access,
     fabric::Fabric,
     live::Memory,
     timing::{Engine, Timing, WATCH_FOR},
@@ -19,12 +21,13 @@ use iobond_spec::{
 use rig::{
     Raised, Shape, VECTOR,
     back_end::BackEnd,
-    cycle::{memories, ring, simulate, tail},
+    cycle::{memories, notify, simulate, tail},
     guest::{Guest, direct, out},
     registers::function,
 };
 
-/// The descriptors of a driver that takes them in turn are where they are looked for: two round trips are spared.
+/// The descriptors of a driver that takes them in turn are where they are looked for: two round trips are
+/// spared.
 #[test]
 fn a_look_ahead_spares_what_it_asks_for_together() {
     let shadowed = |engine: Engine| {
@@ -35,10 +38,10 @@ fn a_look_ahead_spares_what_it_asks_for_together() {
             let mut guest = Guest::new(&memories.0.board, &memories.1);
             for _ in 0..6 {
                 guest.offer(&direct(&[out(64)]));
-                let rung = clock.now();
-                ring(bond).await;
+                let sent = clock.now();
+                notify(bond).await;
                 clock.sleep(Span::from_us(20)).await;
-                took.borrow_mut().push(around.written.get().unwrap().0.since(rung).ps() / 1000);
+                took.borrow_mut().push(around.written.get().unwrap().0.since(sent).ps() / 1000);
             }
         });
         assert_eq!(ending, Ending::Finished);
@@ -70,14 +73,14 @@ fn a_watched_ring_is_left_alone_after_a_while() {
         let mut guest = Guest::new(&memories.0.board, &memories.1);
         let packets = || bond.sides()[0].out.traffic().tlps;
         guest.offer(&direct(&[out(64)]));
-        ring(bond).await;
+        notify(bond).await;
         for _ in 0..2 {
             let before = packets();
             clock.sleep(WATCH_FOR + Span::from_us(20)).await;
             looks.borrow_mut().push(packets() - before);
         }
         guest.offer(&direct(&[out(64)]));
-        ring(bond).await;
+        notify(bond).await;
         clock.sleep(Span::from_us(20)).await;
         assert_eq!(bond.head(0), 2);
     });
@@ -87,7 +90,8 @@ fn a_watched_ring_is_left_alone_after_a_while() {
     assert!((1_300..1_700).contains(&looks[0]) && looks[1] == 0, "{looks:?}");
 }
 
-/// A chain is answered as soon as it is published, and then the next is offered: `chains` in all. When each came back.
+/// A chain is answered as soon as it is published, and then the next is offered: `chains` in all. When each
+/// came back.
 fn chains_in_turn(
     timing: &Timing,
     chains: u16,
@@ -101,7 +105,7 @@ fn chains_in_turn(
         let mut back_end = BackEnd::new(&memories.0.base, &memories.1);
         for nth in 0..chains {
             guest.offer(&direct(&[out(64)]));
-            ring(bond).await;
+            notify(bond).await;
             while back_end.take() == 0 {
                 around.base.wait(clock).await;
             }
@@ -156,7 +160,7 @@ fn a_queue_is_not_blamed_for_its_predecessor() {
     let ending = simulate(&Timing::default(), &memories, async |clock, bond, around| {
         let mut guest = Guest::new(&memories.0.board, &memories.1);
         guest.set_avail_index(1000);
-        ring(bond).await;
+        notify(bond).await;
         clock.sleep(Span::from_ns(700)).await;
         let words = memories.1.to_registers();
         bond.write_register(queues::BASE + queues::CONTROL, words[0] & !1);
@@ -165,7 +169,7 @@ fn a_queue_is_not_blamed_for_its_predecessor() {
         guest.set_avail_index(0);
         clock.sleep(Span::from_us(20)).await;
         guest.offer(&direct(&[out(64)]));
-        ring(bond).await;
+        notify(bond).await;
         clock.sleep(Span::from_us(20)).await;
         assert_eq!(bond.head(0), 1);
         let events = around.events.borrow();
@@ -189,7 +193,8 @@ async fn limit<M: Fabric>(clock: &Clock, bond: &Bond<'_, M>, [operations, bytes]
     clock.sleep(Span::from_us(20)).await;
 }
 
-/// A byte a second: the 64 of the first chain are owed for a minute, and it comes back all the same, since it brings nothing.
+/// A byte a second: the 64 of the first chain are owed for a minute, and it comes back all the same, since it
+/// brings nothing.
 #[test]
 fn what_brings_no_bytes_back_does_not_wait_for_any() {
     let (ending, returned, _) =
@@ -198,7 +203,8 @@ fn what_brings_no_bytes_back_does_not_wait_for_any() {
     assert!(returned[0] < Time::ZERO + Span::from_us(150), "{}", returned[0]);
 }
 
-/// One chain at once, one on what has flowed in since, and 10 000 a second after that: each of the others waits its 100 us.
+/// One chain at once, one on what has flowed in since, and 10 000 a second after that: each of the others
+/// waits its 100 us.
 #[test]
 fn a_function_is_held_to_its_limits() {
     let (ending, returned, _) = chains_in_turn(&Timing::default(), 6, async |clock, bond| {

@@ -5,7 +5,7 @@
 mod rig;
 
 use iobond_model::{
-    device::{Effect, QueueReport},
+    device::{Effect, QueueReport, tail_of},
     shadow::{Context, Counters, QueueError},
 };
 use iobond_spec::{
@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use rig::{
     Shape,
     registers::{
-        Door, booted, describe, disable, enable, function, grant, power, present, revoke, show_status,
+        TestDevice, booted, describe, disable, enable, function, grant, power, present, revoke, show_status,
     },
 };
 
@@ -27,12 +27,12 @@ fn context() -> Context {
     Shape::default().context(0)
 }
 
-fn state(over: &Over<Door>, queue: usize) -> (State, Error) {
+fn state(over: &Over<TestDevice>, queue: usize) -> (State, Error) {
     let state = over.registers().queues()[queue].state().read();
     (state.state().unwrap(), state.error().unwrap())
 }
 
-fn refused(over: &Over<Door>) -> u32 {
+fn refused(over: &Over<TestDevice>) -> u32 {
     over.registers().board().refused_accesses().read().count()
 }
 
@@ -283,16 +283,17 @@ fn an_error_of_the_engine_shows_once_and_is_counted_when_it_is_a_fault() {
 }
 
 #[test]
-fn tail_goes_to_the_world_and_starts_from_zero() {
+fn tail_is_the_worlds_and_the_device_only_reads_it() {
     let over = booted(1);
-    let queue = &over.registers().queues()[2];
-    queue.tail().write(|r| r.set_index(9));
     enable(&over.registers(), 2, &Context { index: 2, ..context() });
-    assert_eq!(queue.tail().read().index(), 0);
-    over.0.take_effects();
-    queue.tail().write(|r| r.set_index(0xFFFF));
-    assert_eq!(over.0.take_effects(), [Effect::Tail { queue: 2, index: 0xFFFF }]);
-    assert_eq!(queue.tail().read().index(), 0xFFFF);
+    over.0.reports.borrow_mut().insert(2, QueueReport { tail: 0xFFFF, ..QueueReport::default() });
+    let before = refused(&over);
+    over.registers().queues()[2].tail().write(|r| r.set_index(9));
+    assert_eq!((refused(&over) - before, over.registers().queues()[2].tail().read().index()), (1, 0xFFFF));
+    assert_eq!(
+        [queues::TAIL, queues::HEAD].map(|register| tail_of(queues::BASE + 2 * queues::STRIDE + register)),
+        [Some(2), None]
+    );
 }
 
 #[test]
@@ -300,7 +301,7 @@ fn head_and_counters_are_the_engines() {
     let over = booted(1);
     let counters =
         Counters { forwarded: 1, retired: 2, bytes_up: 3, bytes_down: 4, stalls: 5, interrupts: 6 };
-    over.0.reports.borrow_mut().insert(9, QueueReport { head: 0xABCD, counters });
+    over.0.reports.borrow_mut().insert(9, QueueReport { head: 0xABCD, tail: 0, counters });
     let queue = &over.registers().queues()[9];
     assert_eq!((queue.head().read().index(), queue.forwarded().read().count()), (0xABCD, 1));
     assert_eq!((queue.retired().read().count(), queue.bytes_up().read().count()), (2, 3));
@@ -432,7 +433,8 @@ fn accesses() -> impl Strategy<Value = Access> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Whatever the base writes, the register file stays consistent with itself and with what it has told the world.
+    /// Whatever the base writes, the register file stays consistent with itself and with what it has told the
+    /// world.
     #[test]
     fn the_register_file_stays_consistent(accesses in prop::collection::vec(accesses(), 1..300)) {
         let over = booted(2);
@@ -465,8 +467,8 @@ proptest! {
                 let (state, error) = state(&over, n);
                 prop_assert_eq!(errors >> n & 1 == 1, state == State::Error);
                 prop_assert_eq!(state == State::Error, error != Error::None);
-                prop_assert!(running || state != State::Running, "queue {} runs and nobody was told", n);
-                prop_assert!(!running || state != State::Disabled, "queue {} was disabled and nobody was told", n);
+                prop_assert!(running || state != State::Running, "queue {} runs and no effect told so", n);
+                prop_assert!(!running || state != State::Disabled, "queue {} was disabled and no effect told so", n);
                 let enable = over.registers().queues()[n].control().read().enable();
                 prop_assert_eq!(enable, state != State::Disabled);
             }
@@ -502,7 +504,6 @@ proptest! {
             (queue + queues::SLOTS_HI, u32::MAX),
             (queue + queues::SLOT_SIZE, u32::MAX),
             (queue + queues::SLOT_COUNT, 0xFFFF),
-            (queue + queues::TAIL, 0xFFFF),
         ];
         for (offset, bits) in whole {
             over.0.write32(offset, value);

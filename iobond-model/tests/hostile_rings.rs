@@ -1,4 +1,4 @@
-//! One test a lie: what a hostile guest can put into a ring, and what comes of it.
+//! One test per lie: what a hostile guest can put into a ring, and what comes of it.
 
 #![allow(clippy::unwrap_used)] // of memory that the rig has mapped
 
@@ -14,7 +14,7 @@ use iobond_spec::{
 };
 use rig::{
     BOARD, LANE, LANES, SLOTS, Shape,
-    guest::{Guest, Plan, descriptor, direct, indirect, out, room},
+    guest::{Guest, Plan, descriptor, direct, indirect, out, writable},
     scene::Scene,
 };
 use vm_memory::{Bytes, GuestAddress};
@@ -137,9 +137,9 @@ fn a_buffer_of_no_bytes() {
 
 #[test]
 fn a_readable_buffer_after_a_writable_one() {
-    let plan = direct(&[out(10), room(10), out(10)]);
+    let plan = direct(&[out(10), writable(10), out(10)]);
     assert_eq!(refused(|guest| offer(guest, &plan)), QueueError::BadOrder { head: 0 });
-    let plan = indirect(&[room(10), out(10)]);
+    let plan = indirect(&[writable(10), out(10)]);
     assert_eq!(refused(|guest| offer(guest, &plan)), QueueError::BadOrder { head: 0 });
 }
 
@@ -158,7 +158,8 @@ fn a_readable_buffer_outside_of_board_memory() {
 
 #[test]
 fn a_buffer_whose_end_wraps_around_the_address_space() {
-    // The second slot's worth would lie at address 192 - 256 < 0, modulo 2^64; the first is outside of board memory already.
+    // The second slot's worth would lie at address 192 - 256 < 0, modulo 2^64; the first is outside of board
+    // memory already.
     let at = u64::MAX - 63;
     let error = refused(|guest| {
         guest.set_descriptor(0, descriptor(at, 512, 0, 0));
@@ -261,7 +262,7 @@ fn an_indirect_table_outside_of_board_memory() {
     }
 }
 
-// More than there can be room for.
+// More than slots and shadow vring can ever hold.
 
 #[test]
 fn a_chain_that_can_never_fit() {

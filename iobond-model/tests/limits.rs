@@ -18,9 +18,9 @@ use iobond_spec::{
 };
 use rig::{
     back_end::BackEnd,
-    guest::{Guest, direct, out, room},
+    guest::{Guest, direct, out, writable},
     live::Live,
-    registers::{boot, booted, disable, enable, function},
+    registers::{booted, disable, enable, function},
 };
 
 /// So much a second that nothing that a test does is ever held up by it.
@@ -72,7 +72,7 @@ fn limits_are_taken_on_the_edge_and_closed_while_they_hold() {
     assert_eq!(over.0.take_effects(), [set(None)]);
 }
 
-/// What is left over waits, nobody spins for it, and goes on when the limits go.
+/// What is left over waits, no pass spins for it, and is done when the limits go.
 #[test]
 fn a_queue_that_has_used_up_its_burst_waits_until_it_may_go_on() {
     let live = Live::new();
@@ -86,7 +86,7 @@ fn a_queue_that_has_used_up_its_burst_waits_until_it_may_go_on() {
     live.write(NOTIFY, 2, 0);
     live.settle();
     assert_eq!((back_end.take(), delays(&live)), (3, 1));
-    let due = live.bond.until_due().expect("somebody waits");
+    let due = live.bond.until_due().expect("a queue waits");
     assert!((10..=50).contains(&due.as_secs()), "50 bytes of debt: {due:?}");
     live.write(NOTIFY, 2, 0);
     live.settle();
@@ -109,7 +109,7 @@ fn a_queue_that_counts_on_return_offers_buffers_for_nothing() {
     limit(&live.over(), PLENTY, hardly(150));
     let (mut guest, mut back_end) = (Guest::new(&live.board, &context), BackEnd::new(&live.base, &context));
     for _ in 0..5 {
-        guest.offer(&direct(&[room(100)])).unwrap();
+        guest.offer(&direct(&[writable(100)])).unwrap();
     }
     live.write(NOTIFY, 2, 0);
     live.settle();
@@ -129,7 +129,7 @@ fn bytes_count_in_both_directions() {
     limit(&live.over(), PLENTY, hardly(101));
     let (mut guest, mut back_end) = (Guest::new(&live.board, &context), BackEnd::new(&live.base, &context));
     for _ in 0..3 {
-        guest.offer(&direct(&[out(50), room(100)])).unwrap();
+        guest.offer(&direct(&[out(50), writable(100)])).unwrap();
     }
     live.write(NOTIFY, 2, 0);
     live.settle();
@@ -140,7 +140,7 @@ fn bytes_count_in_both_directions() {
     assert_eq!((guest.collect().len(), delays(&live)), (0, 1));
 }
 
-/// Limits stay while the function is reset; who waited is forgotten with its queue.
+/// Limits stay while the function is reset; what waited is forgotten with its queue.
 #[test]
 fn a_queue_that_waits_goes_with_its_function_and_the_next_one_is_still_limited() {
     let live = Live::new();
@@ -157,8 +157,8 @@ fn a_queue_that_waits_goes_with_its_function_and_the_next_one_is_still_limited()
         let registers = live.over();
         let forwarded = registers.registers().queues()[0].forwarded().read().count();
         assert!(forwarded <= u32::from(rounds == 1), "{forwarded} in round {rounds}");
-        live.bond.config_write(function(0), PCIE_CAP + 8, 2, 1 << 15, &mut || ());
-        boot(0, |offset, width, value| live.bond.config_write(function(0), offset, width, value, &mut || ()));
+        live.config_write(PCIE_CAP + 8, 2, 1 << 15);
+        live.boot();
         live.start();
     }
 }
@@ -175,7 +175,7 @@ fn a_limited_queue_gets_its_rate_and_no_more() {
     limit(&live.over(), OPERATIONS, Limit::default());
     let mut moved = 0;
     while start.elapsed() < Duration::from_millis(300) {
-        while guest.offer(&direct(&[out(10), room(10)])).is_some() {}
+        while guest.offer(&direct(&[out(10), writable(10)])).is_some() {}
         live.write(NOTIFY, 2, 0);
         live.bond.pass();
         moved += back_end.take();

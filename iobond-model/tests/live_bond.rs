@@ -11,19 +11,12 @@
 mod rig;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use iobond_model::{
-    front_end::Message,
-    live::{BaseInterrupt, MapError},
-    shadow::Context,
-};
+use iobond_model::{front_end::Message, live::MapError, shadow::Context};
 use iobond_spec::{
     ALL_ONES, MAX_QUEUES,
     address::BaseAddr,
@@ -43,9 +36,9 @@ use proptest::{
 use rig::{
     BASE, BOARD, Image, Shape,
     back_end::BackEnd,
-    guest::{Guest, direct, out, room},
+    guest::{Guest, direct, out, writable},
     live::{LENGTH, Live},
-    registers::{boot, disable, enable, function, grant, revoke},
+    registers::{disable, enable, function, grant, revoke},
 };
 use vm_memory::{Bytes, GuestAddress};
 
@@ -79,8 +72,8 @@ fn a_chain_goes_up_with_a_doorbell_and_down_with_tail() {
     let mut guest = Guest::new(&live.board, &context);
     let mut back_end = BackEnd::new(&live.base, &context);
 
-    let head = guest.offer(&direct(&[out(100), room(100)])).unwrap();
-    assert!(!live.bond.pass(), "nobody rang");
+    let head = guest.offer(&direct(&[out(100), writable(100)])).unwrap();
+    assert!(!live.bond.pass(), "the driver did not notify");
     live.write(NOTIFY, 2, 0);
     assert!(live.bond.pass());
     assert_eq!((live.status(status_page::HEADS), back_end.take()), (1, 1));
@@ -102,21 +95,10 @@ fn a_chain_goes_up_with_a_doorbell_and_down_with_tail() {
     assert_eq!((queue.head().read().index(), queue.tail().read().index()), (1, 1));
 }
 
-/// Counts interrupts of the base function.
-#[derive(Default)]
-struct BaseInterrupts(AtomicU32);
-
-impl BaseInterrupt for BaseInterrupts {
-    fn raise(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn a_base_that_asks_is_interrupted_once_when_something_changes() {
-    let interrupts = Arc::new(BaseInterrupts::default());
-    let raised = || interrupts.0.swap(0, Ordering::Relaxed);
-    let live = Live::with(|bond| bond.interrupting(Arc::clone(&interrupts) as _));
+    let live = Live::new();
+    let raised = || live.controller.raised.swap(0, Ordering::Relaxed);
     let context = live.start();
     live.settle();
     let arm = || live.over().registers().board().wake().write(|r| r.set_arm(true));
@@ -127,7 +109,7 @@ fn a_base_that_asks_is_interrupted_once_when_something_changes() {
         live.bond.pass();
     };
     offer();
-    assert_eq!(raised(), 0, "nobody asked");
+    assert_eq!(raised(), 0, "the base did not ask");
     arm();
     assert_eq!(raised(), 0, "nothing happened");
     offer();
@@ -161,12 +143,23 @@ fn a_reset_of_the_base_function_forgets_the_tail_of_a_queue_that_is_off() {
 }
 
 #[test]
+fn tail_starts_from_zero_when_its_queue_is_enabled() {
+    let live = Live::new();
+    let tail = || live.over().registers().queues()[0].tail().read().index();
+    live.over().registers().queues()[0].tail().write(|r| r.set_index(9));
+    live.start();
+    assert_eq!(tail(), 0);
+    live.settle();
+    assert_eq!(live.state(0), (State::Running, Error::None));
+}
+
+#[test]
 fn what_was_made_available_before_the_queue_was_enabled_is_found() {
     let live = Live::new();
     let context = live.start();
     disable(&live.over().registers(), 0);
     Guest::new(&live.board, &context).offer(&direct(&[out(1)])).unwrap();
-    live.write(NOTIFY, 2, 0); // Nobody hears this doorbell.
+    live.write(NOTIFY, 2, 0); // No queue is there to be notified.
     assert!(!live.bond.pass());
     enable(&live.over().registers(), 0, &context);
     live.settle();
@@ -199,7 +192,7 @@ fn disabling_forgets_what_was_pending() {
     live.settle();
     let mut guest = Guest::new(&live.board, &context);
     let mut back_end = BackEnd::new(&live.base, &context);
-    guest.offer(&direct(&[room(10)])).unwrap();
+    guest.offer(&direct(&[writable(10)])).unwrap();
     live.write(NOTIFY, 2, 0);
     live.settle();
     assert_eq!(back_end.take(), 1);
@@ -210,7 +203,7 @@ fn disabling_forgets_what_was_pending() {
     live.over().registers().queues()[0].tail().write(|r| r.set_index(1));
     let board = Image::of(&live.board, BOARD);
     let base = Image::of(&live.base, BASE);
-    live.bond.config_write(function(0), PCIE_CAP + 8, 2, 0x8000, &mut || ());
+    live.config_write(PCIE_CAP + 8, 2, 0x8000);
     live.settle();
     board.assert_same_but(&Image::of(&live.board, BOARD), &[], "board memory of a queue that is gone");
     base.assert_same_but(&Image::of(&live.base, BASE), &[], "base memory of a queue that is gone");
@@ -284,14 +277,14 @@ fn a_board_that_fills_the_mailbox_is_let_through_at_the_deadline() {
     let over = live.over();
     over.registers().mailbox().deadline().write(|r| r.set_microseconds(1_000));
     for n in 0..200 {
-        live.write(DEVICE, 4, n); // Returns, in the end, although nobody ever answers.
+        live.write(DEVICE, 4, n); // Returns, in the end, although the base never answers.
     }
     let registers = over.registers();
     let mailbox = registers.mailbox();
     assert_eq!(mailbox.expired_writes().read().count() + u32::from(mailbox.fill().read().waiting()), 200);
 }
 
-/// With nobody but the passes to notice, the mailbox still moves on.
+/// With no access to notice, only passes, the mailbox still moves on.
 #[test]
 fn a_pass_ends_what_is_overdue() {
     let live = Live::new();
@@ -320,7 +313,7 @@ fn unmapping_under_traffic_faults_the_queue_and_touches_nothing() {
         let mut back_end = BackEnd::new(&live.base, &context);
         let mut rounds = 0;
         while live.state(0).0 == State::Running && rounds < 20_000 {
-            guest.offer(&direct(&[out(500), room(500)]));
+            guest.offer(&direct(&[out(500), writable(500)]));
             live.write(NOTIFY, 2, 0);
             rounds += 1;
             if rounds == 200 {
@@ -347,7 +340,8 @@ fn unmapping_under_traffic_faults_the_queue_and_touches_nothing() {
     assert!(after.iter().all(|&byte| byte == 0xCA), "memory was touched after it was unmapped");
 }
 
-/// One thread is the board, one the base, one passes; each does what it likes. It ends, and the device still works.
+/// One thread is the board, one the base, one passes; each does what it likes. It ends, and the device still
+/// works.
 #[test]
 fn threads_do_what_they_like() {
     for seed in 0..4u8 {
@@ -373,7 +367,7 @@ fn threads_do_what_they_like() {
         });
         // Everything as at the beginning: a chain goes up.
         over.registers().board().control().modify(|r| r.set_reset(true));
-        boot(0, |offset, width, value| live.bond.config_write(function(0), offset, width, value, &mut || ()));
+        live.boot();
         for queue in 0..4 {
             disable(&over.registers(), queue);
         }
@@ -391,8 +385,8 @@ fn threads_do_what_they_like() {
     }
 }
 
-fn random(seed: u8, who: u8) -> TestRng {
-    TestRng::from_seed(RngAlgorithm::ChaCha, &[seed ^ who.rotate_left(4); 32])
+fn random(seed: u8, thread: u8) -> TestRng {
+    TestRng::from_seed(RngAlgorithm::ChaCha, &[seed ^ thread.rotate_left(4); 32])
 }
 
 fn be_the_board(live: &Live, context: &Context, seed: u8) {
@@ -401,19 +395,17 @@ fn be_the_board(live: &Live, context: &Context, seed: u8) {
     for _ in 0..600 {
         match random.random_range(0..12) {
             0..6 => {
-                guest.offer(&direct(&[out(70), room(300)]));
+                guest.offer(&direct(&[out(70), writable(300)]));
                 live.write(NOTIFY, 2, 0);
             }
             6 => drop(guest.collect()),
             7 => drop(live.read(4 * random.random_range(0..0x2000), &mut || ())),
             8 => live.write(4 * random.random_range(0..0x2000), 4, random.random()),
             9 => guest.set_available(random.random(), random.random_range(0..16)),
-            10 => live.bond.config_write(function(0), 4, 2, random.random_range(0..8), &mut || ()),
+            10 => live.config_write(4, 2, random.random_range(0..8)),
             _ => {
-                live.bond.config_write(function(0), PCIE_CAP + 8, 2, 0x8000, &mut || ());
-                boot(0, |offset, width, value| {
-                    live.bond.config_write(function(0), offset, width, value, &mut || ())
-                });
+                live.config_write(PCIE_CAP + 8, 2, 0x8000);
+                live.boot();
                 guest = Guest::new(&live.board, context);
                 guest.set_avail_index(0);
             }
@@ -462,7 +454,7 @@ fn a_ring_that_the_host_moves_is_waited_for_and_one_that_stays_away_is_an_error(
     reached.unmap_all();
     live.start_again(&context);
     for _ in 0..3 {
-        assert!(live.bond.pass(), "nobody looks again");
+        assert!(live.bond.pass(), "the ring is not read again");
         assert!(!live.in_error());
     }
     reached.map_all(&live.board).unwrap();
@@ -471,7 +463,7 @@ fn a_ring_that_the_host_moves_is_waited_for_and_one_that_stays_away_is_an_error(
 
     reached.unmap_all();
     live.start_again(&context);
-    let patience = Instant::now() + Duration::from_secs(10);
-    while live.bond.pass() && Instant::now() < patience {}
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while live.bond.pass() && Instant::now() < deadline {}
     assert!(live.in_error());
 }

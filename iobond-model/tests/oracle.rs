@@ -1,4 +1,5 @@
-//! Random guest rings, well formed and mutated, through the queue engine, against the ring code of crate `virtio-queue`.
+//! Random guest rings, well formed and mutated, through the queue engine, against the ring code of crate
+//! `virtio-queue`.
 //!
 //! ```text
 //!   guest --- offer ---> board memory --- forward ---> base memory --- take ---> back end
@@ -7,8 +8,8 @@
 //!     |                       |                                                      |
 //!   guest <-- collect -- board memory <--- retire ---- base memory <- complete ------+
 //! ```
-//! After every step both memories are compared as a whole with what the oracle expects: whatever is not expected to change
-//! has not changed.
+//! After every step both memories are compared as a whole with what the oracle expects: whatever is not
+//! expected to change has not changed.
 
 #![allow(clippy::unwrap_used)] // of memory that the rig has mapped
 
@@ -27,10 +28,10 @@ use proptest::{
     test_runner::{RngAlgorithm, TestRng},
 };
 use rig::{
-    BOARD, Image, LANE, LANES, Rig, SLOTS_ROOM, Shape,
+    BOARD, Image, LANE, LANES, Rig, SLOTS_BYTES, Shape,
     back_end::{BackEnd, Held},
     base_ring, board_ring,
-    guest::{Buffer, Guest, Plan, out, room},
+    guest::{Buffer, Guest, Plan, out, writable},
     oracle::{Oracle, Verdict, fits},
     slots,
 };
@@ -46,7 +47,7 @@ enum Step {
     Spoil(Index, Spoiling),
     /// IO-Bond forwards; the doorbell says so many chains less than there are.
     Forward { behind: Option<u16> },
-    /// The back end completes one chain that it holds, with a part of its room, in 255ths.
+    /// The back end completes one chain that it holds, with a part of its writable bytes, in 255ths.
     Complete { which: Index, part: u8, seed: u8 },
     /// The base writes TAIL.
     Retire,
@@ -209,8 +210,8 @@ impl<'a> World<'a> {
             }
             Err(error) => {
                 assert!(self.spoiled, "a well-formed ring was refused: {error}");
-                // A burst is walked before its first byte moves: what is wrong with a later chain may be found before an
-                // address of an earlier one.
+                // A burst is walked before its first byte moves: what is wrong with a later chain may be
+                // found before an address of an earlier one.
                 let reasons: Vec<Code> = verdicts.iter().flat_map(Verdict::reasons).copied().collect();
                 assert!(reasons.contains(&error.code()), "{error}, but the oracle says {reasons:?}");
                 self.failed = true;
@@ -239,7 +240,8 @@ impl<'a> World<'a> {
         news
     }
 
-    /// With everything fetched, a guest with EVENT_IDX is asked to ring at the next chain (virtio 1.3, 2.7.10).
+    /// With everything fetched, a guest with EVENT_IDX is asked to ring at the next chain (virtio 1.3,
+    /// 2.7.10).
     fn assert_armed(&self, event: u64) {
         if self.queue.context().features.event_idx {
             let armed: u16 = self.rig.board.read_obj(GuestAddress(event)).unwrap();
@@ -248,8 +250,8 @@ impl<'a> World<'a> {
     }
 
     fn complete(&mut self, nth: usize, part: u8, seed: u8) {
-        let room = self.back_end.held[nth].room();
-        let len = (room * u64::from(part) / 255) as u32;
+        let writable = self.back_end.held[nth].writable();
+        let len = (writable * u64::from(part) / 255) as u32;
         let (shadow, mut payload) = self.back_end.complete(nth, len, seed);
         if !self.queue.context().features.copy_all {
             payload.truncate(len as usize);
@@ -342,8 +344,8 @@ impl<'a> World<'a> {
         assert_eq!(theirs, ours, "forwarded, retired, bytes up, bytes down, interrupts");
     }
 
-    /// A guest that posts the same chain of one slot over and over, without waiting, gets exactly as many in flight as there are
-    /// slots and shadow descriptors: none has leaked.
+    /// A guest that posts the same chain of one slot over and over, without waiting, gets exactly as many in
+    /// flight as there are slots and shadow descriptors: none has leaked.
     fn assert_pool_whole(&mut self) {
         self.guest.collect();
         let head = self.guest.offer(&Plan { buffers: vec![out(1)], in_table: 0, seed: 1 }).unwrap();
@@ -385,7 +387,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
         });
     prop_oneof![2 => any_shape, 1 => tight].prop_map(|(guest, more, slot, slot_count, features)| {
         let (guest, slot_size) = (1 << guest, 1 << slot);
-        assert!(u64::from(slot_size) * u64::from(slot_count) <= SLOTS_ROOM);
+        assert!(u64::from(slot_size) * u64::from(slot_count) <= SLOTS_BYTES);
         Shape { guest, shadow: guest << more, slot_size, slot_count, features }
     })
 }
@@ -398,9 +400,9 @@ fn plans() -> impl Strategy<Value = Plan> {
         .prop_filter("a chain has a buffer", |(readable, writable, ..)| {
             !readable.is_empty() || !writable.is_empty()
         })
-        .prop_map(|(readable, writable, direct, seed)| {
-            let readable = readable.into_iter().map(out);
-            let buffers: Vec<Buffer> = readable.chain(writable.into_iter().map(room)).collect();
+        .prop_map(|(reads, writes, direct, seed)| {
+            let reads = reads.into_iter().map(out);
+            let buffers: Vec<Buffer> = reads.chain(writes.into_iter().map(writable)).collect();
             let in_table = direct.map_or(0, |direct| buffers.len().saturating_sub(direct));
             Plan { buffers, in_table, seed }
         })
@@ -468,19 +470,19 @@ proptest! {
     }
 }
 
-/// A chain that the shadow table is too short for goes up as an indirect table, in a slot of its own, and comes down as any
-/// other; both again and again, so that neither slot nor descriptor can leak.
+/// A chain that the shadow table is too short for goes up as an indirect table, in a slot of its own, and
+/// comes down as any other; both again and again, so that neither slot nor descriptor can leak.
 #[test]
 fn a_chain_too_long_for_the_shadow_table_travels_in_an_indirect_one() {
     let features = QueueFeatures { indirect: true, shadow_indirect: true, ..QueueFeatures::default() };
     let (rig, queue) = Rig::with(Shape { guest: 4, shadow: 4, slot_size: 128, slot_count: 9, features });
     let mut world = World::new(&rig, queue);
-    let chain = Plan { buffers: vec![out(129), out(128), room(300), room(20)], in_table: 4, seed: 3 };
+    let chain = Plan { buffers: vec![out(129), out(128), writable(300), writable(20)], in_table: 4, seed: 3 };
     for round in 0..20 {
         world.offer(&chain);
         world.forward(None);
         assert_eq!((world.back_end.held.len(), world.queue.in_flight()), (1, 1), "round {round}");
-        // 2 + 1 + 3 + 1 pieces and the table take eight of nine slots: there is no room for a second one.
+        // 2 + 1 + 3 + 1 pieces and the table take eight of nine slots: a second one does not fit.
         world.offer(&chain);
         world.forward(None);
         assert!(world.queue.is_stalled());
@@ -496,8 +498,8 @@ fn a_chain_too_long_for_the_shadow_table_travels_in_an_indirect_one() {
     world.assert_pool_whole();
 }
 
-/// 210 000 chains through small rings: every index wraps around 65536, twice with EVENT_IDX, batches wrap every ring, and each chain
-/// still comes home with its own bytes.
+/// 210 000 chains through small rings: every index wraps around 65536, twice with EVENT_IDX, batches wrap
+/// every ring, and each chain still comes home with its own bytes.
 #[test]
 fn indices_wrap_around() {
     for (event_idx, chains) in [(false, 70_000), (true, 140_000)] {
@@ -513,7 +515,7 @@ fn indices_wrap_around() {
             let mut offered = HashMap::new();
             for _ in 0..random.random_range(1..=32) {
                 let (len, seed) = (random.random_range(1..100), random.random());
-                let buffers = vec![out(len), room(4)];
+                let buffers = vec![out(len), writable(4)];
                 let plan = Plan { buffers, in_table: random.random_range(0..3), seed };
                 offered.extend(guest.offer(&plan).map(|head| (head, (len, seed))));
             }
@@ -535,8 +537,8 @@ fn indices_wrap_around() {
             for (head, len) in guest.collect() {
                 let (sent, seed): (u32, u8) = offered.remove(&head).unwrap();
                 assert_eq!(len, sent.min(4));
-                let room = guest.arena(head) + rig::TABLE_ROOM + u64::from(sent);
-                assert_eq!(rig.board.read_obj::<u8>(GuestAddress(room)).unwrap(), seed);
+                let writable = guest.arena(head) + rig::TABLE_BYTES + u64::from(sent);
+                assert_eq!(rig.board.read_obj::<u8>(GuestAddress(writable)).unwrap(), seed);
             }
             assert!(offered.is_empty(), "not returned: {offered:?}");
             // With EVENT_IDX the guest asked for one at its last chain; without, every return is worth one.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use iobond_model::{
     device::base_config,
     front_end::ConfigSpace,
-    live::{BaseInterrupt, Bond, SharedFiles},
+    live::{Bond, SharedFiles},
 };
 use iobond_spec::{
     ALL_ONES,
@@ -32,15 +32,14 @@ impl BaseLine {
     fn client(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl BaseInterrupt for BaseLine {
-    fn raise(&self) {
+    pub(super) fn raise(&self) {
         if let Some(client) = &*self.client() {
             client.trigger(Irq::Msix, WAKE_VECTOR);
         }
     }
 }
+
 
 /// The base function of `bond`, to be served.
 pub(super) struct BaseFunction {

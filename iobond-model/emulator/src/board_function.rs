@@ -7,8 +7,9 @@ use std::{
 };
 
 use iobond_model::{
+    device::Access,
     front_end::Message,
-    live::{BoardInterrupts, Bond, SharedFiles},
+    live::{Bond, Environment, SharedFiles},
 };
 use iobond_spec::{
     MAX_FUNCTIONS,
@@ -21,7 +22,9 @@ use iobond_vfio_user::{
 
 use super::{
     accesses::{read, write},
+    base_function::BaseLine,
     granted_memory::GrantedMemory,
+    wake_up::WakeUp,
 };
 
 /// Bytes of configuration space of a PCI Express function (PCIe 5.0, 7.2.2).
@@ -32,24 +35,40 @@ const MSIX_ENABLE: u8 = 1 << 7;
 /// Words of an MSI-X table entry.
 const ENTRY_WORDS: u32 = MSIX_ENTRY_SIZE / 4;
 
-/// The board's interrupt controller is the hosting process's: messages become eventfds.
-#[derive(Debug, Default)]
-pub struct InterruptLines([Mutex<Option<Arc<Client>>>; MAX_FUNCTIONS]);
+/// The board's interrupt controller is the hosting process's: messages become eventfds. The base's is too, where the base is
+/// another process.
+#[derive(Debug)]
+pub struct InterruptLines {
+    board: [Mutex<Option<Arc<Client>>>; MAX_FUNCTIONS],
+    base: Option<Arc<BaseLine>>,
+    wake_up: Arc<WakeUp>,
+}
 
 impl InterruptLines {
+    /// Lines of a board whose IO-Bond is polled by the thread that sleeps on `wake_up`.
+    #[must_use]
+    pub fn new(wake_up: Arc<WakeUp>) -> Self {
+        Self { board: Default::default(), base: None, wake_up }
+    }
+
+    /// The same, with the line of a base that is another process.
+    pub(super) fn with_base(self, base: Arc<BaseLine>) -> Self {
+        Self { base: Some(base), ..self }
+    }
+
     fn connect(&self, function: FunctionId, client: Option<Arc<Client>>) {
-        *self.0[function.index()].lock().unwrap_or_else(PoisonError::into_inner) = client;
+        *self.board[function.index()].lock().unwrap_or_else(PoisonError::into_inner) = client;
     }
 
     fn trigger(&self, function: usize, irq: Irq, vector: u16) {
-        let Some(line) = self.0.get(function) else { return };
+        let Some(line) = self.board.get(function) else { return };
         if let Some(client) = &*line.lock().unwrap_or_else(PoisonError::into_inner) {
             client.trigger(irq, vector);
         }
     }
 }
 
-impl BoardInterrupts for InterruptLines {
+impl Environment for InterruptLines {
     /// The message is one that [`BoardFunction`] put into the MSI-X table. A driver that reaches the table past its host (by the
     /// PCI access capability) can only make it name other vectors of its own board.
     fn message(&self, message: Message) {
@@ -62,6 +81,20 @@ impl BoardInterrupts for InterruptLines {
 
     fn intx(&self, function: FunctionId) {
         self.trigger(function.index(), Irq::Intx, 0);
+    }
+
+    fn wake_poller(&self) {
+        self.wake_up.wake();
+    }
+
+    fn has_base_interrupt(&self) -> bool {
+        self.base.is_some()
+    }
+
+    fn interrupt_base(&self) {
+        if let Some(base) = &self.base {
+            base.raise();
+        }
     }
 }
 
@@ -97,7 +130,8 @@ impl BoardFunction {
             let entry = [self.id.index() as u32, 0, vector, 0];
             for (word, value) in (0..ENTRY_WORDS).zip(entry) {
                 let at = MSIX_TABLE + vector * MSIX_ENTRY_SIZE + 4 * word;
-                self.bond.bar_write(self.id, at, 4, value, wait);
+                let access = Access::BarWrite { function: self.id, offset: at, width: 4, value };
+                self.bond.access(access, wait);
             }
         }
     }
@@ -141,12 +175,12 @@ impl Function for BoardFunction {
     ) -> Result<(), Errno> {
         read(offset, data, |at, width| match region {
             Region::Config => {
-                let at = u16::try_from(at).map_err(|_| Errno::INVAL)?;
-                Ok(self.bond.config_read(self.id, at, width, wait))
+                let offset = u16::try_from(at).map_err(|_| Errno::INVAL)?;
+                Ok(self.bond.access(Access::ConfigRead { function: self.id, offset, width }, wait))
             }
             Region::Bar0 => {
-                let at = u32::try_from(at).map_err(|_| Errno::INVAL)?;
-                Ok(self.bond.bar_read(self.id, at, width, wait))
+                let offset = u32::try_from(at).map_err(|_| Errno::INVAL)?;
+                Ok(self.bond.access(Access::BarRead { function: self.id, offset, width }, wait))
             }
             _ => Err(Errno::INVAL),
         })
@@ -159,14 +193,14 @@ impl Function for BoardFunction {
                 if control.is_some_and(|index| value.to_le_bytes()[index as usize] & MSIX_ENABLE != 0) {
                     self.program_msix_table(wait);
                 }
-                let at = u16::try_from(at).map_err(|_| Errno::INVAL)?;
-                self.bond.config_write(self.id, at, width, value, wait);
+                let offset = u16::try_from(at).map_err(|_| Errno::INVAL)?;
+                self.bond.access(Access::ConfigWrite { function: self.id, offset, width, value }, wait);
                 Ok(())
             }
             Region::Bar0 => {
-                let at = u32::try_from(at).map_err(|_| Errno::INVAL)?;
-                if !is_msix(at) {
-                    self.bond.bar_write(self.id, at, width, value, wait);
+                let offset = u32::try_from(at).map_err(|_| Errno::INVAL)?;
+                if !is_msix(offset) {
+                    self.bond.access(Access::BarWrite { function: self.id, offset, width, value }, wait);
                 }
                 Ok(())
             }

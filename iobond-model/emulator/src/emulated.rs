@@ -79,11 +79,9 @@ impl Emulated {
 fn start_bond(sockets: BoardSockets, wake_up: &Arc<WakeUp>) -> Result<EmulatedBond, EmulatorError> {
     let BoardSockets { name, base, functions } = &sockets;
     let failed = |source| EmulatorError::Server { board: name.clone(), source };
-    let (lines, base_line) = (Arc::new(InterruptLines::default()), Arc::new(BaseLine::default()));
-    let bond = Bond::new(Arc::clone(&lines) as _)
-        .woken_by(Arc::clone(wake_up) as _)
-        .interrupting(Arc::clone(&base_line) as _);
-    let bond = Arc::new(bond);
+    let base_line = Arc::new(BaseLine::default());
+    let lines = Arc::new(InterruptLines::new(Arc::clone(wake_up)).with_base(Arc::clone(&base_line)));
+    let bond = Arc::new(Bond::new(Arc::clone(&lines) as _));
     let mut servers = serve_functions(&bond, &lines, functions).map_err(failed)?;
     let function = BaseFunction::new(Arc::clone(&bond), base_line, format!("base function of {name}"));
     let function: Arc<dyn Function> = Arc::new(function);

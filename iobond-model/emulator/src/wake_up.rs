@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use iobond_model::live::Bell;
 use vmm_sys_util::{
     epoll::{ControlOperation, Epoll, EpollEvent, EventSet},
     eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd},
@@ -74,8 +73,9 @@ impl WakeUp {
     }
 }
 
-impl Bell for WakeUp {
-    fn ring(&self) {
+impl WakeUp {
+    /// There is work: wakes the core if it sleeps. Called often, also while it is awake.
+    pub(super) fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             self.shake();
@@ -100,7 +100,7 @@ mod tests {
             move || {
                 for round in 1..=ROUNDS {
                     work.store(round, Ordering::Relaxed);
-                    wake_up.ring();
+                    wake_up.wake();
                     while work.load(Ordering::Relaxed) == round {
                         std::hint::spin_loop();
                     }

@@ -1,106 +1,17 @@
-//! Reads that wait: the board's and the base's, until their completion arrives, and the board's until the base has answered.
+//! Reads that wait: the board's and the base's, until their completion arrives, and the board's until the
+//! base has answered.
 
 use std::{cell::RefCell, future::poll_fn, task::Poll};
 
-use iobond_spec::address::FunctionId;
-
 use super::{Clock, Reason, Signal, TaskId};
-use crate::{
-    device::{Device, Effect, Outcome},
-    mailbox::Ticket,
-};
-
-/// An access of the board to a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Reads configuration space.
-    ConfigRead {
-        /// Of which function.
-        function: FunctionId,
-        /// Where.
-        offset: u16,
-        /// Bytes: 1, 2 or 4.
-        width: u8,
-    },
-    /// Writes configuration space.
-    ConfigWrite {
-        /// Of which function.
-        function: FunctionId,
-        /// Where.
-        offset: u16,
-        /// Bytes: 1, 2 or 4.
-        width: u8,
-        /// What.
-        value: u32,
-    },
-    /// Reads in the function's BAR.
-    BarRead {
-        /// Of which function.
-        function: FunctionId,
-        /// Where in it.
-        offset: u32,
-        /// Bytes: 1, 2 or 4.
-        width: u8,
-    },
-    /// Writes in the function's BAR.
-    BarWrite {
-        /// Of which function.
-        function: FunctionId,
-        /// Where in it.
-        offset: u32,
-        /// Bytes: 1, 2 or 4.
-        width: u8,
-        /// What.
-        value: u32,
-    },
-}
-
-impl Access {
-    /// Whether it waits for an answer.
-    #[must_use]
-    pub fn is_read(self) -> bool {
-        matches!(self, Self::ConfigRead { .. } | Self::BarRead { .. })
-    }
-
-    /// Bytes.
-    #[must_use]
-    pub fn width(self) -> u8 {
-        match self {
-            Self::ConfigRead { width, .. }
-            | Self::ConfigWrite { width, .. }
-            | Self::BarRead { width, .. }
-            | Self::BarWrite { width, .. } => width,
-        }
-    }
-
-    /// Makes it.
-    pub(super) fn make(self, device: &mut Device, now: u64, effects: &mut Vec<Effect>) -> Outcome {
-        match self {
-            Self::ConfigRead { function, offset, width } => {
-                device.config_read(now, function, offset, width, effects)
-            }
-            Self::ConfigWrite { function, offset, width, value } => {
-                device.config_write(now, function, offset, width, value, effects)
-            }
-            Self::BarRead { function, offset, width } => {
-                device.bar_read(now, function, offset, width, effects)
-            }
-            Self::BarWrite { function, offset, width, value } => {
-                match device.bar_doorbell(function, offset, width, value) {
-                    Some((queue, data)) => Outcome::Doorbell { queue, data },
-                    None => device.bar_write(now, function, offset, width, value, effects),
-                }
-            }
-        }
-    }
-}
+use crate::mailbox::Ticket;
 
 /// A read that is under way.
 #[derive(Clone, Copy, Debug)]
 enum Open {
     /// No read has this number.
     Not,
-    /// Nobody waits for it yet, or this task does.
+    /// Its completion is under way; the task that waits for it, once one does.
     Asked(Option<TaskId>),
     Answered(u32),
 }
@@ -140,7 +51,10 @@ impl Requests {
                 return Poll::Ready(value);
             }
             *open = Open::Asked(Some(clock.task()));
-            clock.waits_for(Reason { what: "the completion of a read, number", number: number as u32 });
+            clock.waits_for(Reason::Missing {
+                what: "the completion of a read, number",
+                number: number as u32,
+            });
             Poll::Pending
         })
     }
@@ -150,8 +64,8 @@ impl Requests {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     reads: RefCell<Vec<(Ticket, usize)>>,
-    /// The mailbox may have room again.
-    pub(super) room: Signal,
+    /// The mailbox may have a free entry again.
+    pub(super) freed: Signal,
 }
 
 impl Waiting {

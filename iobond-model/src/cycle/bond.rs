@@ -1,143 +1,48 @@
 //! One IO-Bond in virtual time: a [`Device`], its queues' engines, and the links to board and base.
 //!
 //! ```text
-//!   board  -- from_board -->  |device, doors|  -- to_base -->    base
+//!   board  -- from_board -->  |device       |  -- to_base -->    base
 //!          <-- to_board ----  |engines, DMA |  <-- from_base --
 //! ```
-//! Each arrow is a task that lets arrive what was sent, in order; each queue context has a task of its own for its engine, and each
-//! tag of the DMA engine one for its reads. Everything else is done at once, when something arrives.
+//! Each arrow is a task that lets arrive what was sent, in order; each queue context has a task of its own
+//! for its engine, and each tag of the DMA engine one for its reads. Everything else is done at once, when
+//! something arrives.
 
 use std::{
     cell::{Cell, RefCell},
     fmt,
+    rc::Rc,
 };
 
 use iobond_spec::{
     MAX_FUNCTIONS, MAX_QUEUES,
-    address::{Address, BaseAddr, BoardAddr, FunctionId},
+    address::{Address, BaseAddr},
     status_page::{self, MailboxRequest},
 };
 use zerocopy::IntoBytes;
 
 use super::{
     Clock, Executor, Flight, Signal, Span, Time, Tlp, Wire,
-    access::{Access, Requests, Waiting},
+    access::{Requests, Waiting},
     dma::{Dma, Side},
-    engines::Door,
+    environment::{Environment, Event},
+    notifications::Notifications,
+    packets::{FromBase, ToBase, ToBoard, head_at},
+    timing::{self, Timing},
+    watch::{Activity, Watcher, Way},
 };
 use crate::{
-    device::{Device, Effect, Outcome, QueueReport, tail_of},
-    fabric::Fabric,
-    front_end::Message,
-    live::ready,
+    device::{Access, Device, Effect, Outcome, QueueReport, tail_of},
+    fabric::{Fabric, ready},
     qos::Meter,
-    shadow::{Context, Counters, QueueError},
-    timing::{self, Timing},
+    shadow::{Context, Counters},
 };
 
-/// What arrives at the base.
-#[derive(Debug)]
-pub(super) enum ToBase {
-    /// An index.
-    Store { at: BaseAddr, value: u16 },
-    /// A mailbox request in the status page.
-    Mailbox { at: BaseAddr, request: MailboxRequest },
-    /// The queues in error, in the status page.
-    Errors { at: BaseAddr, bits: u64 },
-    /// The answer to a register read.
-    Completion { request: usize, value: u32 },
-}
-
-/// What arrives at the board.
-#[derive(Debug)]
-pub(super) enum ToBoard {
-    /// An index.
-    Store { at: BoardAddr, value: u16 },
-    /// An MSI-X message.
-    Message(Message),
-    /// INTx of a function.
-    Intx(FunctionId),
-    /// The answer to a read.
-    Completion { request: usize, value: u32 },
-}
-
-/// What arrives from the base.
-#[derive(Debug)]
-enum FromBase {
-    Write { offset: u32, value: u32 },
-    Read { offset: u32, request: usize },
-}
-
-/// Those around an IO-Bond who hear of it. Everything is told at the moment at which it arrives there; what is done about it takes
-/// place in tasks that this wakes.
-pub trait Neighbours {
-    /// An index of a shadow vring, a HEAD, or the mailbox changed in base memory.
-    fn base_written(&self, at: BaseAddr);
-    /// An index of a guest ring changed in board memory.
-    fn board_written(&self, at: BoardAddr) {
-        let _ = at;
-    }
-    /// An MSI-X message arrives at the board.
-    fn message(&self, message: Message);
-    /// INTx of a function is asserted.
-    fn intx(&self, function: FunctionId) {
-        let _ = function;
-    }
-    /// Something happened inside the IO-Bond; for measurements.
-    fn observe(&self, event: Event) {
-        let _ = event;
-    }
-}
-
-/// What an IO-Bond does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A doorbell of queue context `queue` arrived.
-    Doorbell {
-        /// Number of the queue context.
-        queue: usize,
-    },
-    /// TAIL of queue context `queue` arrived.
-    Tail {
-        /// Number of the queue context.
-        queue: usize,
-        /// Its value.
-        index: u16,
-    },
-    /// An engine forwarded chains; HEAD is on its way.
-    Forwarded {
-        /// Number of the queue context.
-        queue: usize,
-        /// When it began.
-        from: Time,
-        /// How many chains.
-        chains: u16,
-        /// HEAD.
-        head: u16,
-    },
-    /// An engine returned chains; the guest's used index is on its way.
-    Returned {
-        /// Number of the queue context.
-        queue: usize,
-        /// When it began.
-        from: Time,
-        /// How many chains.
-        chains: u16,
-    },
-    /// A queue was stopped for an error.
-    Failed {
-        /// Number of the queue context.
-        queue: usize,
-        /// Which one.
-        error: QueueError,
-    },
-}
-
-/// One IO-Bond, between a board and a base that live on the same clock.
+/// One IO-Bond, between a board and a base that share its clock.
 pub struct Bond<'a, M> {
     pub(super) clock: &'a Clock,
     pub(super) memory: &'a M,
-    pub(super) neighbours: &'a dyn Neighbours,
+    pub(super) environment: &'a dyn Environment,
     pub(super) device: RefCell<Device>,
     pub(super) board: Side,
     pub(super) base: Side,
@@ -146,7 +51,7 @@ pub struct Bond<'a, M> {
     from_board: Flight<(Access, Option<usize>)>,
     pub(super) to_base: Flight<ToBase>,
     from_base: Flight<FromBase>,
-    pub(super) doors: Vec<Door>,
+    pub(super) notifications: Vec<Notifications>,
     /// Reads of the board, and of the base, that have not come back.
     board_reads: Requests,
     base_reads: Requests,
@@ -159,7 +64,7 @@ pub struct Bond<'a, M> {
 impl<'a, M: Fabric> Bond<'a, M> {
     /// An IO-Bond without power, over `memory` that takes no time.
     #[must_use]
-    pub fn new(clock: &'a Clock, timing: &Timing, memory: &'a M, neighbours: &'a dyn Neighbours) -> Self {
+    pub fn new(clock: &'a Clock, timing: &Timing, memory: &'a M, environment: &'a dyn Environment) -> Self {
         let wire = |base: bool| match base {
             true => Wire::new(timing.base, timing.base_flight()),
             false => Wire::new(timing.board, timing.board_flight()),
@@ -167,7 +72,7 @@ impl<'a, M: Fabric> Bond<'a, M> {
         Self {
             clock,
             memory,
-            neighbours,
+            environment,
             device: RefCell::default(),
             board: Side { out: wire(false), back: wire(false), memory: timing.board_memory },
             base: Side { out: wire(true), back: wire(true), memory: timing.base_memory },
@@ -176,7 +81,7 @@ impl<'a, M: Fabric> Bond<'a, M> {
             from_board: Flight::default(),
             to_base: Flight::default(),
             from_base: Flight::default(),
-            doors: (0..MAX_QUEUES).map(|_| Door::default()).collect(),
+            notifications: (0..MAX_QUEUES).map(|_| Notifications::default()).collect(),
             board_reads: Requests::default(),
             base_reads: Requests::default(),
             waiting: Waiting::default(),
@@ -186,15 +91,15 @@ impl<'a, M: Fabric> Bond<'a, M> {
         }
     }
 
-    /// Has `executor` work for this IO-Bond and the first `queues` of its queue contexts; `name` is whose it is.
+    /// Has `executor` run this IO-Bond and the first `queues` of its queue contexts; `name` is the board's.
     pub fn serve<'b>(&'b self, executor: &mut Executor<'b>, name: &str, queues: usize)
     where
         'a: 'b,
     {
-        executor.serve(format!("{name}: link to the board"), self.reach_board());
-        executor.serve(format!("{name}: link from the board"), self.reached_by_board());
-        executor.serve(format!("{name}: link to the base"), self.reach_base());
-        executor.serve(format!("{name}: link from the base"), self.reached_by_base());
+        executor.serve(format!("{name}: link to the board"), self.link_to_board());
+        executor.serve(format!("{name}: link from the board"), self.link_from_board());
+        executor.serve(format!("{name}: link to the base"), self.link_to_base());
+        executor.serve(format!("{name}: link from the base"), self.link_from_base());
         executor.serve(format!("{name}: mailbox deadlines"), self.keep_deadlines());
         for number in 0..self.dma.workers() {
             let work = self.dma.work(self.clock, self.memory, &self.board, &self.base);
@@ -211,13 +116,28 @@ impl<'a, M: Fabric> Bond<'a, M> {
         }
     }
 
+    /// Shows `watch` what its links and its DMA engine do.
+    #[must_use]
+    pub fn watched_by(mut self, watch: Rc<dyn Fn(Activity)>) -> Self {
+        let packet = |way| {
+            let watch = Rc::clone(&watch);
+            move |sent| watch(Activity::Packet { way, sent })
+        };
+        self.board.back = self.board.back.watched_by(packet(Way::FromBoard));
+        self.board.out = self.board.out.watched_by(packet(Way::ToBoard));
+        self.base.out = self.base.out.watched_by(packet(Way::ToBase));
+        self.base.back = self.base.back.watched_by(packet(Way::FromBase));
+        self.dma.watch = Some(Watcher(watch));
+        self
+    }
+
     /// The link to the board, and that to the base.
     #[must_use]
     pub fn sides(&self) -> [&Side; 2] {
         [&self.board, &self.base]
     }
 
-    /// The DMA engine.
+    /// The DMA engine, for its statistics.
     #[must_use]
     pub fn dma(&self) -> &Dma {
         &self.dma
@@ -226,16 +146,16 @@ impl<'a, M: Fabric> Bond<'a, M> {
     /// HEAD of a queue context, as its register shows it.
     #[must_use]
     pub fn head(&self, queue: usize) -> u16 {
-        self.doors.get(queue).map_or(0, |door| door.head.get())
+        self.notifications.get(queue).map_or(0, |notified| notified.head.get())
     }
 
     /// What a queue has done since it was enabled.
     #[must_use]
     pub fn counters(&self, queue: usize) -> Counters {
-        self.doors.get(queue).map_or_else(Counters::default, |door| door.counters.get())
+        self.notifications.get(queue).map_or_else(Counters::default, |notified| notified.counters.get())
     }
 
-    /// What stands in the mailbox, as its registers show it.
+    /// The request at the front of the mailbox, as its registers show it.
     #[must_use]
     pub fn mailbox_request(&self) -> MailboxRequest {
         self.device.borrow().mailbox_request()
@@ -268,16 +188,16 @@ impl<'a, M: Fabric> Bond<'a, M> {
         }
     }
 
-    async fn reach_board(&self) {
+    async fn link_to_board(&self) {
         loop {
             match self.to_board.land(self.clock).await {
                 ToBoard::Store { at, value } => {
-                    // It was looked at when it left.
+                    // Whether the address can be written was checked when it left.
                     let _ = ready(self.memory.store(at.into(), value));
-                    self.neighbours.board_written(at);
+                    self.environment.board_written(at);
                 }
-                ToBoard::Message(message) => self.neighbours.message(message),
-                ToBoard::Intx(function) => self.neighbours.intx(function),
+                ToBoard::Message(message) => self.environment.message(message),
+                ToBoard::Intx(function) => self.environment.intx(function),
                 ToBoard::Completion { request, value } => {
                     self.board_reads.complete(self.clock, request, value)
                 }
@@ -285,7 +205,7 @@ impl<'a, M: Fabric> Bond<'a, M> {
         }
     }
 
-    async fn reach_base(&self) {
+    async fn link_to_base(&self) {
         loop {
             let at = match self.to_base.land(self.clock).await {
                 ToBase::Store { at, value } => {
@@ -293,7 +213,7 @@ impl<'a, M: Fabric> Bond<'a, M> {
                     at
                 }
                 ToBase::Mailbox { at, request } => {
-                    // The word that says that it is new last.
+                    // The word that says that the request is new is written last.
                     let (body, rest) = request
                         .as_bytes()
                         .split_at((status_page::MAILBOX_WORD - status_page::MAILBOX) as usize);
@@ -310,26 +230,22 @@ impl<'a, M: Fabric> Bond<'a, M> {
                     continue;
                 }
             };
-            self.neighbours.base_written(at);
+            self.environment.base_written(at);
         }
     }
 
-    async fn reached_by_base(&self) {
+    async fn link_from_base(&self) {
         loop {
             match self.from_base.land(self.clock).await {
                 FromBase::Write { offset, value } => match tail_of(offset) {
-                    Some(queue) => self.returned(queue, value as u16),
+                    Some(queue) => self.write_tail(queue, value as u16),
                     None => self.with_device(|device, now, effects| {
                         device.register_write(now, offset, value, effects)
                     }),
                 },
                 FromBase::Read { offset, request } => {
-                    let value = match tail_of(offset) {
-                        Some(queue) => self.doors[queue].tail_register.get().into(),
-                        None => self.with_device(|device, now, _| {
-                            device.register_read(now, offset, |n| self.report(n))
-                        }),
-                    };
+                    let value = self
+                        .with_device(|device, now, _| device.register_read(now, offset, |n| self.report(n)));
                     let there = self.base.out.send(self.clock.now(), Tlp::Completion { data: 4 });
                     self.to_base.launch(self.clock, there, ToBase::Completion { request, value });
                 }
@@ -337,20 +253,20 @@ impl<'a, M: Fabric> Bond<'a, M> {
         }
     }
 
-    async fn reached_by_board(&self) {
+    async fn link_from_board(&self) {
         loop {
             let (access, request) = self.from_board.land(self.clock).await;
             let outcome = loop {
-                match self.with_device(|device, now, effects| access.make(device, now, effects)) {
-                    // The link stalls until the mailbox has room.
-                    Outcome::Full => self.waiting.room.wait(self.clock).await,
+                match self.with_device(|device, now, effects| device.access(|| now, access, effects)) {
+                    // The link stalls until the mailbox has a free entry.
+                    Outcome::Full => self.waiting.freed.wait(self.clock).await,
                     outcome => break outcome,
                 }
             };
             match (outcome, request) {
                 (Outcome::Done(value), Some(request)) => self.answer_board(request, value),
                 (Outcome::Waiting(ticket), Some(request)) => self.waiting.add(ticket, request),
-                (Outcome::Doorbell { queue, data }, _) => self.ring(queue, data),
+                (Outcome::Doorbell { queue, data }, _) => self.notify_queue(queue, data),
                 _ => {}
             }
         }
@@ -398,11 +314,10 @@ impl<'a, M: Fabric> Bond<'a, M> {
         match effect {
             Effect::Enable { queue, context } => self.change(queue, Some(context)),
             Effect::Disable { queue } => self.change(queue, None),
-            Effect::Tail { queue, index } => self.returned(queue, index),
             Effect::Message(message) => self.to_board(4, ToBoard::Message(message)),
             Effect::Intx(function) => self.to_board(4, ToBoard::Intx(function)),
             Effect::Mailbox => {
-                self.waiting.room.raise(self.clock);
+                self.waiting.freed.raise(self.clock);
                 self.write_mailbox();
             }
             Effect::QueueErrors => self.write_errors(),
@@ -453,45 +368,42 @@ impl<'a, M: Fabric> Bond<'a, M> {
     }
 
     fn change(&self, queue: usize, context: Option<Context>) {
-        let door = &self.doors[queue];
-        door.change.set(Some(context));
-        // The guest may have made buffers available, and rung, before the base got here.
-        door.doorbell.set(context.is_some());
-        door.doorbell_data.set(None);
-        door.tail.set(None);
-        door.tail_register.set(0);
-        door.work.raise(self.clock);
+        let notified = &self.notifications[queue];
+        notified.change.set(Some(context));
+        // The guest may have made buffers available, and notified, before the base enabled the queue.
+        notified.doorbell.set(context.is_some());
+        notified.doorbell_data.set(None);
+        notified.tail.set(None);
+        notified.tail_register.set(0);
+        notified.work.raise(self.clock);
     }
 
-    fn ring(&self, queue: usize, data: Option<u16>) {
-        self.neighbours.observe(Event::Doorbell { queue });
-        let door = &self.doors[queue];
-        if door.is_watched(self.clock) {
-            // A look that begins later sees what was rung for, and is answered sooner than one that begins with the bell.
+    fn notify_queue(&self, queue: usize, data: Option<u16>) {
+        self.environment.observe(Event::Doorbell { queue });
+        let notified = &self.notifications[queue];
+        if notified.is_watched(self.clock) {
+            // A read ahead that begins later finds what was announced, and is back sooner than one that
+            // begins now.
             return;
         }
-        door.doorbell.set(true);
-        door.doorbell_data.set(data);
-        door.work.raise(self.clock);
-        door.wake_watchers(self.clock);
+        notified.doorbell.set(true);
+        notified.doorbell_data.set(data);
+        notified.work.raise(self.clock);
+        notified.wake_watchers(self.clock);
     }
 
-    fn returned(&self, queue: usize, index: u16) {
-        self.neighbours.observe(Event::Tail { queue, index });
-        let door = &self.doors[queue];
-        door.tail.set(Some(index));
-        door.tail_register.set(index);
-        door.work.raise(self.clock);
+    fn write_tail(&self, queue: usize, index: u16) {
+        self.environment.observe(Event::Tail { queue, index });
+        let notified = &self.notifications[queue];
+        notified.tail.set(Some(index));
+        notified.tail_register.set(index);
+        notified.work.raise(self.clock);
     }
 
     fn report(&self, queue: usize) -> QueueReport {
-        QueueReport { head: self.head(queue), counters: self.counters(queue) }
+        let tail = self.notifications.get(queue).map_or(0, |notified| notified.tail_register.get());
+        QueueReport { head: self.head(queue), tail, counters: self.counters(queue) }
     }
-}
-
-/// Where HEAD of a queue context stands in the status page.
-pub(super) fn head_at(page: BaseAddr, queue: usize) -> BaseAddr {
-    page.wrapping_add(status_page::HEADS + 4 * queue as u64)
 }
 
 impl<M> fmt::Debug for Bond<'_, M> {

@@ -7,7 +7,8 @@
 //!          |- data path                        `rate`, `width` bytes a clock
 //!          '- writes, at most MPS              on the wire of the other memory
 //! ```
-//! Channels take turns with their requests. A command is done when its last write has been handed to the wire.
+//! Channels take turns with their requests. A command is done when its last write has been handed to the
+//! wire.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,18 +19,18 @@ use std::{
 
 use iobond_spec::{MAX_QUEUES, address::Address};
 
-use super::{Activity, Clock, Line, Permits, Reason, Signal, Span, TaskId, Time, Tlp, Wire, watch::Watcher};
-use crate::{
-    fabric::{Copy, Direction, Fabric, Fault},
-    live::ready,
+use super::{
+    Clock, Line, Permits, Reason, Signal, Span, TaskId, Time, Tlp, Wire,
     timing::{self, Timing},
+    watch::{Activity, Watcher},
 };
+use crate::fabric::{Copy, Direction, Fabric, Fault, ready};
 
 /// A memory and the link that leads there.
 pub struct Side {
-    /// From IO-Bond.
+    /// The link from IO-Bond.
     pub out: Wire,
-    /// To IO-Bond.
+    /// The link to IO-Bond.
     pub back: Wire,
     /// From a read request at the memory to its completion.
     pub memory: Span,
@@ -40,7 +41,7 @@ pub struct Side {
 struct Request {
     direction: Direction,
     copy: Copy,
-    /// Whose command it belongs to.
+    /// The queue context of its command.
     queue: usize,
 }
 
@@ -81,7 +82,7 @@ impl Dma {
             timing,
             free: Permits::new(
                 timing.channels.into(),
-                Reason { what: "a channel of the DMA engine, of", number: timing.channels.into() },
+                Reason::Missing { what: "a channel of the DMA engine, of", number: timing.channels.into() },
             ),
             channels: RefCell::new(vec![Channel::new(); channels]),
             turn: Cell::new(0),
@@ -89,7 +90,7 @@ impl Dma {
             idle: RefCell::default(),
             tags: Permits::new(
                 timing.reads.into(),
-                Reason { what: "a tag for a read, of", number: timing.reads.into() },
+                Reason::Missing { what: "a tag for a read, of", number: timing.reads.into() },
             ),
             path: Line::default(),
             commands: (0..MAX_QUEUES).map(|_| Command::default()).collect(),
@@ -103,7 +104,7 @@ impl Dma {
         self.path.busy()
     }
 
-    /// Tasks that carry its requests out, one for each tag.
+    /// Tasks that carry its requests out, one per tag.
     #[must_use]
     pub fn workers(&self) -> u16 {
         self.timing.reads
@@ -171,7 +172,7 @@ impl Dma {
         idle.drain(rest..).rev().for_each(|task| clock.wake(task));
     }
 
-    /// The next request, each channel in turn. A channel whose last one it is is free again.
+    /// The next request, each channel in turn. A channel is free again with its last request.
     fn next(&self, clock: &Clock) -> Option<Request> {
         if self.waiting.get() == 0 {
             return None;
@@ -193,9 +194,9 @@ impl Dma {
         poll_fn(|_| match self.next(clock) {
             Some(request) => Poll::Ready(request),
             None => {
-                // Whoever polls this has taken it off the list.
+                // A task that is polled again was taken off the list by `call`.
                 self.idle.borrow_mut().push(clock.task());
-                clock.waits_for(Reason::WORK);
+                clock.waits_for(Reason::Work);
                 Poll::Pending
             }
         })
@@ -215,7 +216,7 @@ impl Dma {
             self.tags.take(clock).await;
             let sent = clock.now();
             clock.until(source.out.send(sent, Tlp::MemoryRead) + source.memory).await;
-            // The bytes are there at once; nobody looks before the index that follows them.
+            // The bytes are there at once; they are not looked at before the index that follows them.
             let copied = ready(memory.copy_all(direction, &[copy]));
             clock.until(complete(clock.now(), source, raw(from), copy.len)).await;
             self.tags.give(clock);

@@ -1,7 +1,7 @@
 //! Tasks on a virtual clock: straight-line futures, polled one at a time in the order of the wheel.
 //!
-//! There are no wakers. A future that waits has noted its task where it will be found: in the wheel, or at whatever it waits for. It
-//! may be polled for another reason before that, and then waits on.
+//! There are no wakers. A future that waits has noted its task where it will be found: in the wheel, or at
+//! whatever it waits for. It may be polled for another reason before that, and then waits on.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,7 +13,8 @@ use std::{
 
 use super::{Span, Time, Wheel};
 
-/// Polls at one moment after which time is said to stand still. A judgement: a busy moment of 16 boards has some thousands.
+/// Polls at one moment after which time is said to stand still. A judgement: a busy moment of 16 boards has
+/// some thousands.
 const MOST_AT_ONCE: u64 = 1_000_000;
 /// Polls that each task may have on top of those, as all of them begin at once. A judgement.
 const MOST_OF_A_TASK: u64 = 16;
@@ -22,27 +23,27 @@ const MOST_OF_A_TASK: u64 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskId(u32);
 
-/// What a task waits for that no time is known of.
+/// What a task waits for whose time is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reason {
-    /// What it is, as "a tag of the DMA engine".
-    pub what: &'static str,
-    /// Which one.
-    pub number: u32,
-}
-
-impl Reason {
-    /// Work, of whoever has nothing to do.
-    pub const WORK: Self = Self { what: super::resources::WORK, number: 0 };
+pub enum Reason {
+    /// Work: the task serves others and has nothing to do.
+    Work,
+    /// Something that other tasks hold or owe, as "a tag for a read", of which there may be several with a
+    /// number each.
+    #[allow(missing_docs, reason = "the fields are explained above")]
+    Missing { what: &'static str, number: u32 },
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} ({})", self.what, self.number)
+        match self {
+            Self::Work => write!(out, "work"),
+            Self::Missing { what, number } => write!(out, "{what} ({number})"),
+        }
     }
 }
 
-/// Virtual time, and who waits for it. Everything in a simulation shares one.
+/// Virtual time, and the tasks that wait for it. Everything in a simulation shares one.
 #[derive(Debug, Default)]
 pub struct Clock {
     now: Cell<Time>,
@@ -54,13 +55,13 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock at the beginning of time.
+    /// A clock at [`Time::ZERO`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The time that it is.
+    /// The time at which tasks are polled now.
     #[inline]
     #[must_use]
     pub fn now(&self) -> Time {
@@ -118,21 +119,20 @@ pub enum Ending {
     OutOfTime,
     /// Tasks are left, and nothing will ever happen again.
     Deadlock(Vec<Stuck>),
-    /// Tasks go on and on while time stands still.
+    /// Tasks are polled on and on while time stands still at `at`.
     Livelock {
-        /// The moment.
+        /// The time that does not pass.
         at: Time,
-        /// Who had the last turns.
+        /// Names of the tasks that had the last turns.
         tasks: Vec<String>,
     },
 }
 
-/// A task that waits for what never comes.
+/// A task, by its name, that waits for what never comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the task's name and what it waits for")]
 pub struct Stuck {
-    /// Its name.
     pub task: String,
-    /// What it waits for.
     pub reason: Option<Reason>,
 }
 
@@ -149,12 +149,12 @@ struct Task<'a> {
     /// None once it is done.
     future: Option<Pin<Box<dyn Future<Output = ()> + 'a>>>,
     name: String,
-    /// It has an end, and the run goes on until that.
+    /// It has an end, and the run lasts until that.
     ends: bool,
     reason: Option<Reason>,
 }
 
-/// Polls tasks until they are done. The tasks may borrow whatever lives longer than it does.
+/// Polls tasks until they are done. The tasks may borrow what outlives it.
 pub struct Executor<'a> {
     clock: &'a Clock,
     tasks: Vec<Task<'a>>,
@@ -163,7 +163,7 @@ pub struct Executor<'a> {
 }
 
 impl<'a> Executor<'a> {
-    /// Without tasks.
+    /// An executor without tasks, on `clock`.
     #[must_use]
     pub fn new(clock: &'a Clock) -> Self {
         Self { clock, tasks: Vec::new(), left: 0, polls: 0 }
@@ -193,7 +193,8 @@ impl<'a> Executor<'a> {
         self.polls
     }
 
-    /// Runs until every task that has an end is done, at most until `limit`. May be called again after [`Ending::OutOfTime`].
+    /// Runs until every task that has an end is done, at most until `limit`. May be called again after
+    /// [`Ending::OutOfTime`].
     pub fn run(&mut self, limit: Time) -> Ending {
         let mut context = Context::from_waker(Waker::noop());
         let mut here = 0;
@@ -233,10 +234,13 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Who is left, those first that the run waits for.
+    /// Tasks that are left, those first that the run waits for.
     fn stuck(&self) -> Vec<Stuck> {
-        let waiting =
-            |task: &&Task<'_>| task.future.is_some() && (task.ends || task.reason.is_some_and(is_scarce));
+        // A task that serves others and waits for work is not stuck; one that waits for something that others
+        // hold is.
+        let waiting = |task: &&Task<'_>| {
+            task.future.is_some() && (task.ends || matches!(task.reason, Some(Reason::Missing { .. })))
+        };
         let mut tasks: Vec<_> = self.tasks.iter().filter(waiting).collect();
         tasks.sort_by_key(|task| !task.ends);
         tasks.into_iter().map(|task| Stuck { task: task.name.clone(), reason: task.reason }).collect()
@@ -254,11 +258,6 @@ impl<'a> Executor<'a> {
         }
         names
     }
-}
-
-/// A task that serves others and waits for work is not stuck; one that waits for something that others hold is.
-fn is_scarce(reason: Reason) -> bool {
-    reason.what != super::resources::WORK
 }
 
 impl fmt::Debug for Executor<'_> {

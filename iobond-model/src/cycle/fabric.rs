@@ -1,4 +1,5 @@
-//! The fabric of virtual time: every access takes the time of the links that it crosses, and then is done to memory that takes none.
+//! The fabric of virtual time: every access takes the time of the links that it crosses, and then is done to
+//! memory that takes none.
 
 use std::cell::Cell;
 
@@ -6,15 +7,13 @@ use iobond_spec::address::{Address, FunctionId};
 
 use super::{
     Clock, Flight, Span, Time, Tlp,
-    bond::{ToBase, ToBoard},
     dma::{Dma, Side, complete, raw},
+    packets::{ToBase, ToBoard},
 };
-use crate::{
-    fabric::{Copy, Direction, Fabric, Fault, Read},
-    live::ready,
-};
+use crate::fabric::{Copy, Direction, Fabric, Fault, Read, ready};
 
-/// How far ahead of the wire an engine may write. A judgement: 1 KiB before an x4 link, as the FIFO of a hard block.
+/// How far ahead of the wire an engine may write. A judgement: 1 KiB before an x4 link, as the FIFO of a hard
+/// block.
 const WRITE_AHEAD: Span = Span::from_ns(256);
 /// Requests of one read that are put on the wire together.
 const TOGETHER: usize = 16;
@@ -29,7 +28,7 @@ pub(super) struct Timed<'b, M> {
     pub(super) to_board: &'b Flight<ToBoard>,
     pub(super) to_base: &'b Flight<ToBase>,
     pub(super) queue: usize,
-    /// The interrupt that was raised last; whoever runs the queue sends it.
+    /// The interrupt that was raised last; the queue's task sends it.
     pub(super) interrupt: Cell<Option<(FunctionId, u16)>>,
 }
 
@@ -99,7 +98,7 @@ impl<M: Fabric> Fabric for Timed<'_, M> {
     async fn read_all(&self, reads: &mut [Read<'_>]) -> Result<(), Fault> {
         let most = (self.dma.workers() as usize).min(TOGETHER);
         for reads in reads.chunks_mut(most) {
-            // Of a range that needs several requests the first stands for all: what is looked at is short.
+            // Of a range that needs several requests the first stands for all: what is read ahead is short.
             let mut under_way = [Time::ZERO; TOGETHER];
             self.dma.tags().take_many(self.clock, reads.len() as u32).await;
             for (arrival, Read { at, .. }) in under_way.iter_mut().zip(&*reads) {
@@ -119,7 +118,7 @@ impl<M: Fabric> Fabric for Timed<'_, M> {
         Ok(())
     }
 
-    /// The bytes are there at once; nobody looks before the index that follows them.
+    /// The bytes are there at once; they are not looked at before the index that follows them.
     async fn write(&self, at: Address, from: &[u8]) -> Result<(), Fault> {
         self.post(at, from.len() as u32).await;
         ready(self.memory.write(at, from))
@@ -137,8 +136,8 @@ impl<M: Fabric> Fabric for Timed<'_, M> {
         self.fetch(at, 2, || ready(self.memory.load(at))).await
     }
 
-    /// The value is there when it arrives. An address that cannot be written is found out at once, as reads before it found out
-    /// about the ring.
+    /// The value is there when it arrives. An address that cannot be written is found out at once, as reads
+    /// before it found out about the ring.
     async fn store(&self, at: Address, value: u16) -> Result<(), Fault> {
         ready(self.memory.load(at))?;
         let there = self.post(at, 2).await;

@@ -1,31 +1,38 @@
-//! The world of virtual time: the same device and queue engine as in [`crate::live`], on a clock that stands still while they
-//! work and moves on when they wait. A run is a pure function of what it was given.
+//! The world of virtual time: the same device and queue engine as in [`crate::live`], on a clock that stands
+//! still while they work and moves on when they wait. A run is a pure function of what it was given.
 //!
 //! * [`Wheel`] says what happens next, [`Executor`] has tasks do it, [`Clock`] is what they share;
 //! * [`Signal`], [`Permits`] and [`Line`] are what tasks wait for;
-//! * [`Pcie`] and [`Ethernet`] reckon with links, [`Wire`] and [`Flight`] are one direction of one, [`Dma`] moves payload;
-//! * [`Bond`] is an IO-Bond between the two.
+//! * [`Pcie`] and [`Ethernet`] reckon with links, [`Wire`] and [`Flight`] are one direction of one, [`Dma`]
+//!   moves payload;
+//! * [`Bond`] is an IO-Bond between the two, in an [`Environment`];
+//! * [`timing`] has every latency and width of that, with its source.
 //!
-//! What a transfer does to memory is done at once, over any [`crate::fabric::Fabric`] whose futures are always ready; what it takes
-//! is time. Left out: errors on links, and whatever a driver or a base does, which are tasks of the embedder's.
+//! What a transfer does to memory is done at once, over any [`crate::fabric::Fabric`] whose futures are
+//! always ready; what it takes is time. Left out: errors on links, and what a driver or a base does, which
+//! are tasks of the embedder's.
 
 mod access;
 mod bond;
 mod dma;
 mod engines;
+mod environment;
 mod ethernet;
 mod executor;
 mod fabric;
 mod link;
+mod notifications;
+mod packets;
 mod pcie;
 mod resources;
 mod time;
+pub mod timing;
 mod watch;
 mod wheel;
 
-pub use access::Access;
-pub use bond::{Bond, Event, Neighbours};
+pub use bond::Bond;
 pub use dma::{Dma, Side};
+pub use environment::{Environment, Event};
 pub use ethernet::Ethernet;
 pub use executor::{Clock, Ending, Executor, Reason, Stuck, TaskId};
 pub use link::{Flight, Sent, Traffic, Wire};

@@ -10,10 +10,8 @@ use std::{
 
 use super::{Clock, Reason, Span, TaskId, Time};
 
-/// What one waits for who has nothing to do.
-pub(super) const WORK: &str = "work";
-
-/// Work for one task: raised by anybody, waited for by that task. Raised while the task works, it finds it there afterwards.
+/// Work for one task: raised by any task, waited for by that one. Raised while the task works, it finds it
+/// there afterwards.
 #[derive(Debug)]
 pub struct Signal {
     reason: Reason,
@@ -23,18 +21,18 @@ pub struct Signal {
 
 impl Default for Signal {
     fn default() -> Self {
-        Self::of(Reason::WORK)
+        Self::of(Reason::Work)
     }
 }
 
 impl Signal {
-    /// A signal that says that `reason` is there. Who serves others waits for work, [`Reason::WORK`].
+    /// A signal that says that `reason` is there.
     #[must_use]
     pub const fn of(reason: Reason) -> Self {
         Self { reason, raised: Cell::new(false), waiter: Cell::new(None) }
     }
 
-    /// There is work.
+    /// There is work: wakes the task, unless it works already.
     #[inline]
     pub fn raise(&self, clock: &Clock) {
         if !self.raised.replace(true)
@@ -47,7 +45,7 @@ impl Signal {
     /// Waits until there is work, or it is `time`; whether there is work, which is taken then.
     pub fn wait_until(&self, clock: &Clock, time: Time) -> impl Future<Output = bool> {
         let mut alarm = clock.until(time);
-        // What waits for a time moves no longer once it is polled, and this holds nothing that borrows from itself.
+        // Both futures may be moved: neither borrows from itself.
         let mut work = self.wait(clock);
         poll_fn(move |context| {
             if Pin::new(&mut work).poll(context).is_ready() {
@@ -71,12 +69,12 @@ impl Signal {
     }
 }
 
-/// So many of something: whoever takes one gives it back. First come, first served.
+/// So many of something: a task that takes one gives it back. First come, first served.
 #[derive(Debug)]
 pub struct Permits {
     reason: Reason,
     free: Cell<u32>,
-    /// Who waits, under which ticket, for how many.
+    /// Tasks that wait: their ticket, and how many they want.
     queue: RefCell<VecDeque<(u64, TaskId, u32)>>,
     tickets: Cell<u64>,
 }
@@ -88,13 +86,14 @@ impl Permits {
         Self { reason, free: Cell::new(count), queue: RefCell::default(), tickets: Cell::new(0) }
     }
 
-    /// Takes one; waits for those who came earlier.
+    /// Takes one; waits behind tasks that asked earlier.
     #[inline]
     pub fn take(&self, clock: &Clock) -> impl Future<Output = ()> {
         self.take_many(clock, 1)
     }
 
-    /// Takes `count`, all of them or none, so that no two wait for what the other has. More than there are never come.
+    /// Takes `count`, all of them or none, so that no two wait for what the other has. More than there are
+    /// never come.
     #[inline]
     pub async fn take_many(&self, clock: &Clock, count: u32) {
         if self.free.get() >= count && self.queue.borrow().is_empty() {
@@ -117,13 +116,13 @@ impl Permits {
         .await;
     }
 
-    /// Gives one back.
+    /// Gives back what [`Permits::take`] took.
     #[inline]
     pub fn give(&self, clock: &Clock) {
         self.give_many(clock, 1);
     }
 
-    /// Gives `count` back.
+    /// Gives back `count` of what [`Permits::take_many`] took.
     #[inline]
     pub fn give_many(&self, clock: &Clock, count: u32) {
         self.free.set(self.free.get() + count);
@@ -139,7 +138,8 @@ impl Permits {
     }
 }
 
-/// Something that serves one after the other, in the order in which it is asked: a link direction, a data path.
+/// Something that serves one after the other, in the order in which it is asked: a link direction, a data
+/// path.
 #[derive(Debug, Default)]
 pub struct Line {
     free_at: Cell<Time>,
@@ -156,7 +156,7 @@ impl Line {
         end
     }
 
-    /// When it is free.
+    /// When it is free again, if nothing more is asked of it.
     #[must_use]
     pub fn free_at(&self) -> Time {
         self.free_at.get()
@@ -176,7 +176,11 @@ mod tests {
     use super::*;
     use crate::cycle::{Ending, Executor, Stuck};
 
-    const TOKEN: Reason = Reason { what: "a token", number: 3 };
+    const TOKEN: Reason = token(3);
+
+    const fn token(number: u32) -> Reason {
+        Reason::Missing { what: "a token", number }
+    }
 
     fn ns(ns: u64) -> Span {
         Span::from_ns(ns)
@@ -207,9 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_each_other_is_told() {
-        let (clock, left, right) =
-            (Clock::new(), Permits::new(1, TOKEN), Permits::new(1, Reason { number: 4, ..TOKEN }));
+    fn tasks_that_wait_for_each_other_are_named() {
+        let (clock, left, right) = (Clock::new(), Permits::new(1, TOKEN), Permits::new(1, token(4)));
         let mut executor = Executor::new(&clock);
         for (name, first, second) in [("one", &left, &right), ("other", &right, &left)] {
             let clock = &clock;
@@ -219,15 +222,14 @@ mod tests {
                 second.take(clock).await;
             });
         }
-        let stuck =
-            |task: &str, number| Stuck { task: task.into(), reason: Some(Reason { number, ..TOKEN }) };
+        let stuck = |task: &str, number| Stuck { task: task.into(), reason: Some(token(number)) };
         let ending = executor.run(Time::MAX);
         assert_eq!(ending, Ending::Deadlock(vec![stuck("one", 4), stuck("other", 3)]));
         let Ending::Deadlock(stuck) = ending else { unreachable!() };
         assert_eq!(stuck[0].to_string(), "one waits for a token (4)");
     }
 
-    /// Goes on now, after those who are to go on now already.
+    /// Resumes now, after the tasks that are to be polled now already.
     async fn turn(clock: &Clock) {
         let mut asked = false;
         poll_fn(|_| {
@@ -254,7 +256,7 @@ mod tests {
         assert_eq!(executor.run(Time::MAX), Ending::Livelock { at, tasks: vec!["spinner".into()] });
     }
 
-    /// A run ends with those that have an end, and may be gone on with when its time is over.
+    /// A run ends with the tasks that have an end, and may be resumed when its time is over.
     #[test]
     fn servants_do_not_keep_a_run_going() {
         let (clock, work, done) = (Clock::new(), Signal::default(), Cell::new(0));

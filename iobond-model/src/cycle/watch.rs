@@ -1,9 +1,10 @@
-//! What the hardware of an IO-Bond is busy with, for whoever wants to see it. Where nobody does, it costs a look at an `Option`.
+//! What the hardware of an IO-Bond is busy with, for measurements. Without a watcher it costs a look at an
+//! `Option`.
 
 use std::{fmt, rc::Rc};
 
-use super::{Bond, Sent, Time};
-use crate::fabric::{Direction, Fabric};
+use super::{Sent, Time};
+use crate::fabric::Direction;
 
 /// A direction of one of the two links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,29 +20,22 @@ pub enum Way {
 }
 
 impl Way {
-    /// All of them.
+    /// Every direction, along the way of a board's request and its answer.
     pub const ALL: [Self; 4] = [Self::FromBoard, Self::ToBoard, Self::ToBase, Self::FromBase];
 }
 
-/// Something that took time. Commands and reads are told when they are over.
+/// Something that took time. Commands and reads are shown when they are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "only those fields are explained that their names do not")]
 pub enum Activity {
-    /// A packet has its place on a wire, now or later; packets of one direction are told in order.
-    Packet {
-        /// Which direction.
-        way: Way,
-        /// What, and when.
-        sent: Sent,
-    },
-    /// A command of the DMA engine.
+    /// A packet has its place on a wire, now or later; packets of one direction are shown in order.
+    Packet { way: Way, sent: Sent },
+    /// A command of the DMA engine, for a queue context.
     Copied {
-        /// Number of the queue context.
         queue: usize,
-        /// Which way.
         direction: Direction,
         /// The channel that asked for its payload. It may be at the next command already.
         channel: usize,
-        /// Bytes.
         bytes: u64,
         /// Read requests that it took.
         requests: u32,
@@ -54,11 +48,8 @@ pub enum Activity {
     },
     /// A read request of a command.
     Read {
-        /// Number of the queue context.
         queue: usize,
-        /// Which way.
         direction: Direction,
-        /// Bytes.
         bytes: u32,
         /// When it was taken from its channel.
         from: Time,
@@ -73,9 +64,9 @@ pub enum Activity {
     },
 }
 
-/// Whoever sees it.
+/// The callback that is shown every activity.
 #[derive(Clone)]
-pub(super) struct Watcher(Rc<dyn Fn(Activity)>);
+pub(super) struct Watcher(pub(super) Rc<dyn Fn(Activity)>);
 
 impl Watcher {
     #[cold]
@@ -87,22 +78,5 @@ impl Watcher {
 impl fmt::Debug for Watcher {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Watcher")
-    }
-}
-
-impl<M: Fabric> Bond<'_, M> {
-    /// Shows `watch` what its links and its DMA engine do.
-    #[must_use]
-    pub fn watched_by(mut self, watch: Rc<dyn Fn(Activity)>) -> Self {
-        let packet = |way| {
-            let watch = Rc::clone(&watch);
-            move |sent| watch(Activity::Packet { way, sent })
-        };
-        self.board.back = self.board.back.watched_by(packet(Way::FromBoard));
-        self.board.out = self.board.out.watched_by(packet(Way::ToBoard));
-        self.base.out = self.base.out.watched_by(packet(Way::ToBase));
-        self.base.back = self.base.back.watched_by(packet(Way::FromBase));
-        self.dma.watch = Some(Watcher(watch));
-        self
     }
 }

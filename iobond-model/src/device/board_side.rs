@@ -6,57 +6,64 @@ use iobond_spec::{
     function::{BAR, PCI_ACCESS_BAR, PCI_ACCESS_CAP, PCI_ACCESS_DATA, PCI_ACCESS_LENGTH, PCI_ACCESS_OFFSET},
 };
 
-use super::{Device, Effect};
+use super::{Access, Device, Effect, Outcome};
 use crate::{
     front_end::{Target, decode},
-    mailbox::{Access, Ticket},
+    mailbox::{BarAccess, Ticket},
 };
 
-/// Where the data window of the PCI access capability stands.
+/// Offset in configuration space of the data window of the PCI access capability.
 const ACCESS_DATA: u16 = PCI_ACCESS_CAP + PCI_ACCESS_DATA;
 
-/// How a board access went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Complete; of a read, the value.
-    Done(u32),
-    /// Complete; the board rang the doorbell of a queue.
-    Doorbell {
-        /// Number of the queue context.
-        queue: usize,
-        /// The available index, where NOTIFICATION_DATA was negotiated.
-        data: Option<u16>,
-    },
-    /// A read that the base answers: ask [`Device::collect`] until it does or the deadline passes.
-    Waiting(Ticket),
-    /// The mailbox is full: the link stalls, and the same access is to be tried again.
-    Full,
-}
-
 impl Device {
-    /// The board reads `width` bytes of configuration space; all ones where no function is.
-    pub fn config_read(
+    /// The board makes `access`. A read that no function or BAR answers completes with all ones (PCIe 5.0,
+    /// 2.3.1).
+    ///
+    /// `now` is asked only where a deadline begins: a notification, which a driver sends for every batch,
+    /// needs no clock.
+    pub fn access(&mut self, now: impl Fn() -> u64, access: Access, effects: &mut Vec<Effect>) -> Outcome {
+        match access {
+            Access::ConfigRead { function, offset, width } => {
+                self.config_read(now, function, offset, width, effects)
+            }
+            Access::ConfigWrite { function, offset, width, value } => {
+                self.config_write(now, function, offset, width, value, effects)
+            }
+            Access::BarRead { function, offset, width } => {
+                self.bar_read(now, BarAccess { function, offset, width }, effects)
+            }
+            Access::BarWrite { function, offset, width, value } => {
+                self.bar_write(now, BarAccess { function, offset, width }, value, effects)
+            }
+            Access::MemoryRead { address, width } => match self.claim(address, width) {
+                Some(access) => self.bar_read(now, access, effects),
+                None => self.unsupported(),
+            },
+            Access::MemoryWrite { address, width, value } => match self.claim(address, width) {
+                Some(access) => self.bar_write(now, access, value, effects),
+                None => self.unsupported(),
+            },
+        }
+    }
+
+    fn config_read(
         &mut self,
-        now: u64,
+        now: impl Fn() -> u64,
         function: FunctionId,
         offset: u16,
         width: u8,
         effects: &mut Vec<Effect>,
     ) -> Outcome {
-        let Some(present) = self.function(function) else { return Outcome::Done(ALL_ONES) };
-        if offset == ACCESS_DATA
-            && matches!(width, 1 | 2 | 4)
-            && let Some((at, access_width)) = self.pci_access(function)
-        {
-            return self.bar_read(now, function, at, access_width, effects);
+        if let Some(access) = self.pci_access(function, offset, width) {
+            return self.bar_read(now, access, effects);
         }
-        Outcome::Done(present.config.read(offset, width))
+        let present = self.function(function);
+        Outcome::Done(present.map_or(ALL_ONES, |present| present.config.read(offset, width)))
     }
 
-    /// The board writes `width` bytes of configuration space.
-    pub fn config_write(
+    fn config_write(
         &mut self,
-        now: u64,
+        now: impl Fn() -> u64,
         function: FunctionId,
         offset: u16,
         width: u8,
@@ -71,65 +78,11 @@ impl Device {
             effects.push(Effect::Intx(function));
         }
         if event.reset {
-            self.reset_function(now, function, effects);
+            self.reset_function(now(), function, effects);
         }
-        if offset == ACCESS_DATA
-            && matches!(width, 1 | 2 | 4)
-            && let Some((at, access_width)) = self.pci_access(function)
-        {
-            return self.bar_write(now, function, at, access_width, value, effects);
-        }
-        Outcome::Done(0)
-    }
-
-    /// The board reads `width` bytes of memory space; all ones where no BAR answers.
-    pub fn memory_read(
-        &mut self,
-        now: u64,
-        address: BoardAddr,
-        width: u8,
-        effects: &mut Vec<Effect>,
-    ) -> Outcome {
-        match self.claim(address) {
-            Some((function, offset)) => self.bar_read(now, function, offset, width, effects),
-            None => self.unsupported(),
-        }
-    }
-
-    /// The queue whose doorbell a memory write rings, and the available index that came with it: the one access that a driver
-    /// makes for every batch. It needs neither the time nor anything done afterwards. `None` for every other write, which has
-    /// then had no effect.
-    pub fn doorbell(&mut self, address: BoardAddr, width: u8, value: u32) -> Option<(usize, Option<u16>)> {
-        let (function, offset) = self.claim(address)?;
-        self.bar_doorbell(function, offset, width, value)
-    }
-
-    /// As [`Device::doorbell`], of a write at `offset` in the BAR of `function`.
-    pub fn bar_doorbell(
-        &mut self,
-        function: FunctionId,
-        offset: u32,
-        width: u8,
-        value: u32,
-    ) -> Option<(usize, Option<u16>)> {
-        match decode(offset, width) {
-            Target::Doorbell(index) => self.ring(function, index, width, value),
-            _ => None,
-        }
-    }
-
-    /// The board writes `width` bytes of memory space.
-    pub fn memory_write(
-        &mut self,
-        now: u64,
-        address: BoardAddr,
-        width: u8,
-        value: u32,
-        effects: &mut Vec<Effect>,
-    ) -> Outcome {
-        match self.claim(address) {
-            Some((function, offset)) => self.bar_write(now, function, offset, width, value, effects),
-            None => self.unsupported(),
+        match self.pci_access(function, offset, width) {
+            Some(access) => self.bar_write(now, access, value, effects),
+            None => Outcome::Done(0),
         }
     }
 
@@ -141,14 +94,20 @@ impl Device {
         })
     }
 
-    /// The function whose BAR decodes `address`, and the offset in it.
-    fn claim(&self, address: BoardAddr) -> Option<(FunctionId, u32)> {
-        FunctionId::all()
-            .find_map(|id| self.function(id)?.config.decode_bar(address.0).map(|offset| (id, offset)))
+    /// The access in the BAR that decodes `address`, if one does.
+    fn claim(&self, address: BoardAddr, width: u8) -> Option<BarAccess> {
+        FunctionId::all().find_map(|function| {
+            let offset = self.function(function)?.config.decode_bar(address.0)?;
+            Some(BarAccess { function, offset, width })
+        })
     }
 
-    /// The BAR access that the PCI access capability describes (virtio 1.3, 4.1.4.9), if it describes one.
-    fn pci_access(&self, function: FunctionId) -> Option<(u32, u8)> {
+    /// The BAR access that the PCI access capability describes (virtio 1.3, 4.1.4.9), if `width` bytes at
+    /// `offset` of configuration space are its data window and it describes one.
+    fn pci_access(&self, function: FunctionId, offset: u16, width: u8) -> Option<BarAccess> {
+        if offset != ACCESS_DATA || !matches!(width, 1 | 2 | 4) {
+            return None;
+        }
         let config = &self.function(function)?.config;
         let field = |at: u16, width: u8| config.read(PCI_ACCESS_CAP + at, width);
         let width = match field(PCI_ACCESS_LENGTH, 4) {
@@ -157,55 +116,43 @@ impl Device {
             4 => 4,
             _ => return None,
         };
-        (field(PCI_ACCESS_BAR, 1) == u32::from(BAR)).then(|| (field(PCI_ACCESS_OFFSET, 4), width))
+        let offset = field(PCI_ACCESS_OFFSET, 4);
+        (field(PCI_ACCESS_BAR, 1) == u32::from(BAR)).then_some(BarAccess { function, offset, width })
     }
 
-    /// The board reads `width` bytes at `offset` in the BAR of `function`.
-    pub fn bar_read(
-        &mut self,
-        now: u64,
-        function: FunctionId,
-        offset: u32,
-        width: u8,
-        effects: &mut Vec<Effect>,
-    ) -> Outcome {
-        let target = decode(offset, width);
+    fn bar_read(&mut self, now: impl Fn() -> u64, access: BarAccess, effects: &mut Vec<Effect>) -> Outcome {
+        let target = decode(access.offset, access.width);
         if target == Target::Forwarded {
-            let access = Access { function, offset, width };
+            let now = now();
             let ticket = self.with_mailbox(effects, |mailbox| {
                 mailbox.expire(now);
                 mailbox.read(now, access)
             });
             return ticket.map_or(Outcome::Full, Outcome::Waiting);
         }
-        let Some(present) = self.function_mut(function) else { return Outcome::Done(ALL_ONES) };
+        let Some(present) = self.function_mut(access.function) else { return Outcome::Done(ALL_ONES) };
         match target {
             Target::Isr => Outcome::Done(present.read_isr()),
             Target::MsixTable(at) => Outcome::Done(present.read_msix_table(at)),
             Target::MsixPba(at) => Outcome::Done(present.read_msix_pending(at)),
-            // Doorbells are write only; reading one is no error (virtio 1.3 does not say), and means nothing.
+            // Doorbells are write only; reading one is not an error (virtio 1.3 does not say), and means
+            // nothing.
             Target::Doorbell(_) => Outcome::Done(0),
             Target::Nothing | Target::Forwarded => self.unsupported(),
         }
     }
 
-    /// The board writes `width` bytes at `offset` in the BAR of `function`.
-    pub fn bar_write(
+    fn bar_write(
         &mut self,
-        now: u64,
-        function: FunctionId,
-        offset: u32,
-        width: u8,
+        now: impl Fn() -> u64,
+        access: BarAccess,
         value: u32,
         effects: &mut Vec<Effect>,
     ) -> Outcome {
-        match decode(offset, width) {
-            Target::Doorbell(index) => match self.ring(function, index, width, value) {
-                Some((queue, data)) => Outcome::Doorbell { queue, data },
-                None => Outcome::Done(0),
-            },
+        match decode(access.offset, access.width) {
+            Target::Doorbell(index) => self.notify(access, index, value),
             Target::Forwarded => {
-                let access = Access { function, offset, width };
+                let now = now();
                 let accepted = self.with_mailbox(effects, |mailbox| {
                     mailbox.expire(now);
                     mailbox.write(now, access, value)
@@ -213,8 +160,8 @@ impl Device {
                 if accepted { Outcome::Done(0) } else { Outcome::Full }
             }
             Target::MsixTable(at) => {
-                let message =
-                    self.function_mut(function).and_then(|present| present.write_msix_table(at, value));
+                let present = self.function_mut(access.function);
+                let message = present.and_then(|present| present.write_msix_table(at, value));
                 effects.extend(message.map(Effect::Message));
                 Outcome::Done(0)
             }
@@ -224,23 +171,24 @@ impl Device {
         }
     }
 
-    /// Virtqueue `index` of `function` has something available. A doorbell of a queue that is not enabled means nothing.
-    fn ring(
-        &mut self,
-        function: FunctionId,
-        index: u16,
-        width: u8,
-        value: u32,
-    ) -> Option<(usize, Option<u16>)> {
-        let known = self.doorbells[function.index()].get(usize::from(index)).copied().flatten();
-        let queue = usize::from(known?);
-        let carries_data = self.queues[queue].ring();
-        Some((queue, (carries_data && width == 4).then_some((value >> 16) as u16)))
+    /// The driver notifies virtqueue `index` (virtio 1.3, 4.1.5.2). Without an enabled queue the write means
+    /// nothing.
+    fn notify(&mut self, access: BarAccess, index: u16, value: u32) -> Outcome {
+        let Some(queue) = self.find_notified_queue(access.function, index) else { return Outcome::Done(0) };
+        let carries_data = self.queues[queue].count_notification() && access.width == 4;
+        Outcome::Doorbell { queue, data: carries_data.then_some((value >> 16) as u16) }
+    }
+
+    /// The queue context that is enabled for virtqueue `index` of `function`.
+    fn find_notified_queue(&self, function: FunctionId, index: u16) -> Option<usize> {
+        let queue = *self.doorbells[function.index()].get(usize::from(index))?;
+        queue.map(usize::from)
     }
 
     /// An unsupported request: a read completes with all ones, a write with nothing (PCIe 5.0, 2.3.1).
     fn unsupported(&mut self) -> Outcome {
-        self.mishaps.unsupported_requests = self.mishaps.unsupported_requests.wrapping_add(1);
+        let count = &mut self.error_counters.unsupported_requests;
+        *count = count.wrapping_add(1);
         Outcome::Done(ALL_ONES)
     }
 }

@@ -1,17 +1,18 @@
 //! One IO-Bond, put together: what the board reaches on one side, what the base reaches on the other.
 //!
-//! Everything here is synchronous and knows time only as an argument, `now` in nanoseconds. What must happen outside, such as
-//! starting a queue's engine or sending an interrupt, is handed to the world as an [`Effect`], in the order in which it has
-//! to happen.
+//! Everything here is synchronous and knows time only as an argument, `now` in nanoseconds. What must happen
+//! outside, such as starting a queue's engine or sending an interrupt, is handed to the world as an
+//! [`Effect`], in the order in which it has to happen.
 
+mod access;
 mod base_config;
 mod board_side;
 mod qos_file;
 mod queue_file;
 mod register_file;
 
+pub use access::{Access, Outcome};
 pub use base_config::base_config;
-pub use board_side::Outcome;
 pub use register_file::{QueueReport, tail_of};
 
 use iobond_spec::{
@@ -33,48 +34,34 @@ use crate::{
 use qos_file::QosFile;
 use queue_file::QueueFile;
 
-/// The reset value of `mailbox.deadline`, in microseconds: the top of the PCIe default completion time-out range.
+/// The reset value of `mailbox.deadline`, in microseconds: the top of the default Completion Timeout range
+/// (PCIe 5.0, 2.8).
 const DEFAULT_DEADLINE_US: u32 = 50_000;
 /// The same in nanoseconds.
-const DEFAULT_PATIENCE: u64 = DEFAULT_DEADLINE_US as u64 * 1000;
+const DEFAULT_TIMEOUT: u64 = DEFAULT_DEADLINE_US as u64 * 1000;
 
 /// What the world around a device has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Start a queue.
-    Enable {
-        /// Number of the queue context.
-        queue: usize,
-        /// What it was enabled with, checked.
-        context: Context,
-    },
+    /// Start a queue: queue context number `queue` was enabled with `context`, which was checked.
+    #[allow(missing_docs, reason = "the fields are named above")]
+    Enable { queue: usize, context: Context },
     /// Stop a queue, if it runs, and forget all of it. Nothing of it may touch memory afterwards.
-    Disable {
-        /// Number of the queue context.
-        queue: usize,
-    },
-    /// Used buffers may be returned to the guest.
-    Tail {
-        /// Number of the queue context.
-        queue: usize,
-        /// Shadow used index.
-        index: u16,
-    },
-    /// Another mailbox request stands now, or none: mirror [`Device::mailbox_request`] in the status page.
+    #[allow(missing_docs, reason = "the field is the number of the queue context")]
+    Disable { queue: usize },
+    /// Another request is at the front of the mailbox, or none: mirror [`Device::mailbox_request`] in the
+    /// status page.
     Mailbox,
     /// Queues entered or left the error state: mirror [`Device::queue_errors`] in the status page.
     QueueErrors,
-    /// The status page was switched on or off: write it whole where [`Device::status_page`] says, if anywhere.
+    /// The status page was switched on or off: write it whole where [`Device::status_page`] says, if
+    /// anywhere.
     StatusPage,
-    /// DMA windows changed.
+    /// DMA windows changed: let engines use [`Device::windows`] from now on.
     Windows,
     /// Hold a function to other limits from now on, with full buckets, or to none.
-    Limits {
-        /// The function.
-        function: FunctionId,
-        /// What it may do.
-        limits: Option<Limits>,
-    },
+    #[allow(missing_docs, reason = "the fields are named above")]
+    Limits { function: FunctionId, limits: Option<Limits> },
     /// Send an MSI-X message to the board.
     Message(Message),
     /// INTx of a function became asserted.
@@ -106,15 +93,16 @@ struct RangeFile {
     on: bool,
 }
 
-/// Accesses that came to nothing. Every count wraps, as the registers do.
+/// Accesses that failed, by whose they were: the board's, the base's, an engine's. Every count wraps, as the
+/// registers do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Mishaps {
+struct ErrorCounters {
     unsupported_requests: u32,
     refused_accesses: u32,
     dma_faults: u32,
 }
 
-/// One IO-Bond.
+/// One IO-Bond: the registers of both sides, and what they decide.
 #[derive(Debug)]
 pub struct Device {
     powered: bool,
@@ -129,7 +117,7 @@ pub struct Device {
     queues: [QueueFile; MAX_QUEUES],
     /// Queue context of a function's virtqueue index.
     doorbells: [[Option<u8>; MAX_QUEUES]; MAX_FUNCTIONS],
-    mishaps: Mishaps,
+    error_counters: ErrorCounters,
     time_hi: u32,
     scratch: u32,
 }
@@ -139,7 +127,7 @@ impl Default for Device {
         Self {
             powered: false,
             functions: Default::default(),
-            mailbox: Mailbox::new(DEFAULT_PATIENCE),
+            mailbox: Mailbox::new(DEFAULT_TIMEOUT),
             deadline_us: DEFAULT_DEADLINE_US,
             answer_data: 0,
             status_page: RangeFile::default(),
@@ -148,7 +136,7 @@ impl Default for Device {
             qos: Default::default(),
             queues: std::array::from_fn(|_| QueueFile::default()),
             doorbells: [[None; MAX_QUEUES]; MAX_FUNCTIONS],
-            mishaps: Mishaps::default(),
+            error_counters: ErrorCounters::default(),
             time_hi: 0,
             scratch: 0,
         }
@@ -173,9 +161,10 @@ impl Device {
         self.function(function).is_some_and(|function| function.config.bus_master())
     }
 
-    /// The request that stands in the mailbox, as the registers and the status page show it; zero when none does.
+    /// The request at the front of the mailbox, as the registers and the status page show it; zero when there
+    /// is none.
     pub fn mailbox_request(&self) -> status_page::MailboxRequest {
-        let Some(&Request { kind, sequence, access, data }) = self.mailbox.standing() else {
+        let Some(&Request { kind, sequence, access, data }) = self.mailbox.front() else {
             return status_page::MailboxRequest::default();
         };
         let register = place(RequestRegister::KIND_OFFSET, u32::from(kind.bits()))
@@ -199,7 +188,8 @@ impl Device {
     /// The engine stopped `queue`.
     pub fn fail_queue(&mut self, queue: usize, error: &QueueError, effects: &mut Vec<Effect>) {
         if self.queues.get_mut(queue).is_some_and(|file| file.fail(error.code())) {
-            self.mishaps.dma_faults = self.mishaps.dma_faults.wrapping_add(u32::from(error.is_fault()));
+            self.error_counters.dma_faults =
+                self.error_counters.dma_faults.wrapping_add(u32::from(error.is_fault()));
             effects.push(Effect::QueueErrors);
         }
     }
@@ -233,18 +223,18 @@ impl Device {
         self.mailbox.next_deadline()
     }
 
-    /// Takes everything back to what it was at power-on, as a function-level reset of the base function does. The board finds no
-    /// device any more, and reads that it waits for end with all ones.
+    /// Takes everything back to what it was at power-on, as a function-level reset of the base function does.
+    /// The board finds no device any more, and reads that it waits for end with all ones.
     pub fn reset(&mut self, effects: &mut Vec<Effect>) {
-        // Tickets and sequence numbers go on: the board still collects by the old ones.
-        let mut mailbox = std::mem::replace(&mut self.mailbox, Mailbox::new(DEFAULT_PATIENCE));
+        // Tickets and sequence numbers continue: the board still collects by the old ones.
+        let mut mailbox = std::mem::replace(&mut self.mailbox, Mailbox::new(DEFAULT_TIMEOUT));
         mailbox.abandon();
-        mailbox.set_patience(DEFAULT_PATIENCE);
+        mailbox.set_timeout(DEFAULT_TIMEOUT);
         let limited = FunctionId::all().filter(|function| self.qos[function.index()].limits().is_some());
         effects.extend(limited.map(|function| Effect::Limits { function, limits: None }));
         *self = Self { mailbox, ..Self::default() };
         effects.extend([Effect::StatusPage, Effect::Windows]);
-        // Every queue: the world may keep a TAIL also for one that does not run.
+        // Every queue: the world keeps a TAIL also for one that does not run.
         effects.extend((0..MAX_QUEUES).map(|queue| Effect::Disable { queue }));
     }
 
@@ -256,12 +246,12 @@ impl Device {
         self.with_mailbox(effects, |mailbox| mailbox.reset(now, function));
     }
 
-    /// Does something to the mailbox, and notes when another request stands afterwards.
+    /// Does something to the mailbox, and notes when another request is at its front afterwards.
     fn with_mailbox<T>(&mut self, effects: &mut Vec<Effect>, act: impl FnOnce(&mut Mailbox) -> T) -> T {
-        let standing = |mailbox: &Mailbox| mailbox.standing().map(|request| request.sequence);
-        let before = standing(&self.mailbox);
+        let front = |mailbox: &Mailbox| mailbox.front().map(|request| request.sequence);
+        let before = front(&self.mailbox);
         let result = act(&mut self.mailbox);
-        if standing(&self.mailbox) != before {
+        if front(&self.mailbox) != before {
             effects.push(Effect::Mailbox);
         }
         result

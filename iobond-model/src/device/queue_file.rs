@@ -12,7 +12,7 @@ use iobond_spec::{
 
 use crate::shadow::{Context, QueueError, REGISTER_WORDS};
 
-/// One queue context.
+/// The registers of one queue context, but for those that its engine keeps.
 #[derive(Clone, Debug)]
 pub(super) struct QueueFile {
     words: [u32; REGISTER_WORDS],
@@ -33,13 +33,10 @@ impl Default for QueueFile {
 /// What a write to a queue register set off.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// Stored.
     Stored,
     /// Read only, or not while the queue is enabled.
     Refused,
-    /// TAIL moved.
-    Tail(u16),
-    /// The queue is to start.
+    /// The queue is to start with this.
     Enable(Context),
     /// The queue was to start, and cannot.
     Impossible,
@@ -56,8 +53,8 @@ impl QueueFile {
         self.error != QueueErrorE::None
     }
 
-    /// The board rang; whether the queue's doorbells carry data.
-    pub(super) fn ring(&mut self) -> bool {
+    /// Counts an available buffer notification; whether those of this queue carry data (virtio 1.3, 2.9).
+    pub(super) fn count_notification(&mut self) -> bool {
         self.doorbells = self.doorbells.wrapping_add(1);
         self.context.is_some_and(|context| context.features.notification_data)
     }
@@ -80,7 +77,6 @@ impl QueueFile {
         let mut control = self.control();
         control.set_enable(false);
         self.set(offset::CONTROL, encode(control));
-        self.set(offset::TAIL, 0);
         (self.context, self.error, self.doorbells) = (None, QueueErrorE::None, 0);
     }
 
@@ -101,11 +97,8 @@ impl QueueFile {
     pub(super) fn write(&mut self, at: u32, value: u32) -> Written {
         match at {
             offset::CONTROL => self.write_control(value),
-            offset::TAIL => {
-                self.set(at, value & 0xFFFF);
-                Written::Tail(value as u16)
-            }
-            offset::STATE | offset::HEAD.. => Written::Refused,
+            // TAIL is not here: the world takes it (see `tail_of`), and its engine reports it.
+            offset::STATE | offset::TAIL | offset::HEAD.. => Written::Refused,
             _ if self.control().enable() => Written::Refused,
             _ => {
                 self.set(at, value & defined_bits(at));
@@ -128,7 +121,6 @@ impl QueueFile {
             }
             (false, true) => {
                 self.set(offset::CONTROL, value);
-                self.set(offset::TAIL, 0);
                 self.enable()
             }
         }
@@ -207,7 +199,6 @@ mod tests {
         assert_eq!(file.write(offset::SLOT_SIZE, 128), Written::Refused);
         assert_eq!(file.write(offset::CONTROL, 1), Written::Refused);
         assert_eq!(file.write(offset::HEAD, 1), Written::Refused);
-        assert_eq!(file.write(offset::TAIL, 5), Written::Tail(5));
         assert_eq!(file.write(offset::CONTROL, 0), Written::Disable);
         assert_eq!(file.state(), 0);
     }

@@ -21,12 +21,12 @@ use crate::{
     shadow::{Counters, QueueError},
 };
 
-/// What only a queue's engine knows of it.
+/// The registers of a queue that its engine keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of the register file")]
 pub struct QueueReport {
-    /// HEAD.
     pub head: u16,
-    /// What the queue has done.
+    pub tail: u16,
     pub counters: Counters,
 }
 
@@ -69,8 +69,8 @@ fn locate(offset: u32) -> Option<Register> {
         })
 }
 
-/// The queue whose TAIL stands at `offset`: the one register that a poll writes, which a world may want to take a short cut
-/// for.
+/// The queue whose TAIL is at `offset`. It is the engine's register and the one that a poll pass writes, so
+/// that a world takes such a write without asking the device, which refuses it.
 pub fn tail_of(offset: u32) -> Option<usize> {
     match locate(offset) {
         Some(Register::Queue(queue, queues::TAIL)) => Some(queue),
@@ -123,7 +123,7 @@ impl Device {
     }
 
     fn refuse(&mut self) -> u32 {
-        self.mishaps.refused_accesses = self.mishaps.refused_accesses.wrapping_add(1);
+        self.error_counters.refused_accesses = self.error_counters.refused_accesses.wrapping_add(1);
         ALL_ONES
     }
 
@@ -154,9 +154,9 @@ impl Device {
                 place(BoardState::POWERED_OFFSET, u32::from(self.powered))
                     | place(BoardState::QUEUE_ERROR_OFFSET, u32::from(self.queue_errors() != 0))
             }
-            board::UNSUPPORTED_REQUESTS => self.mishaps.unsupported_requests,
-            board::REFUSED_ACCESSES => self.mishaps.refused_accesses,
-            board::DMA_FAULTS => self.mishaps.dma_faults,
+            board::UNSUPPORTED_REQUESTS => self.error_counters.unsupported_requests,
+            board::REFUSED_ACCESSES => self.error_counters.refused_accesses,
+            board::DMA_FAULTS => self.error_counters.dma_faults,
             _ => return None,
         })
     }
@@ -201,7 +201,7 @@ impl Device {
             }
             mailbox::DEADLINE => {
                 self.deadline_us = value;
-                self.mailbox.set_patience(u64::from(value) * 1000);
+                self.mailbox.set_timeout(u64::from(value) * 1000);
             }
             _ => return false,
         }
@@ -319,6 +319,7 @@ impl Device {
             queues::STATE => Some(file.state()),
             queues::DOORBELLS => Some(file.doorbells()),
             queues::HEAD => Some(u32::from(report(n).head)),
+            queues::TAIL => Some(u32::from(report(n).tail)),
             queues::FORWARDED => counter(|c| c.forwarded),
             queues::RETIRED => counter(|c| c.retired),
             queues::BYTES_UP => counter(|c| c.bytes_up),
@@ -337,7 +338,6 @@ impl Device {
         match self.queues[n].write(at, value) {
             Written::Stored => {}
             Written::Refused => return false,
-            Written::Tail(index) => effects.push(Effect::Tail { queue: n, index }),
             Written::Enable(context) => self.enable_queue(n, context, effects),
             Written::Impossible => effects.push(Effect::QueueErrors),
             Written::Disable => self.disabled_queue(n, owner, had_failed, effects),

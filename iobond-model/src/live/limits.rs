@@ -1,4 +1,4 @@
-//! Limits on what functions do: who may go on, who waits, and whose turn it is when there is something to spend again.
+//! Limits on what functions do: which work is admitted, which waits, and in what order it is admitted later.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use crate::{
     shadow::{Progress, Queue},
 };
 
-/// "Nobody waits."
+/// The time of "nothing waits".
 const NEVER: u64 = u64::MAX;
 
 /// Something that a queue wants to do.
@@ -32,7 +32,7 @@ impl Work {
         let on_return = queue.context().features.count_on_return;
         match self {
             Self::Forward(_) => Cost::of_forwarding(on_return),
-            Self::Retire(_) => Cost::of_returning(on_return, queue.has_room_in_flight()),
+            Self::Retire(_) => Cost::of_returning(on_return, queue.has_writable_in_flight()),
         }
     }
 }
@@ -41,7 +41,8 @@ impl Work {
 #[derive(Debug)]
 struct Limited {
     meter: Meter,
-    /// Work that waits, in the order of its turns: each does what it may in its turn and then waits behind the others.
+    /// Work that waits, in the order of its turns: each does what it may in its turn and then waits behind
+    /// the others.
     waiting: VecDeque<Work>,
     /// When there is something to spend again.
     until: u64,
@@ -50,11 +51,11 @@ struct Limited {
 /// What came of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// So many chains.
+    /// So many chains may be done now.
     Admitted(u16),
     /// It waits from now on.
     Delayed,
-    /// It waits already.
+    /// It waits already, and keeps its place.
     Waiting,
 }
 
@@ -64,7 +65,7 @@ pub(super) struct Throttle {
     functions: [Mutex<Option<Limited>>; MAX_FUNCTIONS],
     /// One bit for every function with limits: those without cost nothing.
     limited: AtomicU8,
-    /// When the first of those who wait may go on.
+    /// When the first work that waits may be tried again.
     resume: AtomicU64,
 }
 
@@ -75,7 +76,7 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// When [`Throttle::take_turn`] has something, if anybody waits.
+    /// When [`Throttle::take_turn`] has something, if anything waits.
     pub(super) fn resume(&self) -> Option<u64> {
         let resume = self.resume.load(Ordering::Relaxed);
         (resume != NEVER).then_some(resume)
@@ -96,14 +97,14 @@ impl Throttle {
         };
         let old = std::mem::replace(&mut *place, new);
         drop(place);
-        // Nobody of this function waits any more; who else does is noted anew.
+        // Nothing of this function waits any more; what else does is noted anew.
         self.resume.store(NEVER, Ordering::Relaxed);
         FunctionId::all().for_each(|function| self.note_waiting(function));
         old.map_or_else(VecDeque::new, |old| old.waiting)
     }
 
-    /// How many chains `work` may do; `now` is asked only where there are limits. Whose turn it is keeps its place in front if it
-    /// has to wait on.
+    /// How many chains `work` may do; `now` is asked only where there are limits. Work whose turn it is keeps
+    /// its place in front if it has to wait on.
     #[inline]
     pub(super) fn admit(
         &self,
@@ -158,14 +159,14 @@ impl Throttle {
         }
     }
 
-    /// Whether anybody may have waited long enough. If so, [`Throttle::take_turn`] is to be asked of every function, and then
-    /// [`Throttle::note_waiting`].
+    /// Whether any work may have waited long enough. If so, [`Throttle::take_turn`] is to be asked of every
+    /// function, and then [`Throttle::note_waiting`].
     pub(super) fn is_due(&self, now: impl Fn() -> u64) -> bool {
         let resume = self.resume.load(Ordering::Relaxed);
         if resume == NEVER || resume > now() {
             return false;
         }
-        // Whoever begins to wait from here on notes it anew.
+        // What begins to wait from here on is noted anew.
         self.resume.store(NEVER, Ordering::Relaxed);
         true
     }
@@ -182,7 +183,7 @@ impl Throttle {
         self.lock(function).as_ref().map_or(0, |limited| limited.waiting.len())
     }
 
-    /// Sees to it that those who still wait are looked at in time.
+    /// Sees to it that work of `function` that still waits is looked at in time.
     pub(super) fn note_waiting(&self, function: FunctionId) {
         if let Some(limited) = self.lock(function).as_ref().filter(|limited| !limited.waiting.is_empty()) {
             self.resume.fetch_min(limited.until, Ordering::Relaxed);
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_take_turns_and_nobody_overtakes_them() {
+    fn work_that_waits_takes_turns_and_is_not_overtaken() {
         let throttle = throttle();
         let queues = [Work::Forward(0), Work::Retire(1), Work::Forward(2)];
         assert_eq!(
@@ -247,7 +248,7 @@ mod tests {
                     assert_eq!(try_one(&throttle, work, false, now), Admission::Delayed);
                 }
             }
-            // Somebody who comes along late in each round.
+            // Work that comes late in each round.
             try_one(&throttle, queues[0], false, now);
             throttle.note_waiting(function());
         }

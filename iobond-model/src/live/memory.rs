@@ -1,10 +1,6 @@
 //! The fabric of the `live` world: both memories are mapped here and a DMA is a memcpy.
 
-use std::{
-    pin::pin,
-    sync::atomic::{self, Ordering},
-    task::{Context, Poll, Waker},
-};
+use std::sync::atomic::{self, Ordering};
 
 use iobond_spec::address::{Address, BaseAddr, BoardAddr, FunctionId};
 use vm_memory::{Bytes, VolatileSlice};
@@ -140,14 +136,5 @@ impl<I: Interrupts> Fabric for Memory<'_, '_, I> {
 
     fn interrupt(&self, function: FunctionId, vector: u16) {
         self.interrupts.raise(function, vector);
-    }
-}
-
-/// The value of a future that never waits, as none does over [`Memory`].
-#[inline]
-pub fn ready<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("a live fabric never waits"),
     }
 }

@@ -11,12 +11,12 @@ pub(super) struct Chain {
     pub(super) guest_head: u16,
     /// Slot that holds the indirect table, or [`NONE`].
     pub(super) table: u16,
-    /// Writable bytes.
-    pub(super) room: u64,
+    /// Bytes that the back end may write; at most so many go back to the guest.
+    pub(super) writable: u64,
 }
 
 impl Chain {
-    const NOT_IN_FLIGHT: Self = Self { first: NONE, guest_head: 0, table: NONE, room: 0 };
+    const NOT_IN_FLIGHT: Self = Self { first: NONE, guest_head: 0, table: NONE, writable: 0 };
 }
 
 /// The shadow descriptor table: which descriptors are free, and the chain at every head.
@@ -25,8 +25,8 @@ pub(super) struct Chains {
     free: FreeList,
     by_head: Box<[Chain]>,
     in_flight: u32,
-    /// Writable bytes of those in flight.
-    room: u64,
+    /// Writable bytes of all chains in flight.
+    writable: u64,
 }
 
 impl Chains {
@@ -35,11 +35,11 @@ impl Chains {
             free: FreeList::new(size),
             by_head: vec![Chain::NOT_IN_FLIGHT; usize::from(size)].into(),
             in_flight: 0,
-            room: 0,
+            writable: 0,
         }
     }
 
-    /// Free shadow descriptors.
+    /// How many shadow descriptors are free.
     #[inline]
     pub(super) fn descriptors(&self) -> usize {
         self.free.len()
@@ -62,7 +62,7 @@ impl Chains {
     pub(super) fn start(&mut self, head: u16, chain: Chain) {
         self.by_head[usize::from(head)] = chain;
         self.in_flight += 1;
-        self.room += chain.room;
+        self.writable += chain.writable;
     }
 
     /// The chain at `head` if one is in flight; `head` is whatever the back end wrote.
@@ -77,7 +77,7 @@ impl Chains {
         let chain = &mut self.by_head[head as usize];
         chain.first = NONE;
         self.in_flight -= 1;
-        self.room -= chain.room;
+        self.writable -= chain.writable;
     }
 
     pub(super) fn in_flight(&self) -> u32 {
@@ -85,8 +85,8 @@ impl Chains {
     }
 
     /// Writable bytes of the chains in flight.
-    pub(super) fn room(&self) -> u64 {
-        self.room
+    pub(super) fn writable(&self) -> u64 {
+        self.writable
     }
 
     /// Bytes on the heap.

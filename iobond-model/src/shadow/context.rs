@@ -26,11 +26,11 @@ const MAX_SLOT: u32 = 1 << 30;
 pub struct Ring<A> {
     /// Ring size in descriptors, a power of two up to 32768.
     pub size: u16,
-    /// Descriptor table.
+    /// Descriptor table, aligned to 16 bytes.
     pub desc: A,
-    /// Available ring.
+    /// Available ring, aligned to 2 bytes.
     pub avail: A,
-    /// Used ring.
+    /// Used ring, aligned to 4 bytes.
     pub used: A,
 }
 
@@ -97,9 +97,9 @@ pub struct Context {
     pub index: u16,
     /// MSI-X vector for used buffers, or `NO_VECTOR`.
     pub vector: u16,
-    /// The guest's ring.
+    /// The guest's ring, in board memory.
     pub guest: Ring<BoardAddr>,
-    /// Its shadow.
+    /// Its shadow vring, in base memory; at least as large.
     pub shadow: Ring<BaseAddr>,
     /// Slot 0; the others follow.
     pub slots: BaseAddr,
@@ -107,7 +107,7 @@ pub struct Context {
     pub slot_size: u32,
     /// Slots in the pool, at least 1.
     pub slot_count: u16,
-    /// What was negotiated.
+    /// What was negotiated with driver and back end.
     pub features: QueueFeatures,
 }
 
@@ -155,8 +155,8 @@ impl Context {
         context.check()
     }
 
-    /// The registers of a queue context that is enabled with this: what [`Context::from_registers`] decodes. The base writes
-    /// `control`, the first of them, last.
+    /// The registers of a queue context that is enabled with this: what [`Context::from_registers`] decodes.
+    /// The base writes `control`, the first of them, last.
     #[must_use]
     pub fn to_registers(&self) -> [u32; REGISTER_WORDS] {
         let mut words = [0; REGISTER_WORDS];
@@ -226,7 +226,7 @@ impl Context {
         }
     }
 
-    /// Address of `slot`.
+    /// Address of the first byte of `slot`.
     #[inline]
     pub fn slot_address(&self, slot: u16) -> BaseAddr {
         self.slots.wrapping_add(u64::from(slot) * u64::from(self.slot_size))

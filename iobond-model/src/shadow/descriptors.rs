@@ -11,13 +11,15 @@ use crate::fabric::Fabric;
 
 /// Descriptors that are read in one burst at most: 256 bytes, a common maximum payload.
 const DEPTH: usize = 16;
-/// Descriptors that are read in one burst at least: 64 bytes, the read completion boundary (PCIe 5.0, 2.3.1.1).
+/// Descriptors that are read in one burst at least: 64 bytes, the read completion boundary (PCIe 5.0,
+/// 2.3.1.1).
 const LEAST_DEPTH: u32 = 4;
 
 /// A descriptor table that is read a burst at a time.
 ///
-/// What was read ahead is good for as long as nothing newer may have been made available: one batch. The driver wrote every
-/// descriptor of a chain before it made the chain available (virtio 1.3, 2.7.13), and the available index was read first.
+/// What was read ahead is good for as long as nothing newer may have been made available: one batch. The
+/// driver wrote every descriptor of a chain before it made the chain available (virtio 1.3, 2.7.13), and the
+/// available index was read first.
 #[derive(Debug)]
 pub(super) struct Prefetch {
     table: Address,
@@ -29,8 +31,8 @@ pub(super) struct Prefetch {
 }
 
 impl Prefetch {
-    /// Nothing read yet of the table of `size` descriptors at `table`, of which about `wanted` will be asked for, and at
-    /// most `most` are read at a time.
+    /// Nothing read yet of the table of `size` descriptors at `table`, of which about `wanted` will be asked
+    /// for, and at most `most` are read at a time.
     #[inline]
     pub(super) fn new(table: Address, size: u32, wanted: u32, most: u8) -> Self {
         let most = u32::from(most).clamp(1, DEPTH as u32);
@@ -49,15 +51,16 @@ impl Prefetch {
     /// Descriptor `index`, which is below the table's size.
     #[inline]
     pub(super) async fn get<F: Fabric>(&mut self, fabric: &F, index: u32) -> Result<Descriptor, QueueError> {
-        if let Some(descriptor) = self.read_ahead(index) {
+        if let Some(descriptor) = self.known(index) {
             return Ok(descriptor);
         }
         self.fetch(fabric, index).await
     }
 
-    /// Descriptor `index`, if it has been read. Most are, and callers in a hurry ask here before they wait for anything.
+    /// Descriptor `index`, if it has been read. Most are, and callers in a hurry ask here before they wait
+    /// for anything.
     #[inline]
-    pub(super) fn read_ahead(&self, index: u32) -> Option<Descriptor> {
+    pub(super) fn known(&self, index: u32) -> Option<Descriptor> {
         let ahead = index.wrapping_sub(self.first);
         (ahead < self.len).then(|| self.entries[ahead as usize])
     }
@@ -71,7 +74,7 @@ impl Prefetch {
     }
 }
 
-/// Where descriptor `index` of the table at `table` stands.
+/// Address of descriptor `index` of the table at `table`.
 #[inline]
 pub(super) fn descriptor_address(table: BaseAddr, index: u16) -> BaseAddr {
     table.wrapping_add(u64::from(index) * DESC_SIZE)
@@ -79,25 +82,25 @@ pub(super) fn descriptor_address(table: BaseAddr, index: u16) -> BaseAddr {
 
 /// Shadow descriptors that a burst has still to write, in the shadow vring's table or in indirect tables.
 #[derive(Debug)]
-pub(super) struct Twins {
+pub(super) struct ShadowDescriptors {
     at: Vec<BaseAddr>,
     descriptors: Vec<Descriptor>,
 }
 
-impl Twins {
-    /// Room for `most` of them.
+impl ShadowDescriptors {
+    /// Space for `most` of them.
     pub(super) fn new(most: usize) -> Self {
         Self { at: Vec::with_capacity(most), descriptors: Vec::with_capacity(most) }
     }
 
-    /// Adds the descriptor that is to stand at `at`.
+    /// Adds a descriptor that is to be written at `at`.
     #[inline]
     pub(super) fn add(&mut self, at: BaseAddr, descriptor: Descriptor) {
         self.at.push(at);
         self.descriptors.push(descriptor);
     }
 
-    /// Writes what was added, neighbours in one burst.
+    /// Writes what was added, consecutive descriptors in one burst.
     #[inline]
     pub(super) async fn write<F: Fabric>(&mut self, fabric: &F) -> Result<(), QueueError> {
         let mut first = 0;

@@ -4,106 +4,47 @@ use iobond_spec::registers::components::queue_error_e::QueueErrorE;
 
 use crate::fabric::Fault;
 
-/// Something that a well-behaved guest, base or back end never does. It stops the queue that met it and nothing else.
+/// Something that a well-behaved guest, base or back end never does. It stops the queue that met it and
+/// nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum QueueError {
     /// The context written by the base is impossible.
     #[error("the queue context is impossible: {0}")]
     BadContext(&'static str),
     /// The available index moved further than the ring is long.
     #[error("available index {avail} is more than {size} ahead of {next}")]
-    AvailJump {
-        /// The index that was read.
-        avail: u16,
-        /// The next entry to fetch.
-        next: u16,
-        /// Ring size.
-        size: u16,
-    },
+    AvailJump { avail: u16, next: u16, size: u16 },
     /// NOTIFICATION_DATA named an index further ahead, or further behind, than the ring is long.
     #[error("doorbell names available index {avail}, more than {size} away from {next}")]
-    BadDoorbell {
-        /// The index that the doorbell carried.
-        avail: u16,
-        /// The next entry to fetch.
-        next: u16,
-        /// Ring size.
-        size: u16,
-    },
+    BadDoorbell { avail: u16, next: u16, size: u16 },
     /// An available entry names a descriptor outside of the table.
     #[error("available entry names descriptor {head} of {size}")]
-    BadHead {
-        /// The descriptor that was named.
-        head: u16,
-        /// Ring size.
-        size: u16,
-    },
+    BadHead { head: u16, size: u16 },
     /// A `next` lies outside of the table.
-    #[error("descriptor chain goes on at {next} of {size}")]
-    BadNext {
-        /// The descriptor that was named.
-        next: u16,
-        /// Length of the table.
-        size: u32,
-    },
+    #[error("descriptor chain continues at {next} of {size}")]
+    BadNext { next: u16, size: u32 },
     /// A chain is longer than can be: a loop, or more than slots and shadow table hold.
     #[error("descriptor chain at {head} has more than {limit} parts")]
-    ChainTooLong {
-        /// Head of the chain.
-        head: u16,
-        /// What would have been allowed.
-        limit: u32,
-    },
+    ChainTooLong { head: u16, limit: u32 },
     /// A descriptor or an indirect table of no bytes.
     #[error("descriptor chain at {head} has a buffer of no bytes")]
-    ZeroLength {
-        /// Head of the chain.
-        head: u16,
-    },
+    ZeroLength { head: u16 },
     /// An indirect table that may not be.
     #[error("descriptor chain at {head} has an indirect table of {len} bytes with flags {flags:#x}")]
-    BadIndirect {
-        /// Head of the chain.
-        head: u16,
-        /// Length of the table in bytes.
-        len: u32,
-        /// Flags of the descriptor that names it.
-        flags: u16,
-    },
+    BadIndirect { head: u16, len: u32, flags: u16 },
     /// A device-readable buffer after a device-writable one (virtio 1.3, 2.7.4.2).
     #[error("descriptor chain at {head} has a readable buffer after a writable one")]
-    BadOrder {
-        /// Head of the chain.
-        head: u16,
-    },
+    BadOrder { head: u16 },
     /// The back end used something that is not in flight, or TAIL jumped.
     #[error("back end used chain {id} of {size}, which is not in flight")]
-    BadUsed {
-        /// The head that was named.
-        id: u32,
-        /// Shadow ring size.
-        size: u16,
-    },
+    BadUsed { id: u32, size: u16 },
     /// TAIL moved further than the shadow vring is long.
     #[error("TAIL {tail} is more than {size} ahead of {next}")]
-    TailJump {
-        /// What was written.
-        tail: u16,
-        /// The next element to return.
-        next: u16,
-        /// Shadow ring size.
-        size: u16,
-    },
+    TailJump { tail: u16, next: u16, size: u16 },
     /// The back end claims more bytes than it was given to write.
-    #[error("back end says it wrote {len} bytes into chain {id}, which has room for {room}")]
-    BadUsedLength {
-        /// Head of the chain in the shadow vring.
-        id: u32,
-        /// What the back end said.
-        len: u32,
-        /// Writable bytes of the chain.
-        room: u64,
-    },
+    #[error("back end says it wrote {len} bytes into chain {id}, which has {writable} writable bytes")]
+    BadUsedLength { id: u32, len: u32, writable: u64 },
     /// An access went nowhere.
     #[error(transparent)]
     Fault(#[from] Fault),

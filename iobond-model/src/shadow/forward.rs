@@ -1,4 +1,5 @@
-//! Guest to base: fetch what the guest made available, carry its readable payload into slots, publish shadow chains.
+//! Guest to base: fetch what the guest made available, carry its readable payload into slots, publish shadow
+//! chains.
 
 use iobond_spec::{
     address::{Address, BaseAddr},
@@ -12,7 +13,7 @@ use super::{
     descriptors::{Prefetch, descriptor_address},
     entries::Entries,
     gather::Segment,
-    look::Sight,
+    read_ahead::SpeculativeRead,
     slots::{NONE, Piece},
 };
 use crate::fabric::{Copy, Direction, Fabric};
@@ -20,12 +21,15 @@ use crate::fabric::{Copy, Direction, Fabric};
 /// Chains that one call forwards at most, so that no queue keeps the others waiting.
 const BOUND: u16 = 4 * BURST as u16;
 
-/// What is known of the guest's available ring beforehand.
-enum Seen<'s> {
+/// What is known of the guest's available ring before [`Queue::forward`] reads it.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'s> {
+    /// Nothing: the available index is read first.
     Nothing,
-    /// The available index.
+    /// The available index, as NOTIFICATION_DATA carried it (virtio 1.3, 2.9).
     Index(u16),
-    Sight(&'s Sight),
+    /// Index, entries and descriptors that were read ahead.
+    Ahead(&'s SpeculativeRead),
 }
 
 /// How a chain finds its place in the shadow vring.
@@ -34,15 +38,13 @@ enum Place {
     Direct,
     /// As one shadow descriptor that names a table in a slot.
     Indirect,
-    /// Nowhere now.
+    /// Not now: slots or shadow descriptors are missing.
     Stall,
 }
 
 impl Queue {
-    /// Forwards what the guest has made available.
-    ///
-    /// `doorbell` is the available index that NOTIFICATION_DATA carried, if it did (virtio 1.3, 2.9); it saves reading the
-    /// index. `head_at` is where HEAD is mirrored in the status page. At most `most` chains.
+    /// Forwards what the guest has made available, at most `most` chains. `seen` saves reads; `head_at` is
+    /// where HEAD is mirrored in the status page.
     ///
     /// # Errors
     /// A [`QueueError`]; the queue does nothing any more afterwards.
@@ -50,34 +52,14 @@ impl Queue {
     pub async fn forward<F: Fabric>(
         &mut self,
         fabric: &F,
-        doorbell: Option<u16>,
+        seen: Seen<'_>,
         head_at: Option<BaseAddr>,
         most: u16,
     ) -> Result<Progress, QueueError> {
         if self.failed {
             return Ok(Progress::default());
         }
-        let seen = doorbell.map_or(Seen::Nothing, Seen::Index);
         let result = self.fetch(fabric, seen, head_at, most).await;
-        self.failed = result.is_err();
-        result
-    }
-
-    /// As [`Queue::forward`], after a look ahead.
-    ///
-    /// # Errors
-    /// A [`QueueError`]; the queue does nothing any more afterwards.
-    pub async fn forward_seen<F: Fabric>(
-        &mut self,
-        fabric: &F,
-        sight: &Sight,
-        head_at: Option<BaseAddr>,
-        most: u16,
-    ) -> Result<Progress, QueueError> {
-        if self.failed {
-            return Ok(Progress::default());
-        }
-        let result = self.fetch(fabric, Seen::Sight(sight), head_at, most).await;
         self.failed = result.is_err();
         result
     }
@@ -93,14 +75,21 @@ impl Queue {
         let stalled = std::mem::take(&mut self.stalled);
         let bound = BOUND.min(most);
         let mut progress = Progress::default();
-        let (mut avail, mut sight) = match seen {
-            // What comes late knows less than was known when fetching stopped, and nothing else may come.
+        // The index is read before anything that it vouches for: the driver writes descriptors and entries
+        // first and the index last (virtio 1.3, 2.7.13), and `load` keeps later reads behind it. An index
+        // that came with a notification is as good, since the driver stored it before it sent the
+        // notification.
+        let (mut avail, mut ahead) = match seen {
+            // After a stall what was seen may be older than what was known then, and the driver, whose chains
+            // were all announced before, need not notify again: only memory says how far it got.
             Seen::Index(index) if !stalled => (self.believe_doorbell(index)?, None),
-            Seen::Sight(sight) if !stalled => (self.believe_doorbell(sight.avail())?, Some(sight)),
+            Seen::Ahead(ahead) if !stalled => (self.believe_doorbell(ahead.avail())?, Some(ahead)),
             _ => (fabric.load(self.context.guest.avail_idx()).await?, None),
         };
         loop {
             let mut pending = self.pending(avail)?;
+            // Once there is nothing left, and once per index: to ask while chains wait would bring
+            // notifications of what is about to be fetched anyway.
             if pending == 0 && self.context.features.event_idx && self.armed != Some(self.next_avail) {
                 avail = self.arm(fabric).await?;
                 pending = self.pending(avail)?;
@@ -109,11 +98,12 @@ impl Queue {
                 return Ok(progress);
             }
             if progress.chains >= bound {
+                // Not armed: the caller comes back without a notification.
                 progress.more = true;
                 return Ok(progress);
             }
             pending = pending.min(bound - progress.chains);
-            let (chains, bytes) = self.burst(fabric, pending, sight.take(), head_at).await?;
+            let (chains, bytes) = self.burst(fabric, pending, ahead.take(), head_at).await?;
             progress.chains += chains;
             progress.bytes += bytes;
         }
@@ -129,7 +119,8 @@ impl Queue {
         Ok(pending)
     }
 
-    /// A doorbell may come late, after its chains were found by reading the index; then it says nothing new.
+    /// The available index that a notification claims. It may come late, after its chains were found by
+    /// reading the index; then it says nothing new.
     fn believe_doorbell(&self, index: u16) -> Result<u16, QueueError> {
         let (next, size) = (self.next_avail, self.context.guest.size);
         if index.wrapping_sub(next) <= size {
@@ -141,8 +132,9 @@ impl Queue {
         }
     }
 
-    /// Asks for a doorbell at the next chain (virtio 1.3, 2.7.10), then looks again: the guest may have decided not to ring
-    /// just before it could see the request.
+    /// Asks for a notification at the next chain (virtio 1.3, 2.7.10), then reads the index again: the guest
+    /// may have decided not to notify just before it could see the request. The fence is this side's half of
+    /// the driver's barrier (2.7.13.4.1).
     async fn arm<F: Fabric>(&mut self, fabric: &F) -> Result<u16, QueueError> {
         let guest = &self.context.guest;
         let at = Address::from(guest.used).wrapping_add(avail_event_offset(guest.size));
@@ -152,28 +144,31 @@ impl Queue {
         Ok(fabric.load(guest.avail_idx()).await?)
     }
 
-    /// Forwards up to [`BURST`] of `pending` chains and publishes them at once. How many there were, and their payload bytes.
+    /// Forwards up to [`BURST`] of `pending` chains and publishes them at once. How many there were, and
+    /// their payload bytes.
     #[inline]
     async fn burst<F: Fabric>(
         &mut self,
         fabric: &F,
         pending: u16,
-        sight: Option<&Sight>,
+        ahead: Option<&SpeculativeRead>,
         head_at: Option<BaseAddr>,
     ) -> Result<(u16, u64), QueueError> {
         let mut heads = [U16::ZERO; BURST];
         let heads = &mut heads[..usize::from(pending).min(BURST)];
         let guest = &self.context.guest;
         let available = Entries { ring: guest.avail.into(), size: guest.size, first: self.next_avail };
-        if !sight.is_some_and(|sight| sight.entries(self.next_avail, heads)) {
+        if !ahead.is_some_and(|ahead| ahead.entries(self.next_avail, heads)) {
             available.read(fabric, heads).await?;
         }
 
         let (wanted, most) = (heads.len() as u32, self.gather.prefetch);
         let mut guest_table = Prefetch::new(guest.desc.into(), guest.size.into(), wanted, most);
-        if let Some(sight) = sight {
-            guest_table = guest_table.having_seen(sight.descriptors());
+        if let Some(ahead) = ahead {
+            guest_table = guest_table.having_seen(ahead.descriptors());
         }
+        // What is used is what was checked: `heads` and `gather` are copies, since the guest may change its
+        // memory meanwhile and a second read would undo the check.
         let mut done = 0;
         for entry in heads.iter_mut() {
             let head = entry.get();
@@ -182,6 +177,7 @@ impl Queue {
                 Place::Direct => self.carry_direct(head),
                 Place::Indirect => self.carry_indirect(head),
                 Place::Stall => {
+                    // Nothing of the chain was taken yet. It is walked again when a chain has been returned.
                     self.stalled = true;
                     self.counters.stalls = self.counters.stalls.wrapping_add(1);
                     break;
@@ -190,9 +186,13 @@ impl Queue {
             *entry = U16::new(shadow_head);
             done += 1;
         }
+        // The order that the back end relies on (virtio 1.3, 2.7.13): payload, descriptors, entries, index.
+        // Posted writes do not pass one another (PCIe 5.0, 2.4.1), so none of these waits for the one before;
+        // the shadow index comes last, once per burst, and until it is there a back end looks at none of
+        // this. An error before leaves the index where it was.
         let bytes = self.copy_payload(fabric, Direction::Up).await?;
         self.counters.bytes_up = self.counters.bytes_up.wrapping_add(bytes as u32);
-        self.twins.write(fabric).await?;
+        self.shadow_descriptors.write(fabric).await?;
         self.publish(fabric, &heads[..done], head_at).await?;
         Ok((done as u16, bytes))
     }
@@ -219,12 +219,14 @@ impl Queue {
         }
     }
 
-    /// Carries the gathered chain as shadow descriptors; `place` found them and the slots free. Returns the shadow head.
+    /// Carries the gathered chain as shadow descriptors; `place` found them and the slots free. Returns the
+    /// shadow head.
     #[inline]
     fn carry_direct(&mut self, guest_head: u16) -> u16 {
         let shadow_head = self.chains.take_descriptor();
         let first = self.carry(self.context.shadow.desc, shadow_head, false);
-        self.chains.start(shadow_head, Chain { first, guest_head, table: NONE, room: self.gather.room });
+        self.chains
+            .start(shadow_head, Chain { first, guest_head, table: NONE, writable: self.gather.writable });
         shadow_head
     }
 
@@ -240,16 +242,21 @@ impl Queue {
             flags: DESC_INDIRECT.into(),
             next: U16::ZERO,
         };
-        self.twins.add(descriptor_address(self.context.shadow.desc, shadow_head), descriptor);
-        self.chains.start(shadow_head, Chain { first, guest_head, table, room: self.gather.room });
+        self.shadow_descriptors.add(descriptor_address(self.context.shadow.desc, shadow_head), descriptor);
+        self.chains.start(shadow_head, Chain { first, guest_head, table, writable: self.gather.writable });
         shadow_head
     }
 
-    /// Finds a slot for every piece of the gathered chain, and notes what is to be copied there and which descriptors are to name
-    /// them: those of the table at `table` from `descriptor` on. In an indirect table neighbours follow, in the shadow vring
-    /// whichever descriptors are free. Returns the slot of the first piece.
+    /// Finds a slot for every piece of the gathered chain, and notes what is to be copied there and which
+    /// descriptors are to name them: those of the table at `table` from `descriptor` on. In an indirect table
+    /// consecutive descriptors follow, in the shadow vring whichever are free. Returns the slot of the first
+    /// piece.
     #[inline]
     fn carry(&mut self, table: BaseAddr, mut descriptor: u16, indirect: bool) -> u16 {
+        // Nothing here touches memory or fails: `place` found slots and descriptors enough, and what is noted
+        // is copied and written once for the whole burst. The back end is given addresses of slots only;
+        // where a piece came from stays in `slots`, which neither it nor the guest can reach, so that
+        // returning trusts none of what they wrote meanwhile.
         let (mut first, mut last, mut left) = (NONE, NONE, self.gather.pieces);
         for &Segment { guest, len, write } in &self.gather.segments {
             let mut offset = 0;
@@ -257,6 +264,8 @@ impl Queue {
                 let part = (len - offset).min(self.context.slot_size);
                 let (slot, from) = (self.slots.take(), guest.wrapping_add(u64::from(offset)));
                 let at = self.context.slot_address(slot);
+                // Of a writable piece nothing goes up. What its slot still holds of an earlier chain goes
+                // down only as far as the back end says that it wrote over it.
                 if !write {
                     self.payload.push(Copy { board: from, base: at, len: part });
                 }
@@ -267,7 +276,7 @@ impl Queue {
                     (true, false) => self.chains.take_descriptor(),
                 };
                 let flags = (DESC_WRITE * u16::from(write)) | (DESC_NEXT * u16::from(left > 0));
-                self.twins.add(
+                self.shadow_descriptors.add(
                     descriptor_address(table, descriptor),
                     Descriptor {
                         addr: at.0.into(),

@@ -1,8 +1,9 @@
 //! Free numbers, in the two orders that pay.
 //!
-//! Shadow descriptors are taken first in, first out: neighbours stay together while completions come in order, so that bursts
-//! of them stay long. Slots are taken last in, first out: a slot that was just given back is still in a cache, on the host
-//! that the model runs on as on a server whose DMA writes land in the last-level cache.
+//! Shadow descriptors are taken first in, first out: consecutive ones stay together while completions come in
+//! order, so that bursts of them stay long. Slots are taken last in, first out: a slot that was just given
+//! back is still in a cache, on the host that the model runs on as on a server whose DMA writes land in the
+//! last-level cache.
 
 /// The free ones of the numbers 0 to `capacity - 1`.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ impl FreeList {
         Self { ring: (0..capacity).collect(), first: 0, len: usize::from(capacity) }
     }
 
-    /// How many are free.
+    /// How many numbers are free.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
@@ -34,7 +35,7 @@ impl FreeList {
         number
     }
 
-    /// Gives `number` back. The caller took it before and gives it back once, so there is always room.
+    /// Gives `number` back. The caller took it before and gives it back once, so the list is never full.
     #[inline]
     pub(super) fn give(&mut self, number: u16) {
         assert!(self.len < self.ring.len(), "{number} was given back twice");
@@ -64,7 +65,7 @@ impl FreeStack {
         Self((0..capacity).rev().collect())
     }
 
-    /// How many are free.
+    /// How many numbers are free.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.0.len()
@@ -77,7 +78,7 @@ impl FreeStack {
         number
     }
 
-    /// Gives `number` back. The caller took it before and gives it back once, so there is always room.
+    /// Gives `number` back. The caller took it before and gives it back once, so the stack never grows.
     #[inline]
     pub(super) fn give(&mut self, number: u16) {
         assert!(self.0.len() < self.0.capacity(), "{number} was given back twice");

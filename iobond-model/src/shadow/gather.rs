@@ -1,5 +1,5 @@
-//! Walks one guest chain and says what it is made of. Nothing is reserved and nothing copied here, so that a chain for which
-//! there is no room now can be walked again later.
+//! Walks one guest chain and says what it is made of. Nothing is reserved and nothing copied here, so that a
+//! chain for which slots are missing now can be walked again later.
 
 use iobond_spec::{
     address::BoardAddr,
@@ -9,11 +9,11 @@ use iobond_spec::{
 use super::{Context, QueueError, descriptors::Prefetch};
 use crate::fabric::Fabric;
 
-/// Longest indirect table that is walked, whatever the ring size. A driver must not make a chain longer than its queue
-/// (virtio 1.3, 2.7.5.3.1), yet drivers of small queues do; hardware needs a bound all the same.
+/// Longest indirect table that is walked, whatever the ring size. A driver must not make a chain longer than
+/// its queue (virtio 1.3, 2.7.5.3.1), yet drivers of small queues do; hardware needs a bound all the same.
 const MAX_INDIRECT: u32 = 1024;
 
-/// One guest buffer.
+/// One buffer of a guest chain: what one descriptor names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) guest: BoardAddr,
@@ -27,8 +27,8 @@ pub(super) struct Gather {
     pub(super) segments: Vec<Segment>,
     /// Slots that the payload takes.
     pub(super) pieces: u64,
-    /// Device-writable bytes.
-    pub(super) room: u64,
+    /// Device-writable bytes of all its segments.
+    pub(super) writable: u64,
     /// Log2 of the slot size.
     slot_shift: u32,
     limit: u32,
@@ -47,7 +47,7 @@ impl Gather {
         Self {
             segments: Vec::with_capacity(most),
             pieces: 0,
-            room: 0,
+            writable: 0,
             slot_shift: context.slot_size.trailing_zeros(),
             limit,
             prefetch: u8::MAX,
@@ -56,8 +56,8 @@ impl Gather {
         }
     }
 
-    /// The head of the next chain, if it is as far from the last as that was from the one before: drivers take descriptors in turn, or
-    /// those again that were returned last.
+    /// The head of the next chain, if it is as far from the last as that was from the one before: drivers
+    /// take descriptors in turn, or those again that were returned last.
     pub(super) fn expected(&self) -> u16 {
         self.head.wrapping_add(self.stride)
     }
@@ -76,11 +76,11 @@ impl Gather {
             return Err(QueueError::BadHead { head, size });
         }
         self.segments.clear();
-        (self.pieces, self.room) = (0, 0);
+        (self.pieces, self.writable) = (0, 0);
         (self.stride, self.head) = (head.wrapping_sub(self.head), head);
         let mut index = head;
         for _ in 0..size {
-            let descriptor = match table.read_ahead(u32::from(index)) {
+            let descriptor = match table.known(u32::from(index)) {
                 Some(descriptor) => descriptor,
                 None => table.get(fabric, u32::from(index)).await?,
             };
@@ -144,8 +144,8 @@ impl Gather {
             return Err(QueueError::ZeroLength { head });
         }
         if write {
-            self.room += u64::from(len);
-        } else if self.room > 0 {
+            self.writable += u64::from(len);
+        } else if self.writable > 0 {
             return Err(QueueError::BadOrder { head });
         }
         self.pieces += u64::from((len - 1) >> self.slot_shift) + 1;

@@ -6,12 +6,13 @@
 //!   guest ring   <--- retire: writable payload, used ------   slots, shadow vring, TAIL
 //! ```
 //!
-//! [`Queue::forward`] and [`Queue::retire`] are straight-line code over a [`crate::fabric::Fabric`]; each does a bounded
-//! amount of work and says whether there is more. A queue that meets something impossible returns a [`QueueError`] once and
-//! then does nothing: the device puts it in the error state until the base disables it.
+//! [`Queue::forward`] and [`Queue::retire`] are straight-line code over a [`crate::fabric::Fabric`]; each
+//! does a bounded amount of work and says whether there is more. A queue that meets something impossible
+//! returns a [`QueueError`] once and then does nothing: the device puts it in the error state until the base
+//! disables it.
 //!
-//! Left out: packed rings, and telling the guest's driver not to notify through `VIRTQ_USED_F_NO_NOTIFY` (a doorbell is a
-//! posted write; EVENT_IDX suppresses it where it was negotiated).
+//! Left out: packed rings, and telling the guest's driver not to notify through `VIRTQ_USED_F_NO_NOTIFY` (a
+//! notification is a posted write; EVENT_IDX suppresses it where it was negotiated).
 
 mod chains;
 mod context;
@@ -21,24 +22,25 @@ mod error;
 mod forward;
 mod free_list;
 mod gather;
-mod look;
+mod read_ahead;
 mod retire;
 mod slots;
 
 pub use context::{Context, QueueFeatures, REGISTER_WORDS, Ring};
 pub use error::QueueError;
-pub use look::{MOST_AHEAD, Sight, Vantage};
+pub use forward::Seen;
+pub use read_ahead::{FetchCursor, MOST_AHEAD, SpeculativeRead};
 
 use chains::Chains;
-use descriptors::Twins;
+use descriptors::ShadowDescriptors;
 use gather::Gather;
 use iobond_spec::address::BaseAddr;
 use slots::Slots;
 
 use crate::fabric::{Copy, Direction, Fabric};
 
-/// Ring entries that are read or written in one burst. 64 available entries are 128 bytes, the smallest PCIe payload; more
-/// would only delay the first chain of a batch.
+/// Ring entries that are read or written in one burst. 64 available entries are 128 bytes, the smallest PCIe
+/// payload; more would only delay the first chain of a batch.
 pub const BURST: usize = 64;
 
 /// What one call did.
@@ -46,7 +48,7 @@ pub const BURST: usize = 64;
 pub struct Progress {
     /// Chains forwarded or retired.
     pub chains: u16,
-    /// Payload bytes copied.
+    /// Payload bytes copied, of all these chains.
     pub bytes: u64,
     /// The call stopped at its bound: there is more to do right now.
     pub more: bool,
@@ -69,13 +71,13 @@ pub struct Counters {
     pub interrupts: u32,
 }
 
-/// One enabled virtqueue.
+/// The engine of one enabled virtqueue.
 #[derive(Debug)]
 pub struct Queue {
     context: Context,
-    /// Next entry of the guest's available ring to fetch.
+    /// Next entry of the guest's available ring to fetch, free-running as every index here.
     next_avail: u16,
-    /// Guest's used index.
+    /// The guest's used index.
     guest_used: u16,
     /// Shadow available index, which is HEAD.
     head: u16,
@@ -84,28 +86,32 @@ pub struct Queue {
     /// Fetching waits for slots or shadow descriptors to be freed.
     stalled: bool,
     failed: bool,
-    /// The available index at which a doorbell was asked for last.
+    /// The available index at which a notification was asked for last.
     armed: Option<u16>,
     slots: Slots,
     chains: Chains,
     gather: Gather,
-    /// Payload that the burst at hand has still to copy. A slot is copied once in a burst, so there are never more than slots.
+    /// Payload that the burst at hand has still to copy. A slot is copied once in a burst, so there are never
+    /// more than slots.
     payload: Vec<Copy>,
     /// Shadow descriptors that the burst at hand has still to write.
-    twins: Twins,
+    shadow_descriptors: ShadowDescriptors,
     counters: Counters,
 }
 
 impl Queue {
-    /// A queue for `context`, with both rings fresh: all indices zero. Everything it will ever need is allocated here.
+    /// A queue for `context`, with both rings fresh: all indices zero. Everything it will ever need is
+    /// allocated here.
     pub fn new(context: Context) -> Self {
         Self {
             slots: Slots::new(context.slot_count),
             chains: Chains::new(context.shadow.size),
             gather: Gather::new(&context),
             payload: Vec::with_capacity(usize::from(context.slot_count)),
-            // A twin takes a shadow descriptor, or a slot of the payload that a table names.
-            twins: Twins::new(usize::from(context.shadow.size) + usize::from(context.slot_count)),
+            // Each takes a descriptor of the shadow vring, or names a slot from an indirect table.
+            shadow_descriptors: ShadowDescriptors::new(
+                usize::from(context.shadow.size) + usize::from(context.slot_count),
+            ),
             context,
             next_avail: 0,
             guest_used: 0,
@@ -125,10 +131,10 @@ impl Queue {
         self
     }
 
-    /// Where it would look next.
-    pub fn vantage(&self) -> Vantage {
+    /// Where the engine fetches next, to read ahead from there.
+    pub fn cursor(&self) -> FetchCursor {
         let ring = self.context.guest;
-        Vantage { ring, next: self.next_avail, expected: self.gather.expected() & (ring.size - 1) }
+        FetchCursor { ring, next: self.next_avail, expected: self.gather.expected() & (ring.size - 1) }
     }
 
     /// What the queue was enabled with.
@@ -136,18 +142,18 @@ impl Queue {
         &self.context
     }
 
-    /// HEAD: how far chains have been published into the shadow vring.
+    /// HEAD, the shadow available index: how far chains have been published into the shadow vring.
     pub fn head(&self) -> u16 {
         self.head
     }
 
-    /// What the queue has done.
+    /// What the queue has done since it was enabled.
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// Whether [`Queue::forward`] stopped for want of slots or shadow descriptors. Calling it again helps once
-    /// [`Queue::retire`] has returned a chain.
+    /// Whether [`Queue::forward`] stopped for want of slots or shadow descriptors. Calling it again helps
+    /// once [`Queue::retire`] has returned a chain.
     pub fn is_stalled(&self) -> bool {
         self.stalled
     }
@@ -162,20 +168,20 @@ impl Queue {
         self.chains.in_flight()
     }
 
-    /// Whether any chain in flight has writable bytes, so that returning may copy.
-    pub fn has_room_in_flight(&self) -> bool {
-        self.chains.room() > 0
+    /// Whether any chain in flight has writable bytes, so that returning may copy payload.
+    pub fn has_writable_in_flight(&self) -> bool {
+        self.chains.writable() > 0
     }
 
     /// Bytes that this queue takes besides the slots and rings themselves.
     pub fn footprint(&self) -> usize {
         let payload = self.payload.capacity() * size_of::<Copy>();
         let parts = self.slots.footprint() + self.chains.footprint() + self.gather.footprint();
-        size_of::<Self>() + parts + payload + self.twins.footprint()
+        size_of::<Self>() + parts + payload + self.shadow_descriptors.footprint()
     }
 
-    /// Copies the payload of a whole burst; how many bytes there were. On the way down the slots are free already, but are not
-    /// taken before this is done.
+    /// Copies the payload of a whole burst; how many bytes there were. On the way down the slots are free
+    /// already, but are not taken before this is done.
     #[inline]
     async fn copy_payload<F: Fabric>(&mut self, fabric: &F, direction: Direction) -> Result<u64, QueueError> {
         if self.payload.is_empty() {

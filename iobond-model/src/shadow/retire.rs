@@ -12,8 +12,8 @@ use crate::fabric::{Copy, Direction, Fabric};
 const BOUND: u16 = 4 * BURST as u16;
 
 impl Queue {
-    /// Returns to the guest what the back end has used up to `tail`, the shadow used index that the base vouches for, and
-    /// interrupts the guest unless it does not want that. At most `most` chains.
+    /// Returns to the guest what the back end has used up to `tail`, the shadow used index that the base
+    /// vouches for, at most `most` chains, and interrupts the guest unless it does not want that.
     ///
     /// # Errors
     /// A [`QueueError`]; the queue does nothing any more afterwards.
@@ -34,10 +34,14 @@ impl Queue {
 
     #[inline]
     async fn settle<F: Fabric>(&mut self, fabric: &F, tail: u16, most: u16) -> Result<Progress, QueueError> {
+        // TAIL stands for the back end's used index: the base read it, so the elements before it are there
+        // (virtio 1.3, 2.7.14) and are not looked for here. It is the base's word all the same, and may not
+        // name more than can be in flight.
         let pending = tail.wrapping_sub(self.next_used);
         if pending > self.context.shadow.size {
             return Err(QueueError::TailJump { tail, next: self.next_used, size: self.context.shadow.size });
         }
+        // Bounded, so that other queues have their turn; the caller sees `more`.
         let chains = pending.min(BOUND).min(most);
         let mut bytes = 0;
         let before = self.guest_used;
@@ -47,6 +51,9 @@ impl Queue {
             bytes += self.return_burst(fabric, burst).await?;
             left -= burst;
         }
+        // Once per call, for everything since `before`: with EVENT_IDX the guest names one index, which any
+        // of the bursts may have passed (virtio 1.3, 2.7.7.2), and without it one interrupt says as much as
+        // several.
         if chains > 0 && self.wants_interrupt(fabric, before).await? {
             fabric.interrupt(self.context.function, self.context.vector);
             self.counters.interrupts = self.counters.interrupts.wrapping_add(1);
@@ -54,7 +61,8 @@ impl Queue {
         Ok(Progress { chains, bytes, more: pending > chains })
     }
 
-    /// Returns `count` chains, at most [`BURST`], and publishes them at once. How many payload bytes there were.
+    /// Returns `count` chains, at most [`BURST`], and publishes them at once. How many payload bytes there
+    /// were.
     #[inline]
     async fn return_burst<F: Fabric>(&mut self, fabric: &F, count: u16) -> Result<u64, QueueError> {
         let mut used = [UsedElement::default(); BURST];
@@ -66,6 +74,8 @@ impl Queue {
         for element in used.iter_mut() {
             *element = self.return_chain(*element)?;
         }
+        // Payload, elements, index, in this order: a guest that sees the index finds all of it (virtio 1.3,
+        // 2.7.8.2).
         let bytes = self.copy_payload(fabric, Direction::Down).await?;
         self.counters.bytes_down = self.counters.bytes_down.wrapping_add(bytes as u32);
         for_guest.write(fabric, used).await?;
@@ -83,11 +93,11 @@ impl Queue {
         let size = self.context.shadow.size;
         let chain = self.chains.get(id).ok_or(QueueError::BadUsed { id, size })?;
         let copy_all = self.context.features.copy_all;
-        if u64::from(len) > chain.room && !copy_all {
-            return Err(QueueError::BadUsedLength { id, len, room: chain.room });
+        if u64::from(len) > chain.writable && !copy_all {
+            return Err(QueueError::BadUsedLength { id, len, writable: chain.writable });
         }
-        self.release(id, &chain, if copy_all { chain.room } else { u64::from(len) });
-        let told = u64::from(len).min(chain.room) as u32;
+        self.release(id, &chain, if copy_all { chain.writable } else { u64::from(len) });
+        let told = u64::from(len).min(chain.writable) as u32;
         Ok(UsedElement { id: u32::from(chain.guest_head).into(), len: told.into() })
     }
 
@@ -116,8 +126,8 @@ impl Queue {
         self.chains.finish(id);
     }
 
-    /// Whether the guest wants to hear that its used index moved on from `before` (virtio 1.3, 2.7.7.2). The used index must
-    /// be visible before the guest's wish is read, or both sides may wait for each other.
+    /// Whether the guest wants to be interrupted for used indices since `before` (virtio 1.3, 2.7.7.2). The
+    /// used index must be visible before the guest's wish is read, or both sides may wait for each other.
     async fn wants_interrupt<F: Fabric>(&self, fabric: &F, before: u16) -> Result<bool, QueueError> {
         fabric.fence();
         let guest = &self.context.guest;

@@ -1,4 +1,5 @@
-//! Slots: equal buffers in base memory, each the twin of a piece of a guest buffer while its chain is in flight.
+//! Slots: equal buffers in base memory, each the shadow of a piece of a guest buffer while its chain is in
+//! flight.
 
 use iobond_spec::address::BoardAddr;
 
@@ -7,12 +8,12 @@ use super::free_list::FreeStack;
 /// "No slot", "no next piece". A pool has at most 65535 slots, so this number is never one.
 pub(super) const NONE: u16 = u16::MAX;
 
-/// What a slot stands for.
+/// The piece of a guest buffer that a slot shadows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Piece {
-    /// The guest's bytes.
+    /// Where its bytes are in board memory.
     pub(super) guest: BoardAddr,
-    /// How many; the top bit says that the device writes them.
+    /// How many there are; the top bit says that the device writes them.
     len_and_write: u32,
     /// The chain's next piece, or [`NONE`].
     pub(super) next: u16,
@@ -25,7 +26,8 @@ const _: () = assert!(size_of::<Piece>() == 16);
 const WRITE: u32 = 1 << 31;
 
 impl Piece {
-    /// A piece of `len` bytes, at most a slot. Slots are at most 2^30 bytes (see `Context`), so the top bit is free.
+    /// A piece of `len` bytes, at most a slot. Slots are at most 2^30 bytes (see `Context`), so the top bit
+    /// is free.
     pub(super) fn new(guest: BoardAddr, len: u32, write: bool, descriptor: u16) -> Self {
         Self { guest, len_and_write: len | if write { WRITE } else { 0 }, next: NONE, descriptor }
     }
@@ -51,7 +53,7 @@ impl Slots {
         Self { free: FreeStack::new(count), pieces: vec![Piece::default(); usize::from(count)].into() }
     }
 
-    /// How many are free.
+    /// How many slots are free.
     #[inline]
     pub(super) fn available(&self) -> usize {
         self.free.len()
@@ -69,7 +71,7 @@ impl Slots {
         self.free.give(slot);
     }
 
-    /// What `slot` stands for.
+    /// The piece that `slot` shadows.
     #[inline]
     pub(super) fn piece(&mut self, slot: u16) -> &mut Piece {
         &mut self.pieces[usize::from(slot)]

@@ -1,5 +1,5 @@
-//! A back end on a shadow vring: takes chains with the ring code of crate `virtio-queue`, as any vhost-user back end would,
-//! and completes them in whatever order it is told.
+//! A back end on a shadow vring: takes chains with the ring code of crate `virtio-queue`, as any vhost-user
+//! back end would, and completes them in whatever order it is told.
 
 use iobond_model::shadow::{Context, Ring};
 use iobond_spec::{
@@ -40,7 +40,7 @@ pub struct Held {
 
 impl Held {
     /// Writable bytes.
-    pub fn room(&self) -> u64 {
+    pub fn writable(&self) -> u64 {
         self.writable.iter().map(|&(_, len)| u64::from(len)).sum()
     }
 
@@ -91,11 +91,11 @@ impl<'a> BackEnd<'a> {
         self.held.len() - before
     }
 
-    /// Completes the `nth` chain it holds, saying that it wrote `len` bytes; what stands in the writable bytes then. It writes
-    /// all of them, whatever it says: only what it says may reach the guest.
+    /// Completes the `nth` chain it holds, saying that it wrote `len` bytes; what stands in the writable
+    /// bytes then. It writes all of them, whatever it says: only what it says may reach the guest.
     pub fn complete(&mut self, nth: usize, len: u32, seed: u8) -> (Held, Vec<u8>) {
         let chain = self.held.remove(nth);
-        let payload: Vec<u8> = (0..chain.room()).map(|i| seed.wrapping_add((i * 3) as u8)).collect();
+        let payload: Vec<u8> = (0..chain.writable()).map(|i| seed.wrapping_add((i * 3) as u8)).collect();
         let mut rest = &payload[..];
         for &(at, len) in &chain.writable {
             let (first, more) = rest.split_at(len as usize);

@@ -1,4 +1,4 @@
-//! An IO-Bond in virtual time, set up, and those around it.
+//! An IO-Bond in virtual time, set up, and what surrounds it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -6,7 +6,8 @@ use std::{
 };
 
 use iobond_model::{
-    cycle::{Access, Activity, Bond, Clock, Ending, Event, Executor, Neighbours, Signal, Span, Time},
+    cycle::{Activity, Bond, Clock, Ending, Environment, Event, Executor, Signal, Span, Time},
+    device::Access,
     fabric::Fabric,
     front_end::Message,
     live::Memory,
@@ -27,7 +28,7 @@ use super::{
 
 pub const LIMIT: Time = Time::from_ps(1_000_000_000_000);
 
-/// Those around the IO-Bond: they wake whoever waits for a change, and write down what they hear.
+/// What surrounds the IO-Bond: wakes the tasks that wait for a change, and writes down what it hears.
 pub struct Around<'c> {
     pub clock: &'c Clock,
     pub base: Signal,
@@ -52,7 +53,7 @@ impl<'c> Around<'c> {
     }
 }
 
-impl Neighbours for Around<'_> {
+impl Environment for Around<'_> {
     fn base_written(&self, at: BaseAddr) {
         self.written.set(Some((self.clock.now(), at)));
         self.base.raise(self.clock);
@@ -84,7 +85,8 @@ impl<M: Fabric> RegisterIo for Registers<'_, '_, M> {
     }
 }
 
-/// A board with one function whose queue context 0 runs, once this is over. `page`: the base has a status page.
+/// A board with one function whose queue context 0 runs, once this is over. `page`: the base has a status
+/// page.
 pub async fn set_up<M: Fabric>(clock: &Clock, bond: &Bond<'_, M>, context: &Context, page: bool) {
     let over = Over(Registers(bond));
     let registers = over.registers();
@@ -109,7 +111,7 @@ pub async fn set_up<M: Fabric>(clock: &Clock, bond: &Bond<'_, M>, context: &Cont
     clock.sleep(Span::from_us(20)).await;
 }
 
-pub async fn ring<M: Fabric>(bond: &Bond<'_, M>) {
+pub async fn notify<M: Fabric>(bond: &Bond<'_, M>) {
     bond.access(Access::BarWrite { function: function(0), offset: NOTIFY, width: 2, value: 0 }).await;
 }
 

@@ -1,4 +1,5 @@
-//! The driver's side of a guest ring: makes chains available and takes them back (virtio 1.3, 2.7.13 and 2.7.14).
+//! The driver's side of a guest ring: makes chains available and takes them back (virtio 1.3, 2.7.13 and
+//! 2.7.14).
 
 use iobond_model::shadow::{Context, Ring};
 use iobond_spec::{
@@ -11,7 +12,7 @@ use iobond_spec::{
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{ARENA, ARENAS, TABLE_ROOM};
+use super::{ARENA, ARENAS, TABLE_BYTES};
 
 /// A buffer of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub const fn out(len: u32) -> Buffer {
 }
 
 /// A writable buffer of `len` bytes.
-pub const fn room(len: u32) -> Buffer {
+pub const fn writable(len: u32) -> Buffer {
     Buffer { len, write: true }
 }
 
@@ -110,7 +111,7 @@ impl<'a> Guest<'a> {
 
     fn write_chain(&self, plan: &Plan, taken: &[u16]) {
         let arena = self.arena(taken[0]);
-        let mut at = arena + TABLE_ROOM;
+        let mut at = arena + TABLE_BYTES;
         let mut descriptors = Vec::new();
         for buffer in &plan.buffers {
             let flags = if buffer.write { DESC_WRITE } else { 0 };

@@ -2,16 +2,20 @@
 
 use std::{
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use iobond_model::{
+    device::Access,
     front_end::Message,
-    live::{BoardInterrupts, Bond, MapError, Mapping},
+    live::{Bond, Environment, MapError, Mapping},
     shadow::Context,
 };
 use iobond_spec::{
-    address::{BaseAddr, BoardAddr, FunctionId},
+    address::{BaseAddr, BoardAddr},
     function::{MSIX_CAP, MSIX_TABLE},
     register_access::{Over, RegisterIo},
     registers::components::{queue_error_e::QueueErrorE as Error, queue_state_e::QueueStateE as State},
@@ -27,17 +31,26 @@ use super::{
 pub const PAGE: u64 = BASE + STATUS_PAGE;
 pub const LENGTH: usize = (LANES * LANE) as usize;
 
-/// The board's interrupt controller.
+/// The board's interrupt controller, and the base's.
 #[derive(Default)]
 pub struct Controller {
     pub messages: Mutex<Vec<Message>>,
+    /// Interrupts of the base.
+    pub raised: AtomicU32,
 }
 
-impl BoardInterrupts for Controller {
+impl Environment for Controller {
     fn message(&self, message: Message) {
         self.messages.lock().unwrap().push(message);
     }
-    fn intx(&self, _: FunctionId) {}
+
+    fn has_base_interrupt(&self) -> bool {
+        true
+    }
+
+    fn interrupt_base(&self) {
+        self.raised.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The base's registers, over a bond that several threads share.
@@ -52,7 +65,8 @@ impl RegisterIo for Registers<'_> {
     }
 }
 
-/// A bond with one function and all of base memory mapped and granted, and the base's own view of that memory.
+/// A bond with one function and all of base memory mapped and granted, and the base's own view of that
+/// memory.
 pub struct Live {
     pub bond: Bond,
     pub controller: Arc<Controller>,
@@ -63,11 +77,6 @@ pub struct Live {
 
 impl Live {
     pub fn new() -> Self {
-        Self::with(|bond| bond)
-    }
-
-    /// The same with a bond that was given more.
-    pub fn with(more: impl FnOnce(Bond) -> Bond) -> Self {
         let memfd = rustix::fs::memfd_create("base memory", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&memfd, LENGTH as u64).unwrap();
         let file = FileOffset::new(memfd.try_clone().unwrap().into(), 0);
@@ -75,16 +84,26 @@ impl Live {
             GuestMemoryMmap::from_ranges_with_files([(GuestAddress(BASE), LENGTH, Some(file))]).unwrap();
         let controller = Arc::new(Controller::default());
         let board = Rig::default().board;
-        let bond = more(Bond::new(Arc::clone(&controller) as _));
+        let bond = Bond::new(Arc::clone(&controller) as _);
         bond.map_board_memory(&board).unwrap();
         let live = Self { bond, controller, board, memfd, base };
         live.map(BASE, 0, LENGTH).unwrap();
         let over = live.over();
         power(&over.registers());
         present(&over.registers(), 0);
-        boot(0, |offset, width, value| live.bond.config_write(function(0), offset, width, value, &mut || ()));
+        live.boot();
         grant(&over.registers(), 0, BaseAddr(BASE), LENGTH as u64);
         live
+    }
+
+    /// The board's firmware sets up function 0.
+    pub fn boot(&self) {
+        boot(0, |offset, width, value| self.config_write(offset, width, value));
+    }
+
+    /// The board writes configuration space of function 0.
+    pub fn config_write(&self, offset: u16, width: u8, value: u32) {
+        self.bond.access(Access::ConfigWrite { function: function(0), offset, width, value }, &mut || ());
     }
 
     pub fn over(&self) -> Over<Registers<'_>> {
@@ -130,7 +149,7 @@ impl Live {
 
     /// The board sets up MSI-X, with every vector's data its number.
     pub fn open_msix(&self) {
-        self.bond.config_write(function(0), MSIX_CAP + 2, 2, 0x8000, &mut || ());
+        self.config_write(MSIX_CAP + 2, 2, 0x8000);
         for vector in 0..8u32 {
             for (word, value) in (0..).zip([0xFEE0_0000, 0, vector, 0]) {
                 self.write(MSIX_TABLE + 16 * vector + 4 * word, 4, value);
@@ -140,11 +159,13 @@ impl Live {
 
     /// The board writes into the BAR.
     pub fn write(&self, offset: u32, width: u8, value: u32) {
-        self.bond.memory_write(BoardAddr(bar(0) + u64::from(offset)), width, value, &mut || ());
+        let address = BoardAddr(bar(0) + u64::from(offset));
+        self.bond.access(Access::MemoryWrite { address, width, value }, &mut || ());
     }
 
     pub fn read(&self, offset: u32, relax: &mut dyn FnMut()) -> u32 {
-        self.bond.memory_read(BoardAddr(bar(0) + u64::from(offset)), 4, relax)
+        self.bond
+            .access(Access::MemoryRead { address: BoardAddr(bar(0) + u64::from(offset)), width: 4 }, relax)
     }
 
     pub fn state(&self, queue: usize) -> (State, Error) {

@@ -1,10 +1,11 @@
 //! The test rig: both memories, painted; a guest that writes rings; a back end that serves shadow vrings.
 //!
 //! ```text
-//!   board memory, one lane a queue           base memory, one lane a queue
+//!   board memory, one lane per queue         base memory, one lane per queue
 //!   | rings | arenas | canary |              | rings | slots | status page | canary |
 //! ```
-//! Every byte that nobody has a reason to touch is a canary: painted with a pattern, compared with it afterwards.
+//! Every byte that nothing has a reason to touch is a canary: painted with a pattern, compared with it
+//! afterwards.
 
 #![allow(dead_code)] // each test file uses its own part of the rig
 #![allow(clippy::unwrap_used)] // a rig that cannot be set up is a failed test
@@ -20,9 +21,9 @@ pub mod scene;
 use std::{cell::RefCell, ops::Range, sync::LazyLock};
 
 use iobond_model::{
-    fabric::Gated,
-    live::{DmaAddress, DmaMemory, Interrupts, Memory, ready},
-    shadow::{Context, Progress, Queue, QueueError, QueueFeatures, Ring},
+    fabric::{Gated, ready},
+    live::{DmaAddress, DmaMemory, Interrupts, Memory},
+    shadow::{Context, Progress, Queue, QueueError, QueueFeatures, Ring, Seen},
     windows::Windows,
 };
 use iobond_spec::{
@@ -42,14 +43,14 @@ pub const LANE: u64 = 0x6_0000;
 pub const LANES: u64 = 2;
 /// Offset in a board lane of the first arena: the buffers of the chain whose head is descriptor 0.
 pub const ARENAS: u64 = 0x1_0000;
-/// Bytes in an arena. The first [`TABLE_ROOM`] of them are for an indirect table.
+/// Bytes in an arena. The first [`TABLE_BYTES`] of them are for an indirect table.
 pub const ARENA: u64 = 0x2000;
 /// Bytes for an indirect table in an arena.
-pub const TABLE_ROOM: u64 = 0x400;
+pub const TABLE_BYTES: u64 = 0x400;
 /// Offset in a base lane of slot 0.
 pub const SLOTS: u64 = 0x1_0000;
 /// Most bytes that the slots of a lane take.
-pub const SLOTS_ROOM: u64 = 0x4_0000;
+pub const SLOTS_BYTES: u64 = 0x4_0000;
 /// Offset in a base lane of a status page.
 pub const STATUS_PAGE: u64 = 0x5_8000;
 
@@ -147,7 +148,8 @@ impl Rig {
         (rig, queue)
     }
 
-    /// Clears the rings of `context`, grants exactly what the engine needs of base memory, and starts the queue.
+    /// Clears the rings of `context`, grants exactly what the engine needs of base memory, and starts the
+    /// queue.
     pub fn start(&mut self, context: Context) -> Queue {
         let context = context.check().unwrap();
         for (ring, memory) in [(board_ring(&context), &self.board), (base_ring(&context), &self.base)] {
@@ -199,7 +201,8 @@ impl Rig {
         let (board, base) = (reached(&self.board), reached(&self.base));
         let (board, base) = (board.lease(), base.lease());
         let memory = Memory::new(&board, &base, &self.raised);
-        ready(queue.forward(&self.gated(&memory), doorbell, head_at, most))
+        let seen = doorbell.map_or(Seen::Nothing, Seen::Index);
+        ready(queue.forward(&self.gated(&memory), seen, head_at, most))
     }
 
     /// One call of [`Queue::retire`] over these memories.

@@ -1,8 +1,8 @@
 //! The oracle: what crate `virtio-queue` makes of a guest ring, and where IO-Bond is stricter than it.
 //!
-//! `virtio-queue` ends a chain that it does not like without a word, and lets some things pass that the specification forbids a
-//! driver to do. IO-Bond stops the queue instead, so that a broken driver is noticed where it breaks. Each difference stands
-//! in [`Oracle::verdicts`] with its clause.
+//! `virtio-queue` ends a chain that it does not like without a word, and lets some things pass that the
+//! specification forbids a driver to do. IO-Bond stops the queue instead, so that a broken driver is noticed
+//! where it breaks. Each difference stands in [`Oracle::verdicts`] with its clause.
 
 use iobond_model::shadow::Context;
 use iobond_spec::{
@@ -40,8 +40,8 @@ impl Verdict {
     }
 }
 
-/// Whether slots and shadow table can ever hold a chain of buffers of these lengths: as a chain, or as a table in a slot of its
-/// own.
+/// Whether slots and shadow table can ever hold a chain of buffers of these lengths: as a chain, or as a
+/// table in a slot of its own.
 pub fn fits(context: &Context, lengths: impl Iterator<Item = u32>) -> bool {
     let &Context { slot_size, slot_count, shadow, features, .. } = context;
     let pieces: u64 = lengths.map(|len| u64::from(len.div_ceil(slot_size))).sum();
@@ -75,8 +75,8 @@ impl Oracle {
         self.snapshot.write_slice(&bytes, GuestAddress(BOARD)).unwrap();
     }
 
-    /// What should become of every chain from free-running index `next` on; `None` when the available index has jumped, of which
-    /// both say the same.
+    /// What should become of every chain from free-running index `next` on; `None` when the available index
+    /// has jumped, of which both say the same.
     pub fn verdicts(&mut self, next: u16) -> Option<Vec<Verdict>> {
         self.queue.set_next_avail(next);
         let chains: Vec<_> = self.queue.iter(&self.snapshot).ok()?.collect();
@@ -87,13 +87,15 @@ impl Oracle {
         let head = chain.head_index();
         let descriptors: Vec<Foreign> = chain.collect();
         let mut reasons = Vec::new();
-        // virtio 1.3, 2.7.13.1: an available entry is the index of a descriptor. virtio-queue yields an empty chain.
+        // virtio 1.3, 2.7.13.1: an available entry is the index of a descriptor. virtio-queue yields an empty
+        // chain.
         if head >= self.context.guest.size {
             return Verdict::Refuse(vec![Code::BadHead]);
         }
-        // virtio 1.3, 2.7.5.2: no loops; 2.7.5.3.1: no nested tables, and `next` stays inside of its table. virtio-queue breaks
-        // the chain off: its last descriptor still says that there is a next one. It also does where the bytes of a chain pass
-        // 2^32 (2.7.5.2), and does not see what stands behind; IO-Bond walks on and objects to that, or to the length.
+        // virtio 1.3, 2.7.5.2: no loops; 2.7.5.3.1: no nested tables, and `next` stays inside of its table.
+        // virtio-queue breaks the chain off: its last descriptor still says that there is a next one. It also
+        // does where the bytes of a chain pass 2^32 (2.7.5.2), and does not see what stands behind; IO-Bond
+        // walks on and objects to that, or to the length.
         if descriptors.last().is_none_or(Foreign::has_next) {
             reasons.extend([
                 Code::BadNext,
@@ -106,8 +108,9 @@ impl Oracle {
         }
         if let Some(table) = self.table_of(head) {
             let (len, flags) = (table.len.get(), table.flags.get());
-            // virtio 1.3, 2.7.5.3.1: no table without VIRTIO_F_INDIRECT_DESC, none longer than the queue (here: than what
-            // drivers of small queues really do), and not both flags. virtio-queue takes all three.
+            // virtio 1.3, 2.7.5.3.1: no table without VIRTIO_F_INDIRECT_DESC, none longer than the queue
+            // (here: than what drivers of small queues really do), and not both flags. virtio-queue takes all
+            // three.
             if !self.context.features.indirect
                 || flags & DESC_NEXT != 0
                 || len / DESC_SIZE as u32 > MAX_INDIRECT.max(u32::from(self.context.guest.size))
@@ -115,12 +118,13 @@ impl Oracle {
                 reasons.push(Code::BadIndirect);
             }
         }
-        // A buffer of no bytes is nothing that a device can read or write; a driver has no reason to send one. virtio-queue
-        // hands it on.
+        // A buffer of no bytes is nothing that a device can read or write; a driver has no reason to send
+        // one. virtio-queue hands it on.
         if descriptors.iter().any(|descriptor| descriptor.len() == 0) {
             reasons.push(Code::ZeroLength);
         }
-        // virtio 1.3, 2.7.4.2: the device-writable part comes after the device-readable one. virtio-queue does not look.
+        // virtio 1.3, 2.7.4.2: the device-writable part comes after the device-readable one. virtio-queue
+        // does not look.
         let first_write = descriptors.iter().position(Foreign::is_write_only).unwrap_or(descriptors.len());
         if descriptors[first_write..].iter().any(|descriptor| !descriptor.is_write_only()) {
             reasons.push(Code::BadOrder);
@@ -164,9 +168,10 @@ impl Oracle {
         self.snapshot.check_range(GuestAddress(at), len as usize)
     }
 
-    /// Does to the snapshot what returning `chain` should do to board memory: exactly the first `payload.len()` writable bytes
-    /// and a used element that says `len`. `false` when a writable buffer is not in board memory; what comes before it,
-    /// slot by slot, is written all the same, and there is no used element.
+    /// Does to the snapshot what returning `chain` should do to board memory: exactly the first
+    /// `payload.len()` writable bytes and a used element that says `len`. `false` when a writable buffer is
+    /// not in board memory; what comes before it, slot by slot, is written all the same, and there is no used
+    /// element.
     pub fn give_back(&mut self, chain: &Held, payload: &[u8], len: u32) -> bool {
         let mut rest = payload;
         for &(start, buffer) in &chain.writable {

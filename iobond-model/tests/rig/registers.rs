@@ -6,7 +6,7 @@ use std::{
 };
 
 use iobond_model::{
-    device::{Device, Effect, Outcome, QueueReport},
+    device::{Access, Device, Effect, Outcome, QueueReport},
     mailbox::Ticket,
     shadow::Context,
 };
@@ -29,14 +29,14 @@ pub fn function(id: u8) -> FunctionId {
 
 /// A [`Device`] with a clock, a log of its effects, and what its queues' engines would say.
 #[derive(Default)]
-pub struct Door {
+pub struct TestDevice {
     pub device: RefCell<Device>,
     pub effects: RefCell<Vec<Effect>>,
     pub now: Cell<u64>,
     pub reports: RefCell<HashMap<usize, QueueReport>>,
 }
 
-impl RegisterIo for Door {
+impl RegisterIo for TestDevice {
     fn read32(&self, offset: u32) -> u32 {
         let reports = self.reports.borrow();
         let report = |queue| reports.get(&queue).copied().unwrap_or_default();
@@ -48,7 +48,7 @@ impl RegisterIo for Door {
     }
 }
 
-impl Door {
+impl TestDevice {
     /// Does something to the device, now.
     pub fn act<T>(&self, act: impl FnOnce(&mut Device, u64, &mut Vec<Effect>) -> T) -> T {
         act(&mut self.device.borrow_mut(), self.now.get(), &mut self.effects.borrow_mut())
@@ -59,23 +59,28 @@ impl Door {
         self.effects.take()
     }
 
+    /// The board makes an access.
+    pub fn access(&self, access: Access) -> Outcome {
+        self.act(|device, now, effects| device.access(|| now, access, effects))
+    }
+
     pub fn config_read(&self, id: u8, offset: u16, width: u8) -> Outcome {
-        self.act(|device, now, effects| device.config_read(now, function(id), offset, width, effects))
+        self.access(Access::ConfigRead { function: function(id), offset, width })
     }
 
     pub fn config_write(&self, id: u8, offset: u16, width: u8, value: u32) -> Outcome {
-        self.act(|device, now, effects| device.config_write(now, function(id), offset, width, value, effects))
+        self.access(Access::ConfigWrite { function: function(id), offset, width, value })
     }
 
     /// The board reads at `offset` of the BAR of function `id`.
     pub fn bar_read(&self, id: u8, offset: u32, width: u8) -> Outcome {
         let at = BoardAddr(bar(id) + u64::from(offset));
-        self.act(|device, now, effects| device.memory_read(now, at, width, effects))
+        self.access(Access::MemoryRead { address: at, width })
     }
 
     pub fn bar_write(&self, id: u8, offset: u32, width: u8, value: u32) -> Outcome {
         let at = BoardAddr(bar(id) + u64::from(offset));
-        self.act(|device, now, effects| device.memory_write(now, at, width, value, effects))
+        self.access(Access::MemoryWrite { address: at, width, value })
     }
 
     /// A read that the base has to answer.
@@ -102,9 +107,10 @@ impl Door {
     }
 }
 
-/// A device whose board is powered, with the first `functions` functions present and set up by the board's firmware.
-pub fn booted(functions: u8) -> Over<Door> {
-    let over = Over(Door::default());
+/// A device whose board is powered, with the first `functions` functions present and set up by the board's
+/// firmware.
+pub fn booted(functions: u8) -> Over<TestDevice> {
+    let over = Over(TestDevice::default());
     power(&over.registers());
     for id in 0..functions {
         present(&over.registers(), id);

@@ -14,7 +14,7 @@ use super::{
     Image, Rig, Shape,
     back_end::BackEnd,
     base_ring,
-    guest::{Guest, direct, out, room},
+    guest::{Guest, direct, out, writable},
     slots,
 };
 
@@ -37,8 +37,8 @@ impl Scene {
         *self.victim.context()
     }
 
-    /// Forwards the victim's ring, which must stop it: nothing of it is published, nothing but its own shadow memory was
-    /// touched, and from then on it is silent while the neighbour carries on.
+    /// Forwards the victim's ring, which must stop it: nothing of it is published, nothing but its own shadow
+    /// memory was touched, and from then on it is silent while the neighbour carries on.
     pub fn refuse(&mut self, doorbell: Option<u16>) -> QueueError {
         let (board, base) = (Image::of_board(&self.rig), Image::of_base(&self.rig));
         let error = self.rig.forward(&mut self.victim, doorbell).unwrap_err();
@@ -70,7 +70,7 @@ impl Scene {
     /// Whatever happens now, the victim does nothing.
     pub fn assert_silence(&mut self) {
         let mut guest = Guest::new(&self.rig.board, self.victim.context());
-        guest.offer(&direct(&[out(10), room(10)])).unwrap();
+        guest.offer(&direct(&[out(10), writable(10)])).unwrap();
         let (board, base) = (Image::of_board(&self.rig), Image::of_base(&self.rig));
         for n in 0..3 {
             assert_eq!(self.rig.forward(&mut self.victim, None), Ok(Progress::default()));
@@ -82,13 +82,14 @@ impl Scene {
         assert_eq!(self.rig.take_interrupts(), []);
     }
 
-    /// The neighbour takes a chain up and down, whole. (With bus mastering off it cannot, but then it is the board's wish.)
+    /// The neighbour takes a chain up and down, whole. (With bus mastering off it cannot, but then it is the
+    /// board's wish.)
     pub fn assert_neighbour_carries_on(&mut self) {
         let context = *self.neighbour.context();
         self.rig.bus_master = true;
         let mut guest = Guest::new(&self.rig.board, &context);
         let mut back_end = BackEnd::new(&self.rig.base, &context);
-        let head = guest.offer(&direct(&[out(300), room(300)])).unwrap();
+        let head = guest.offer(&direct(&[out(300), writable(300)])).unwrap();
         self.rig.forward(&mut self.neighbour, None).unwrap();
         assert_eq!(back_end.take(), 1);
         back_end.complete(0, 299, 7);
@@ -101,7 +102,7 @@ impl Scene {
     pub fn with_one_in_flight() -> Self {
         let mut scene = Self::new(Shape::default());
         let context = scene.context();
-        Guest::new(&scene.rig.board, &context).offer(&direct(&[out(10), room(20)])).unwrap();
+        Guest::new(&scene.rig.board, &context).offer(&direct(&[out(10), writable(20)])).unwrap();
         scene.rig.forward(&mut scene.victim, None).unwrap();
         assert_eq!(scene.victim.in_flight(), 1);
         scene

@@ -23,8 +23,9 @@ use bm_hypervisor::{
 };
 use bmhive_server::BackEndProcess;
 use iobond_model::{
+    device::Access,
     front_end::Message,
-    live::{BoardInterrupts, Bond},
+    live::{Bond, Environment},
 };
 use iobond_spec::{
     address::{BoardAddr, FunctionId},
@@ -50,12 +51,10 @@ use vm_memory::GuestMemoryMmap;
 #[derive(Default)]
 struct Messages(Mutex<HashMap<u32, u64>>);
 
-impl BoardInterrupts for Messages {
+impl Environment for Messages {
     fn message(&self, message: Message) {
         *self.0.lock().unwrap().entry(message.data).or_default() += 1;
     }
-
-    fn intx(&self, _: FunctionId) {}
 }
 
 /// A board whose base is passed over while it waits, as long as there is one.
@@ -94,19 +93,19 @@ impl Lone {
 
 impl Bus for Lone {
     fn config_read(&self, function: FunctionId, offset: u16, width: u8) -> u32 {
-        self.bond.config_read(function, offset, width, &mut || self.relax())
+        self.bond.access(Access::ConfigRead { function, offset, width }, &mut || self.relax())
     }
 
     fn config_write(&self, function: FunctionId, offset: u16, width: u8, value: u32) {
-        self.bond.config_write(function, offset, width, value, &mut || self.relax());
+        self.bond.access(Access::ConfigWrite { function, offset, width, value }, &mut || self.relax());
     }
 
     fn mmio_read(&self, address: BoardAddr, width: u8) -> u32 {
-        self.bond.memory_read(address, width, &mut || self.relax())
+        self.bond.access(Access::MemoryRead { address, width }, &mut || self.relax())
     }
 
     fn mmio_write(&self, address: BoardAddr, width: u8, value: u32) {
-        self.bond.memory_write(address, width, value, &mut || self.relax());
+        self.bond.access(Access::MemoryWrite { address, width, value }, &mut || self.relax());
     }
 
     fn memory(&self) -> &GuestMemoryMmap {

@@ -8,38 +8,51 @@ use std::{
 
 use iobond_emulator::Base as _;
 use iobond_model::{
+    device::Access,
     front_end::Message,
-    live::{BoardInterrupts, Bond, Idle},
+    live::{Bond, Environment, Idle},
 };
 use iobond_spec::address::{BoardAddr, FunctionId};
 use results::measure::{Stage, StageClock};
 use software_board::bus::Bus;
 use vm_memory::GuestMemoryMmap;
 
-use super::base_core::Base;
+use super::{base_core::Base, stamps::Stamps};
 
-/// The board's interrupt controller: counts what arrives.
-#[derive(Debug, Default)]
-pub(super) struct InterruptCounts(Mutex<HashMap<u32, u64>>);
+/// The board's interrupt controller, which counts what arrives, and stamps for what IO-Bond does.
+#[derive(Debug)]
+pub(super) struct InterruptCounts {
+    counts: Mutex<HashMap<u32, u64>>,
+    stamps: Stamps,
+}
 
 impl InterruptCounts {
+    pub(super) fn new(stamps: Stamps) -> Self {
+        Self { counts: Mutex::default(), stamps }
+    }
+
     fn of(&self, data: u32) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&data).copied().unwrap_or(0)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).get(&data).copied().unwrap_or(0)
     }
 }
 
-impl BoardInterrupts for InterruptCounts {
+impl Environment for InterruptCounts {
     fn message(&self, message: Message) {
         // A driver programs a bounded number of vectors, but may do so again and again: what it asks for beyond is not kept.
         const MOST: usize = 4096;
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() < MOST || counts.contains_key(&message.data) {
             *counts.entry(message.data).or_default() += 1;
         }
     }
 
-    /// The software board's drivers use MSI-X or poll.
-    fn intx(&self, _: FunctionId) {}
+    fn published(&self, _: usize) {
+        self.stamps.stamp(Stage::Shadow);
+    }
+
+    fn returned(&self, _: usize) {
+        self.stamps.stamp(Stage::Guest);
+    }
 }
 
 /// A board's way to its IO-Bond.
@@ -72,15 +85,15 @@ impl LiveBus {
 
 impl Bus for LiveBus {
     fn config_read(&self, function: FunctionId, offset: u16, width: u8) -> u32 {
-        self.bond.config_read(function, offset, width, &mut || self.relax())
+        self.bond.access(Access::ConfigRead { function, offset, width }, &mut || self.relax())
     }
 
     fn config_write(&self, function: FunctionId, offset: u16, width: u8, value: u32) {
-        self.bond.config_write(function, offset, width, value, &mut || self.relax());
+        self.bond.access(Access::ConfigWrite { function, offset, width, value }, &mut || self.relax());
     }
 
     fn mmio_read(&self, address: BoardAddr, width: u8) -> u32 {
-        self.bond.memory_read(address, width, &mut || self.relax())
+        self.bond.access(Access::MemoryRead { address, width }, &mut || self.relax())
     }
 
     fn mmio_write(&self, address: BoardAddr, width: u8, value: u32) {
@@ -88,7 +101,7 @@ impl Bus for LiveBus {
         if let Some(clock) = &self.clock {
             clock.stamp(Stage::Doorbell);
         }
-        self.bond.memory_write(address, width, value, &mut || self.relax());
+        self.bond.access(Access::MemoryWrite { address, width, value }, &mut || self.relax());
     }
 
     fn memory(&self) -> &GuestMemoryMmap {

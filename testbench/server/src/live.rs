@@ -209,13 +209,10 @@ fn start_board(
 ) -> Result<(Poller<ModelPort, Stamps>, Started), LiveError> {
     let name = board.name.clone();
     let memory = board_memory(board)?;
-    let interrupts = Arc::new(InterruptCounts::default());
     let stamps = Stamps(clock.cloned());
-    let mut bond = Bond::new(Arc::<InterruptCounts>::clone(&interrupts) as _);
+    let interrupts = Arc::new(InterruptCounts::new(stamps.clone()));
+    let bond = Bond::new(Arc::<InterruptCounts>::clone(&interrupts) as _);
     bond.map_board_memory(&memory).map_err(|source| LiveError::Map { board: name.clone(), source })?;
-    if clock.is_some() {
-        bond = bond.observed_by(Arc::new(stamps.clone()));
-    }
     let bond = Arc::new(bond);
     let config = board_config(index, board, scenario, places);
     let started = bm_hypervisor::start(config, Arc::new(ModelPort(Arc::clone(&bond))));

@@ -159,8 +159,8 @@ fn start_board(
     wake_up: &Arc<WakeUp>,
 ) -> Result<(Poller<ModelPort, Stamps>, ServedBoard), LiveError> {
     let name = board.name.clone();
-    let lines = Arc::new(InterruptLines::default());
-    let bond = Arc::new(Bond::new(Arc::clone(&lines) as _).woken_by(Arc::clone(wake_up) as _));
+    let lines = Arc::new(InterruptLines::new(Arc::clone(wake_up)));
+    let bond = Arc::new(Bond::new(Arc::clone(&lines) as _));
     let config = board_config(index, board, scenario, places);
     let started = bm_hypervisor::start(config, Arc::new(ModelPort(Arc::clone(&bond))));
     let (poller, control) =

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use iobond_model::live;
 use results::measure::{Stage, StageClock};
 
 /// Stamps on behalf of the IO-Bond and of bm-hypervisor, if there is a clock.
@@ -10,20 +9,10 @@ use results::measure::{Stage, StageClock};
 pub(super) struct Stamps(pub(super) Option<Arc<StageClock>>);
 
 impl Stamps {
-    fn stamp(&self, stage: Stage) {
+    pub(super) fn stamp(&self, stage: Stage) {
         if let Some(clock) = &self.0 {
             clock.stamp(stage);
         }
-    }
-}
-
-impl live::Observer for Stamps {
-    fn published(&self, _: usize) {
-        self.stamp(Stage::Shadow);
-    }
-
-    fn returned(&self, _: usize) {
-        self.stamp(Stage::Guest);
     }
 }
 

@@ -8,7 +8,8 @@ use bm_hypervisor::{
     pool::{IOVA, Place, Pool},
 };
 use iobond_model::{
-    cycle::{Access, Bond, Clock},
+    cycle::{Bond, Clock},
+    device::Access,
     fabric::Fabric,
     live::{BaseMemory, BoardMemory},
     qos::Limits,

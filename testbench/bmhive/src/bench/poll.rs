@@ -21,9 +21,9 @@ use bm_hypervisor::{
     config::{BackEndConfig, BlkConfig, BoardConfig, FunctionConfig},
 };
 use iobond_model::{
-    fabric::Fabric,
-    front_end::Message,
-    live::{BoardInterrupts, BoardMemory, Bond, Interrupts, Memory, ready},
+    device::Access,
+    fabric::{Fabric, ready},
+    live::{BoardMemory, Bond, Interrupts, Memory},
 };
 use iobond_spec::{
     address::{BaseAddr, FunctionId},
@@ -59,15 +59,10 @@ const ROUND: Duration = Duration::from_millis(200);
 /// Passes between two looks at the clock.
 const PASSES: u32 = 1000;
 
-/// A board that hears nothing.
-struct Nobody;
+/// A board that takes no interrupts.
+struct Silence;
 
-impl BoardInterrupts for Nobody {
-    fn message(&self, _: Message) {}
-    fn intx(&self, _: FunctionId) {}
-}
-
-impl Interrupts for Nobody {
+impl Interrupts for Silence {
     fn raise(&self, _: FunctionId, _: u16) {}
 }
 
@@ -99,7 +94,7 @@ struct Board {
 
 impl Board {
     fn start(back_ends: &[OwnBackEnd]) -> Result<Self, WorkloadError> {
-        let bond = Arc::new(Bond::new(Arc::new(Nobody)));
+        let bond = Arc::new(Bond::new(Arc::new(())));
         let memory = memory::create(super::BOARD_MIB)?;
         bond.map_board_memory(&memory).map_err(engine)?;
         let functions = back_ends.iter().map(|back_end| {
@@ -169,7 +164,7 @@ impl Board {
         // They reach no board memory.
         let board = BoardMemory::default();
         let (board, base) = (board.lease(), self.bond.base_memory().lease());
-        let memory = Memory::new(&board, &base, &Nobody);
+        let memory = Memory::new(&board, &base, &Silence);
         self.used.iter().try_for_each(|at| {
             let index = ready(memory.load((*at).into())).map_err(engine)?;
             ready(memory.store((*at).into(), index.wrapping_add(BATCH))).map_err(engine)
@@ -198,8 +193,9 @@ fn nanoseconds(mut work: impl FnMut()) -> f64 {
 
 /// Sets all queues of a function up as a driver does (virtio 1.3, 3.1.1 and 4.1.4.3).
 fn bring_up(bond: &Bond, function: FunctionId, wait: &mut dyn FnMut()) {
-    let mut set =
-        |offset: u32, width: u8, value: u32| bond.bar_write(function, COMMON + offset, width, value, wait);
+    let mut set = |offset: u32, width: u8, value: u32| {
+        bond.access(Access::BarWrite { function, offset: COMMON + offset, width, value }, wait);
+    };
     let (select_features, features, status) = (0x08, 0x0C, 0x14);
     let (select_queue, size, enable, addresses) = (0x16, 0x18, 0x1C, [0x20, 0x28, 0x30]);
     [1, 3].into_iter().for_each(|value| set(status, 1, value));
@@ -219,5 +215,5 @@ fn bring_up(bond: &Bond, function: FunctionId, wait: &mut dyn FnMut()) {
     }
     set(status, 1, 0xF);
     // A read passes no write: what was written has been carried out.
-    bond.bar_read(function, COMMON + status, 1, wait);
+    bond.access(Access::BarRead { function, offset: COMMON + status, width: 1 }, wait);
 }

@@ -11,9 +11,9 @@ use std::{
 };
 
 use iobond_model::{
-    fabric::Gated,
-    live::{BaseMemory, BoardMemory, Interrupts, Memory, ready},
-    shadow::{Context, Queue, QueueFeatures, Ring},
+    fabric::{Gated, ready},
+    live::{BaseMemory, BoardMemory, Interrupts, Memory},
+    shadow::{Context, Queue, QueueFeatures, Ring, Seen},
     windows::Windows,
 };
 use iobond_spec::{
@@ -159,7 +159,7 @@ impl Rig {
         let memory = Memory::new(&board, &base, &Silence);
         let fabric = Gated { fabric: &memory, windows: &self.windows, bus_master: true };
         let progress = match direction {
-            Direction::Forward => ready(self.queue.forward(&fabric, None, None, u16::MAX)),
+            Direction::Forward => ready(self.queue.forward(&fabric, Seen::Nothing, None, u16::MAX)),
             Direction::Retire => ready(self.queue.retire(&fabric, self.used, u16::MAX)),
         };
         let took = start.elapsed();

@@ -1,7 +1,8 @@
 //! The driver of one queue: makes requests when they are due, rings, and takes answers back.
 
 use iobond_model::{
-    cycle::{Access, Bond, Span, Time},
+    cycle::{Bond, Span, Time},
+    device::Access,
     fabric::Fabric,
 };
 use iobond_spec::{

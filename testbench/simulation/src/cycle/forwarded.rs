@@ -7,7 +7,8 @@ use std::{cell::Cell, sync::Arc};
 
 use bm_hypervisor::{BareEvent, Poller, config::PollMode};
 use iobond_model::{
-    cycle::{Access, Bond, Clock, Ending, Executor, Signal, Span},
+    cycle::{Bond, Clock, Ending, Executor, Signal, Span},
+    device::Access,
     fabric::Fabric,
     live::Memory,
 };

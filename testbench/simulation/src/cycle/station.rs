@@ -7,7 +7,7 @@ use std::{
 };
 
 use iobond_model::{
-    cycle::{Clock, Event, Neighbours, Permits, Reason, Signal},
+    cycle::{Clock, Environment, Event, Permits, Reason, Signal},
     front_end::Message,
 };
 use iobond_spec::{
@@ -70,7 +70,7 @@ impl<'a> Station<'a> {
     ) -> Self {
         let lane = |queue: u8| Lane {
             requests: Requests::new(board.room),
-            driver: Signal::of(Reason { what: "an answer in queue", number: queue.into() }),
+            driver: Signal::of(Reason::Missing { what: "an answer in queue", number: queue.into() }),
             told: Cell::new(0),
             published: Cell::new(0),
         };
@@ -82,7 +82,7 @@ impl<'a> Station<'a> {
             event_idx: plan.design.event_idx,
             lanes: (0..plan.queues).map(lane).collect(),
             back_end: Signal::default(),
-            disk: Permits::new(0, Reason::WORK),
+            disk: Permits::new(0, Reason::Work),
             jobs: RefCell::default(),
             arrived: Cell::new(0),
             shared: false,
@@ -146,7 +146,7 @@ fn whose(at: u64, index_of: impl Fn(usize) -> Option<u64>) -> Option<usize> {
     (index_of(queue)? == at).then_some(queue)
 }
 
-impl Neighbours for Station<'_> {
+impl Environment for Station<'_> {
     /// Which index it is says where it lies. What is not one, a HEAD or the mailbox, is bm-hypervisor's matter.
     fn base_written(&self, at: BaseAddr) {
         let index_of = |queue: usize| Some(self.board.contexts.get(queue)?.shadow.avail.wrapping_add(IDX).0);

@@ -7,6 +7,7 @@ use std::sync::{
 
 use iobond_model::{
     cycle::{Span, Time},
+    device::Access,
     live::Bond,
 };
 use iobond_spec::{
@@ -140,7 +141,8 @@ impl<'a> Driver<'a> {
             true => (4, u32::from(index) << 16 | queue),
             false => (2, queue),
         };
-        self.bond.bar_write(FIRST, NOTIFY + NOTIFY_MULTIPLIER * queue, width, value, &mut || {});
+        let offset = NOTIFY + NOTIFY_MULTIPLIER * queue;
+        self.bond.access(Access::BarWrite { function: FIRST, offset, width, value }, &mut || {});
     }
 
     /// The descriptor at which request `nth` begins.

@@ -23,10 +23,7 @@ use std::{
 };
 
 use bm_hypervisor::{Poller, config::PollMode, pool::IOVA};
-use iobond_model::{
-    cycle::Access,
-    live::{Bond, Idle, Mapping},
-};
+use iobond_model::live::{Bond, Idle, Mapping};
 use iobond_spec::register_access::RegisterIo;
 use model_port::ModelPort;
 use results::measure::{CpuMeter, Worker};
@@ -34,7 +31,7 @@ use results::measure::{CpuMeter, Worker};
 use self::{
     base_core::{Base, Post},
     driver::Driver,
-    watch::{Lines, Watch},
+    watch::{Lines, Surroundings, Watch},
 };
 use super::{
     Notice, Outcome, Plan, PlanError, Recorder, Service,
@@ -109,7 +106,8 @@ impl Place {
         let board = Arc::new(Board::new(plan).map_err(engine)?);
         let lines = Arc::new(Lines::new(plan.queues));
         let watch = Arc::new(Watch::new(Arc::clone(&board), epoch));
-        let bond = Arc::new(Bond::new(Arc::clone(&lines) as _).observed_by(Arc::clone(&watch) as _));
+        let surroundings = Surroundings { lines: Arc::clone(&lines), watch: Arc::clone(&watch) };
+        let bond = Arc::new(Bond::new(Arc::new(surroundings)));
         bond.map_board_memory(&board.memory).map_err(engine)?;
         let length = usize::try_from(board.pool.length()).map_err(engine)?;
         bond.map(&Mapping { file: board.pool.file(), file_offset: 0, length, iova: IOVA }).map_err(engine)?;
@@ -128,22 +126,8 @@ impl Place {
 
 /// The device knows everything that it is asked here, so that nothing waits for an answer of the base.
 fn carry_out(bond: &Bond, Step { accesses, writes }: Step) {
-    let relax = &mut || {};
     for access in accesses {
-        match access {
-            Access::ConfigWrite { function, offset, width, value } => {
-                bond.config_write(function, offset, width, value, relax);
-            }
-            Access::BarWrite { function, offset, width, value } => {
-                bond.bar_write(function, offset, width, value, relax);
-            }
-            Access::ConfigRead { function, offset, width } => {
-                bond.config_read(function, offset, width, relax);
-            }
-            Access::BarRead { function, offset, width } => {
-                bond.bar_read(function, offset, width, relax);
-            }
-        }
+        bond.access(access, &mut || {});
     }
     writes.into_iter().for_each(|(at, value)| bond.write32(at, value));
 }

@@ -14,9 +14,8 @@ use std::{
 use iobond_model::{
     cycle::{Span, Time},
     front_end::Message,
-    live,
+    live::Environment,
 };
-use iobond_spec::address::FunctionId;
 use results::measure::{MOMENTS, Stage};
 
 use crate::{
@@ -95,13 +94,27 @@ impl Watch {
     }
 }
 
-impl live::Observer for Watch {
+/// What surrounds the IO-Bond of one board.
+pub(super) struct Surroundings {
+    pub(super) lines: Arc<Lines>,
+    pub(super) watch: Arc<Watch>,
+}
+
+impl Environment for Surroundings {
+    fn message(&self, message: Message) {
+        if let Some(line) = self.lines.0.get(message.data as usize) {
+            line.store(true, Ordering::Release);
+        }
+    }
+
     fn published(&self, queue: usize) {
-        self.advance(queue, Stage::Shadow, self.board.shadow_available(queue), |lane| &lane.shadowed);
+        let index = self.watch.board.shadow_available(queue);
+        self.watch.advance(queue, Stage::Shadow, index, |lane| &lane.shadowed);
     }
 
     fn returned(&self, queue: usize) {
-        self.advance(queue, Stage::Guest, self.board.guest_used(queue), |lane| &lane.landed);
+        let index = self.watch.board.guest_used(queue);
+        self.watch.advance(queue, Stage::Guest, index, |lane| &lane.landed);
     }
 }
 
@@ -132,14 +145,4 @@ impl Lines {
     pub(super) fn take(&self, queue: usize) -> bool {
         self.0[queue].load(Ordering::Relaxed) && self.0[queue].swap(false, Ordering::Acquire)
     }
-}
-
-impl live::BoardInterrupts for Lines {
-    fn message(&self, message: Message) {
-        if let Some(line) = self.0.get(message.data as usize) {
-            line.store(true, Ordering::Release);
-        }
-    }
-
-    fn intx(&self, _: FunctionId) {}
 }

@@ -1,5 +1,5 @@
-//! Every latency and width of the world of virtual time, with its source. "The paper" is BM-Hive, ASPLOS 2020; a judgement is
-//! called one.
+//! Every latency and width of the world of virtual time, with its source. "The paper" is BM-Hive, ASPLOS
+//! 2020; a judgement is called one.
 //!
 //! How a round trip is taken apart:
 //!
@@ -7,59 +7,65 @@
 //!   board_access   request on the wire | board_flight ->  | (answered at once)
 //!                                      | <- board_flight  | completion on the wire
 //! ```
-//! The flight is what is left: cables, retimers, the hard blocks of both ends, and the FPGA's logic, half of it each way. So a
-//! DMA read of board memory takes two flights as well, with `board_memory` in between.
+//! The flight is what is left: cables, retimers, the hard blocks of both ends, and the FPGA's logic, half of
+//! it each way. So a DMA read of board memory takes two flights as well, with `board_memory` in between.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    cycle::{Ethernet, Generation, Pcie, PcieError, Span, Tlp},
-    shadow::MOST_AHEAD,
-};
+use super::{Ethernet, Generation, Pcie, PcieError, Span, Tlp};
+use crate::shadow::MOST_AHEAD;
 
 /// A board's read of a register of IO-Bond, there and back: the paper's 0.8 us.
 pub const BOARD_ACCESS: Span = Span::from_ns(800);
-/// Another hop, IO-Bond to the mailbox and back: the paper's 0.8 us, so that an access which the base answers takes 1.6 us.
+/// Another hop, IO-Bond to the mailbox and back: the paper's 0.8 us, so that an access which the base answers
+/// takes 1.6 us.
 pub const MAILBOX_HOP: Span = Span::from_ns(800);
 /// Lanes between a board and its IO-Bond: the paper's x4, which it calls 32 Gbit/s, hence 8 GT/s.
 pub const BOARD_LANES: u8 = 4;
 /// Lanes between IO-Bond and its base server: the paper's x8.
 pub const BASE_LANES: u8 = 8;
-/// From a read request at a root port to its first completion. A judgement: a load from DRAM of an x86 server takes some 100 ns,
-/// and nobody's figure tells the port's part of a read from the link's.
+/// From a read request at a root port to its first completion. A judgement: a load from DRAM of an x86 server
+/// takes some 100 ns, and no published figure tells the port's part of a read from the link's.
 pub const MEMORY: Span = Span::from_ns(100);
 /// What the DMA engine moves, in bits a second: the paper's 50 Gbit/s.
 pub const DMA_RATE: u64 = 50_000_000_000;
-/// Clock of the DMA engine. A judgement: what PCIe blocks of FPGAs of the paper's time give the user's logic at 8 GT/s and x8.
+/// Clock of the DMA engine. A judgement: what PCIe blocks of FPGAs of the paper's time give the user's logic
+/// at 8 GT/s and x8.
 pub const DMA_CLOCK_MHZ: u32 = 250;
-/// Bytes that the DMA engine moves in a clock. A judgement: the 256 bits of such a block, 64 Gbit/s at 250 MHz.
+/// Bytes that the DMA engine moves in a clock. A judgement: the 256 bits of such a block, 64 Gbit/s at 250
+/// MHz.
 pub const DMA_WIDTH: u16 = 32;
-/// Clocks from a command to its first request. A judgement: arbitration, address and gate, a few registers each.
+/// Clocks from a command to its first request. A judgement: arbitration, address and gate, a few registers
+/// each.
 pub const DMA_SETUP_CLOCKS: u16 = 16;
 /// Commands that the DMA engine works at together. A judgement.
 pub const DMA_CHANNELS: u16 = 8;
-/// Tags of the DMA engine. A judgement: 64 reads of 512 bytes cover 4 us of an x8 link, with 1 us to wait for.
+/// Tags of the DMA engine. A judgement: 64 reads of 512 bytes cover 4 us of an x8 link, with 1 us to wait
+/// for.
 pub const DMA_READS: u16 = 64;
 /// The base server's port to the network, in bits a second. A judgement: one port of 100 GbE for all boards.
 pub const NETWORK_RATE: u64 = 100_000_000_000;
-/// A poll pass that finds nothing in 32 queues, 18.9 ns: `bmhive bench poll` on a virtual machine with Linux and two cores.
+/// A poll pass that finds nothing in 32 queues, 18.9 ns: `bmhive bench poll` on a virtual machine with Linux
+/// and two cores.
 pub const POLL_PASS: Span = Span::from_ps(18_900);
 /// What one entry adds to it, 9.6 ns: the same run.
 pub const POLL_ENTRY: Span = Span::from_ps(9_600);
 
 /// Descriptors that an engine reads at a time at most: 256 bytes, a common maximum payload.
 pub const PREFETCH: u8 = MOST_AHEAD;
-/// After so long without anything new an engine stops watching a guest's ring, and waits for a doorbell. A judgement: some round
-/// trips of a request.
+/// After so long without anything new an engine stops watching a guest's ring, and waits for a doorbell. A
+/// judgement: some round trips of a request.
 pub const WATCH_FOR: Span = Span::from_us(100);
-/// What a driver spends on a request before it rings. A judgement: a poll-mode driver's tens of nanoseconds.
+/// What a driver spends on a request before it notifies. A judgement: a poll-mode driver's tens of
+/// nanoseconds.
 pub const GUEST_SUBMIT: Span = Span::from_ns(20);
 /// What it spends on an answer. A judgement, as above.
 pub const GUEST_COMPLETE: Span = Span::from_ns(20);
-/// From an interrupt at the board until its driver looks. A judgement: a kernel's entry and its interrupt thread, awake.
+/// From an interrupt at the board until its driver looks. A judgement: a kernel's entry and its interrupt
+/// thread, awake.
 pub const GUEST_INTERRUPT: Span = Span::from_ns(1000);
-/// What a back end spends on an entry: 45 ns, the 22.0 M packets a second that one core of DPDK 22.11's testpmd takes from a split
-/// ring, measured on a virtual machine with Linux and two cores.
+/// What a back end spends on an entry: 45 ns, the 22.0 M packets a second that one core of DPDK 22.11's
+/// testpmd takes from a split ring, measured on a virtual machine with Linux and two cores.
 pub const BACK_END_ENTRY: Span = Span::from_ns(45);
 
 /// All that a scenario may change; by default the paper's design.
@@ -78,21 +84,22 @@ pub struct Timing {
     pub board_memory: Span,
     /// From a read request at the base's root port to its first completion.
     pub base_memory: Span,
-    /// IO-Bond's DMA engine.
+    /// What IO-Bond's DMA engine moves, and how many requests it has under way.
     pub dma: Dma,
     /// The base server's port to the network.
     pub network: Ethernet,
     /// How IO-Bond's queue engines are built.
     pub engine: Engine,
-    /// bm-hypervisor's poll pass.
+    /// What bm-hypervisor's poll pass costs.
     pub poll: Poll,
-    /// The board's driver.
+    /// What requests cost a board's driver.
     pub guest: Guest,
     /// What a back end spends on an entry, whatever it does besides.
     pub back_end_entry: Span,
 }
 
-/// How IO-Bond's queue engines are built. By default an engine asks for one thing after the other, when the doorbell rings.
+/// How IO-Bond's queue engines are built. By default an engine asks for one thing after the other, once it is
+/// notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Engine {
@@ -100,9 +107,11 @@ pub struct Engine {
     pub prefetch: u8,
     /// Available entries that are asked for together with the index, 0 to 16; 0: after it.
     pub entries_ahead: u8,
-    /// Descriptors that are asked for together with the entries, 0 to 16, those that follow the last chain's; 0: after them.
+    /// Descriptors that are asked for together with the entries, 0 to 16, those that follow the last chain's;
+    /// 0: after them.
     pub descriptors_ahead: u8,
-    /// How often an engine looks at the guest's ring without being asked, for a while after it found something; 0: never.
+    /// How often an engine reads the guest's ring without being notified, for [`WATCH_FOR`] after it found
+    /// something; 0: never.
     pub watch: Span,
     /// Least time between two interrupts of a queue; 0: none.
     pub moderation: Span,
@@ -142,9 +151,9 @@ impl Engine {
         }
     }
 
-    /// Whether it looks ahead.
+    /// Whether entries are read together with the index.
     #[must_use]
-    pub fn looks_ahead(&self) -> bool {
+    pub fn reads_ahead(&self) -> bool {
         self.entries_ahead > 0
     }
 }
@@ -153,15 +162,15 @@ impl Engine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Guest {
-    /// On a request, before it rings.
+    /// Time on a request, before the driver notifies.
     pub submit: Span,
-    /// On an answer.
+    /// Time on an answer, from the used ring on.
     pub complete: Span,
-    /// From an interrupt until it looks.
+    /// Time from an interrupt until the driver looks at the used ring.
     pub interrupt: Span,
 }
 
-/// IO-Bond's DMA engine.
+/// What IO-Bond's DMA engine moves, and how many requests it has under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dma {
@@ -169,7 +178,7 @@ pub struct Dma {
     pub channels: u16,
     /// Read requests that may be outstanding: tags.
     pub reads: u16,
-    /// Its clock.
+    /// Its clock, in MHz.
     pub clock_mhz: u32,
     /// Bytes that it moves in a clock.
     pub width: u16,
@@ -271,13 +280,15 @@ impl Dma {
 }
 
 impl Timing {
-    /// One way between a board and IO-Bond: half of `board_access`, less what request and completion are on the wire.
+    /// One way between a board and IO-Bond: half of `board_access`, less what request and completion are on
+    /// the wire.
     #[must_use]
     pub fn board_flight(&self) -> Span {
         flight(self.board_access, &self.board)
     }
 
-    /// One way between IO-Bond and the base: half of `mailbox_hop`, less what request and completion are on the wire.
+    /// One way between IO-Bond and the base: half of `mailbox_hop`, less what request and completion are on
+    /// the wire.
     #[must_use]
     pub fn base_flight(&self) -> Span {
         flight(self.mailbox_hop, &self.base)
@@ -363,8 +374,9 @@ mod tests {
         timing.check().unwrap_err().to_string()
     }
 
-    /// Gen3 x4: request 8 + 16 and completion 8 + 12 + 4 are 24 bytes each; 24 * 253.90625 / 0.9786 = 6227.01, hence 6228 ps.
-    /// (800000 - 2 * 6228) / 2 = 393772 ps. Gen3 x8: 3113.5, hence 3114 ps; (800000 - 2 * 3114) / 2 = 396886 ps.
+    /// Gen3 x4: request 8 + 16 and completion 8 + 12 + 4 are 24 bytes each; 24 * 253.90625 / 0.9786 =
+    /// 6227.01, hence 6228 ps. (800000 - 2 * 6228) / 2 = 393772 ps. Gen3 x8: 3113.5, hence 3114 ps; (800000 -
+    /// 2 * 3114) / 2 = 396886 ps.
     #[test]
     fn a_flight_is_what_the_wire_leaves() {
         let timing = Timing::default();

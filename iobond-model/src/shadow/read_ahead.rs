@@ -1,4 +1,5 @@
-//! A look ahead: index, entries and descriptors of a guest's ring, asked for together and not one after the other.
+//! Reading ahead: index, entries and descriptors of a guest's ring, asked for together and not one after the
+//! other.
 //!
 //! ```text
 //!   without    |-- index --|-- entries --|-- descriptors --|
@@ -6,10 +7,11 @@
 //!               |-- entries -----|
 //!                |-- descriptors -|
 //! ```
-//! Entries below the index that was read with them, and the descriptors of their chains, were written before that index (virtio 1.3,
-//! 2.7.13), so that whoever reads the index first, and they are served in that order, reads nothing that is too old. Which descriptors
-//! they are, nobody knows yet: the next chain is taken to be as far from the last as that was from the one before. Where it is not, they
-//! are read again.
+//! The driver wrote the entries below the index, and the descriptors of their chains, before it wrote that
+//! index (virtio 1.3, 2.7.13). The three reads are served in the order shown, so that nothing which the index
+//! vouches for is older than it. Which descriptors the next chains have is not known yet: each chain is taken
+//! to begin as far behind the last as that did behind the one before. Where it does not, its descriptors are
+//! read again.
 
 use iobond_spec::{
     address::{Address, BoardAddr},
@@ -20,12 +22,12 @@ use zerocopy::{IntoBytes, little_endian::U16};
 use super::{QueueError, Ring, entries::Entries};
 use crate::fabric::{Fabric, Read};
 
-/// Entries, and descriptors, that one look sees at most: 256 bytes of descriptors, a common maximum payload.
+/// Entries, and descriptors, that are read ahead at most: 256 bytes of descriptors, a common maximum payload.
 pub const MOST_AHEAD: u8 = 16;
 
-/// Where a queue would look next.
+/// Where a queue fetches next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vantage {
+pub struct FetchCursor {
     pub(super) ring: Ring<BoardAddr>,
     /// Next entry to fetch.
     pub(super) next: u16,
@@ -33,9 +35,9 @@ pub struct Vantage {
     pub(super) expected: u16,
 }
 
-/// What was seen.
+/// What was read ahead, with the index that says how much of it counts.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight {
+pub struct SpeculativeRead {
     avail: u16,
     first: u16,
     entries: [U16; MOST_AHEAD as usize],
@@ -45,31 +47,32 @@ pub struct Sight {
     descriptor_count: u8,
 }
 
-impl Vantage {
+impl FetchCursor {
     /// The available index up to which everything has been fetched.
     #[must_use]
     pub fn next(&self) -> u16 {
         self.next
     }
 
-    /// Looks for `entries` and `descriptors`, each at most [`MOST_AHEAD`]; also for the available index, unless `avail` says it.
+    /// Reads `entries` and `descriptors`, each at most [`MOST_AHEAD`]; also the available index, unless
+    /// `avail` says it.
     ///
     /// # Errors
-    /// A fault.
-    pub async fn look<F: Fabric>(
+    /// [`QueueError::Fault`] when the function may not read the ring.
+    pub async fn read_ahead<F: Fabric>(
         &self,
         fabric: &F,
         avail: Option<u16>,
         entries: u8,
         descriptors: u8,
-    ) -> Result<Sight, QueueError> {
+    ) -> Result<SpeculativeRead, QueueError> {
         let Self { ring, next, expected } = *self;
         let within_ring = |from: u16, most: u8| (ring.size - from).min(most.min(MOST_AHEAD).into());
-        let ahead = Entries { ring: ring.avail.into(), size: ring.size, first: next };
+        let available = Entries { ring: ring.avail.into(), size: ring.size, first: next };
         let entry_count = within_ring(next & (ring.size - 1), entries);
         let descriptor_count = within_ring(expected, descriptors);
         let mut index = U16::ZERO;
-        let mut sight = Sight {
+        let mut ahead = SpeculativeRead {
             avail: next,
             first: next,
             entries: [U16::ZERO; MOST_AHEAD as usize],
@@ -81,17 +84,17 @@ impl Vantage {
         let table = Address::from(ring.desc).wrapping_add(u64::from(expected) * DESC_SIZE);
         let mut reads = [
             Read { at: ring.avail_idx(), into: index.as_mut_bytes() },
-            Read { at: ahead.first_address(), into: sight.entries[..entry_count.into()].as_mut_bytes() },
-            Read { at: table, into: sight.descriptors[..descriptor_count.into()].as_mut_bytes() },
+            Read { at: available.first_address(), into: ahead.entries[..entry_count.into()].as_mut_bytes() },
+            Read { at: table, into: ahead.descriptors[..descriptor_count.into()].as_mut_bytes() },
         ];
         fabric.read_all(&mut reads[usize::from(avail.is_some())..]).await?;
-        sight.avail = avail.unwrap_or(index.get());
-        Ok(sight)
+        ahead.avail = avail.unwrap_or(index.get());
+        Ok(ahead)
     }
 }
 
-impl Sight {
-    /// The available index.
+impl SpeculativeRead {
+    /// The available index that was read, or was known before.
     #[must_use]
     pub fn avail(&self) -> u16 {
         self.avail

@@ -21,10 +21,11 @@ pub mod cycle;
 pub mod device;
 pub mod fabric;
 pub mod front_end;
+mod links;
 pub mod live;
 pub mod mailbox;
 pub mod qos;
 pub mod shadow;
+mod time;
+pub mod timing;
 pub mod windows;
-
-pub use cycle::timing;

@@ -21,7 +21,7 @@ use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 use rig::{
     ARENAS, BOARD, Image, LANE, LANES, Raised, Rig, Shape, base_ring, board_ring,
     guest::{Guest, descriptor, direct, out},
-    reached, slots,
+    in_flight, reached, slots,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use zerocopy::IntoBytes;
@@ -243,7 +243,7 @@ impl Chaos {
         let [desc, avail, _] = base_ring(&context);
         let own = [desc, avail, slots(&context)];
         before.assert_same_but(&Image::of_base(&self.rig), &own, "base memory");
-        assert!(self.queue.in_flight() <= u32::from(context.shadow.size));
+        assert!(in_flight(&self.queue) <= u32::from(context.shadow.size));
 
         self.worked += u32::from(result.is_ok_and(|progress| progress.chains > 0));
         if result.is_err() {

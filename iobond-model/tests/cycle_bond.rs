@@ -24,10 +24,11 @@ use iobond_spec::{
     register_access::decode,
     registers::components::mailbox_t::request::Request,
     ring::split::{DESC_INDIRECT, DESC_WRITE, Descriptor},
+    status_page,
 };
 use proptest::prelude::*;
 use rig::{
-    Shape,
+    BASE, STATUS_PAGE, Shape,
     back_end::BackEnd,
     cycle::{Around, LIMIT, memories, notify, set_up, simulate, simulate_watched, tail},
     guest::{Guest, Plan, direct, indirect, out, writable},
@@ -133,12 +134,14 @@ fn who_watches_sees_what_links_and_dma_engine_do() {
 fn a_forwarded_read_takes_two_hops() {
     let timing = Timing::default();
     let took = Cell::new(Span::ZERO);
-    let ending = simulate(&timing, &memories(Shape::default()), async |clock, bond, around| {
+    let memories = memories(Shape::default());
+    let ending = simulate(&timing, &memories, async |clock, bond, around| {
         let from = clock.now();
         let read = bond.access(Access::BarRead { function: function(0), offset: COMMON + 0x14, width: 1 });
         let base = async {
             around.base.wait(clock).await;
-            let request: Request = decode(bond.mailbox_request().request.get());
+            let word = GuestAddress(BASE + STATUS_PAGE + status_page::MAILBOX_WORD);
+            let request: Request = decode(memories.0.base.read_obj::<u32>(word).unwrap());
             bond.write_register(mailbox::BASE + mailbox::ANSWER_DATA, 0xF);
             bond.write_register(mailbox::BASE + mailbox::ANSWER, request.sequence().into());
         };

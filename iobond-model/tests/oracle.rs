@@ -32,6 +32,7 @@ use rig::{
     back_end::{BackEnd, Held},
     base_ring, board_ring,
     guest::{Buffer, Guest, Plan, out, writable},
+    in_flight,
     oracle::{Oracle, Verdict, fits},
     slots,
 };
@@ -331,7 +332,7 @@ impl<'a> World<'a> {
 
     /// Nothing is in flight, every count is right, and the pool is whole.
     fn assert_home(&mut self) {
-        assert_eq!(self.queue.in_flight(), 0);
+        assert_eq!(in_flight(&self.queue), 0);
         let counters = self.queue.counters();
         let ours = (self.forwarded, self.retired, self.bytes_up, self.bytes_down, self.interrupts);
         let theirs = (
@@ -355,7 +356,7 @@ impl<'a> World<'a> {
             self.forward(None);
         }
         let context = self.queue.context();
-        assert_eq!(self.queue.in_flight(), u32::from(context.slot_count.min(context.shadow.size)));
+        assert_eq!(in_flight(&self.queue), u32::from(context.slot_count.min(context.shadow.size)));
         self.drain();
         self.assert_home();
     }
@@ -481,7 +482,7 @@ fn a_chain_too_long_for_the_shadow_table_travels_in_an_indirect_one() {
     for round in 0..20 {
         world.offer(&chain);
         world.forward(None);
-        assert_eq!((world.back_end.held.len(), world.queue.in_flight()), (1, 1), "round {round}");
+        assert_eq!((world.back_end.held.len(), in_flight(&world.queue)), (1, 1), "round {round}");
         // 2 + 1 + 3 + 1 pieces and the table take eight of nine slots: a second one does not fit.
         world.offer(&chain);
         world.forward(None);
@@ -493,7 +494,7 @@ fn a_chain_too_long_for_the_shadow_table_travels_in_an_indirect_one() {
     // The longest chain that can be: every slot but one, for the table.
     world.offer(&Plan { buffers: vec![out(8 * 128)], in_table: 0, seed: 4 });
     world.forward(None);
-    assert_eq!(world.queue.in_flight(), 1);
+    assert_eq!(in_flight(&world.queue), 1);
     world.drain();
     world.assert_pool_whole();
 }
@@ -544,6 +545,6 @@ fn indices_wrap_around() {
             // With EVENT_IDX the guest asked for one at its last chain; without, every return is worth one.
             assert_eq!(rig.take_interrupts().len(), if event_idx { 1 } else { returns });
         }
-        assert_eq!((queue.in_flight(), queue.head()), (0, guest.avail));
+        assert_eq!((in_flight(&queue), queue.head()), (0, guest.avail));
     }
 }

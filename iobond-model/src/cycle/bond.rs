@@ -28,14 +28,14 @@ use super::{
     environment::{Environment, Event},
     notifications::Notifications,
     packets::{FromBase, ToBase, ToBoard, head_at},
-    timing::{self, Timing},
     watch::{Activity, Watcher, Way},
 };
 use crate::{
     device::{Access, Device, Effect, Outcome, QueueReport, tail_of},
     fabric::{Fabric, ready},
     qos::Meter,
-    shadow::{Context, Counters},
+    shadow::Context,
+    timing::{self, Timing},
 };
 
 /// One IO-Bond, between a board and a base that share its clock.
@@ -147,18 +147,6 @@ impl<'a, M: Fabric> Bond<'a, M> {
     #[must_use]
     pub fn head(&self, queue: usize) -> u16 {
         self.notifications.get(queue).map_or(0, |notified| notified.head.get())
-    }
-
-    /// What a queue has done since it was enabled.
-    #[must_use]
-    pub fn counters(&self, queue: usize) -> Counters {
-        self.notifications.get(queue).map_or_else(Counters::default, |notified| notified.counters.get())
-    }
-
-    /// The request at the front of the mailbox, as its registers show it.
-    #[must_use]
-    pub fn mailbox_request(&self) -> MailboxRequest {
-        self.device.borrow().mailbox_request()
     }
 
     /// The base writes a register: a posted write, on the wire from now on.
@@ -401,8 +389,8 @@ impl<'a, M: Fabric> Bond<'a, M> {
     }
 
     fn report(&self, queue: usize) -> QueueReport {
-        let tail = self.notifications.get(queue).map_or(0, |notified| notified.tail_register.get());
-        QueueReport { head: self.head(queue), tail, counters: self.counters(queue) }
+        let Notifications { head, tail_register, counters, .. } = &self.notifications[queue];
+        QueueReport { head: head.get(), tail: tail_register.get(), counters: counters.get() }
     }
 }
 

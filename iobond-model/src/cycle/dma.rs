@@ -21,10 +21,12 @@ use iobond_spec::{MAX_QUEUES, address::Address};
 
 use super::{
     Clock, Line, Permits, Reason, Signal, Span, TaskId, Time, Tlp, Wire,
-    timing::{self, Timing},
     watch::{Activity, Watcher},
 };
-use crate::fabric::{Copy, Direction, Fabric, Fault, ready};
+use crate::{
+    fabric::{Copy, Direction, Fabric, Fault, ready},
+    timing::{self, Timing},
+};
 
 /// A memory and the link that leads there.
 pub struct Side {

@@ -5,13 +5,12 @@ use std::{cell::Cell, future::poll_fn, task::Poll};
 
 use iobond_spec::address::FunctionId;
 
-use super::{
-    Reason, Span, Time, Tlp, bond::Bond, environment::Event, fabric::Timed, packets::head_at, timing,
-};
+use super::{Reason, Span, Time, Tlp, bond::Bond, environment::Event, fabric::Timed, packets::head_at};
 use crate::{
     fabric::{Fabric, Gated},
     qos::Cost,
     shadow::{Counters, Progress, Queue, QueueError, Seen},
+    timing,
     windows::Windows,
 };
 

@@ -5,8 +5,7 @@
 //! * [`Signal`], [`Permits`] and [`Line`] are what tasks wait for;
 //! * [`Pcie`] and [`Ethernet`] reckon with links, [`Wire`] and [`Flight`] are one direction of one, [`Dma`]
 //!   moves payload;
-//! * [`Bond`] is an IO-Bond between the two, in an [`Environment`];
-//! * [`timing`] has every latency and width of that, with its source.
+//! * [`Bond`] is an IO-Bond between the two, in an [`Environment`].
 //!
 //! What a transfer does to memory is done at once, over any [`crate::fabric::Fabric`] whose futures are
 //! always ready; what it takes is time. Left out: errors on links, and what a driver or a base does, which
@@ -17,27 +16,25 @@ mod bond;
 mod dma;
 mod engines;
 mod environment;
-mod ethernet;
 mod executor;
 mod fabric;
 mod link;
 mod notifications;
 mod packets;
-mod pcie;
 mod resources;
-mod time;
-pub mod timing;
 mod watch;
 mod wheel;
 
 pub use bond::Bond;
 pub use dma::{Dma, Side};
 pub use environment::{Environment, Event};
-pub use ethernet::Ethernet;
 pub use executor::{Clock, Ending, Executor, Reason, Stuck, TaskId};
 pub use link::{Flight, Sent, Traffic, Wire};
-pub use pcie::{Credits, Generation, Link, Pcie, PcieError, Tlp};
 pub use resources::{Line, Permits, Signal};
-pub use time::{Span, Time};
 pub use watch::{Activity, Way};
 pub use wheel::Wheel;
+
+pub use crate::{
+    links::{Credits, Ethernet, Generation, Link, Pcie, PcieError, Tlp},
+    time::{Span, Time},
+};

@@ -4,8 +4,11 @@ use std::cell::{Cell, RefCell};
 
 use iobond_spec::address::FunctionId;
 
-use super::{Clock, Signal, TaskId, Time, timing};
-use crate::shadow::{Context, Counters, FetchCursor, SpeculativeRead};
+use super::{Clock, Signal, TaskId, Time};
+use crate::{
+    shadow::{Context, Counters, FetchCursor, SpeculativeRead},
+    timing,
+};
 
 /// What the engine of one queue context has to do, and what its registers show.
 #[derive(Debug, Default)]

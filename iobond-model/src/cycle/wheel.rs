@@ -112,18 +112,6 @@ const fn reach(tick: u64, until: Time) -> Option<u64> {
 }
 
 impl<E> Wheel<E> {
-    /// The time of the event that came out last.
-    #[must_use]
-    pub fn now(&self) -> Time {
-        self.now
-    }
-
-    /// Events that are in.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     /// Whether no event is in.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -302,7 +290,7 @@ mod tests {
                         prop_assert_eq!(wheel.take(until), None);
                     }
                 }
-                prop_assert_eq!(wheel.len(), heap.heap.len());
+                prop_assert_eq!(wheel.len, heap.heap.len());
             }
             while let Some(expected) = heap.take(Time::MAX) {
                 prop_assert_eq!(wheel.take(Time::MAX), Some(expected));
@@ -317,7 +305,7 @@ mod tests {
         let mut wheel = Wheel::default();
         for n in 0..100 * SLOTS as u64 {
             // Far away, and another slot each time.
-            wheel.put(wheel.now() + crate::cycle::Span::from_us(100), n);
+            wheel.put(wheel.now + crate::cycle::Span::from_us(100), n);
             if n >= 64 {
                 wheel.take(Time::MAX);
             }

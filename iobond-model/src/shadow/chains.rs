@@ -24,7 +24,6 @@ impl Chain {
 pub(super) struct Chains {
     free: FreeList,
     by_head: Box<[Chain]>,
-    in_flight: u32,
     /// Writable bytes of all chains in flight.
     writable: u64,
 }
@@ -34,7 +33,6 @@ impl Chains {
         Self {
             free: FreeList::new(size),
             by_head: vec![Chain::NOT_IN_FLIGHT; usize::from(size)].into(),
-            in_flight: 0,
             writable: 0,
         }
     }
@@ -61,7 +59,6 @@ impl Chains {
     #[inline]
     pub(super) fn start(&mut self, head: u16, chain: Chain) {
         self.by_head[usize::from(head)] = chain;
-        self.in_flight += 1;
         self.writable += chain.writable;
     }
 
@@ -76,12 +73,7 @@ impl Chains {
     pub(super) fn finish(&mut self, head: u32) {
         let chain = &mut self.by_head[head as usize];
         chain.first = NONE;
-        self.in_flight -= 1;
         self.writable -= chain.writable;
-    }
-
-    pub(super) fn in_flight(&self) -> u32 {
-        self.in_flight
     }
 
     /// Writable bytes of the chains in flight.

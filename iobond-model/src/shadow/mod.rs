@@ -163,11 +163,6 @@ impl Queue {
         self.failed
     }
 
-    /// Chains published and not yet returned.
-    pub fn in_flight(&self) -> u32 {
-        self.chains.in_flight()
-    }
-
     /// Whether any chain in flight has writable bytes, so that returning may copy payload.
     pub fn has_writable_in_flight(&self) -> bool {
         self.chains.writable() > 0

@@ -235,6 +235,12 @@ pub fn reached<A: DmaAddress>(memory: &GuestMemoryMmap) -> DmaMemory<A> {
     reached
 }
 
+/// Chains that `queue` has published and not yet returned.
+pub fn in_flight(queue: &Queue) -> u32 {
+    let counters = queue.counters();
+    counters.forwarded.wrapping_sub(counters.retired)
+}
+
 /// A copy of a whole memory, to compare with later.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {

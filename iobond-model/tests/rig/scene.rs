@@ -15,7 +15,7 @@ use super::{
     back_end::BackEnd,
     base_ring,
     guest::{Guest, direct, out, writable},
-    slots,
+    in_flight, slots,
 };
 
 /// The victim and its neighbour.
@@ -104,7 +104,7 @@ impl Scene {
         let context = scene.context();
         Guest::new(&scene.rig.board, &context).offer(&direct(&[out(10), writable(20)])).unwrap();
         scene.rig.forward(&mut scene.victim, None).unwrap();
-        assert_eq!(scene.victim.in_flight(), 1);
+        assert_eq!(in_flight(&scene.victim), 1);
         scene
     }
 

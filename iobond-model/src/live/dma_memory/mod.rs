@@ -253,11 +253,6 @@ impl<A: DmaAddress> DmaMemory<A> {
         self.read().get(&at.number()).map(|range| range.length)
     }
 
-    /// How many ranges there are.
-    pub fn ranges(&self) -> usize {
-        self.read().len()
-    }
-
     /// Holds what is mapped now, for as long as a pass takes.
     pub fn lease(&self) -> Lease<'_, A> {
         Lease::new(self, self.read())

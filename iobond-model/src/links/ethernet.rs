@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use crate::time::Span;
 
 /// Preamble and start of frame (IEEE 802.3-2018, 3.1.1).
 const PREAMBLE: u64 = 8;

@@ -1,7 +1,7 @@
 //! How long bytes take on a link.
 
 use super::{Generation, Pcie};
-use crate::cycle::Span;
+use crate::time::Span;
 
 /// What of a link DLLPs and SKP ordered sets take from TLPs, in millionths.
 ///

@@ -12,8 +12,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ethernet, Generation, Pcie, PcieError, Span, Tlp};
-use crate::shadow::MOST_AHEAD;
+use crate::{
+    links::{Ethernet, Generation, Pcie, PcieError, Tlp},
+    shadow::MOST_AHEAD,
+    time::Span,
+};
 
 /// A board's read of a register of IO-Bond, there and back: the paper's 0.8 us.
 pub const BOARD_ACCESS: Span = Span::from_ns(800);

@@ -108,7 +108,7 @@ fn a_narrow_access_carries_no_more_than_its_width() {
 }
 
 #[test]
-fn a_read_that_nobody_answers_is_all_ones_at_its_deadline() {
+fn an_unanswered_read_is_all_ones_at_its_deadline() {
     let over = booted(1);
     let ticket = over.0.forwarded_read(0, COMMON, 4);
     let sequence = over.registers().mailbox().request().read().sequence();

@@ -50,7 +50,7 @@ fn a_chain_that_is_used_twice() {
 }
 
 #[test]
-fn more_bytes_than_there_was_room_for() {
+fn more_bytes_than_are_writable() {
     for len in [21, 30, u32::MAX] {
         let mut scene = Scene::with_one_in_flight();
         let tail = scene.answer(len);

@@ -186,7 +186,7 @@ async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>
 }
 
 #[test]
-fn a_read_that_nobody_answers_ends_at_its_deadline() {
+fn an_unanswered_read_ends_at_its_deadline() {
     let (value, took) = (Cell::new(0), Cell::new(Span::ZERO));
     let ending = simulate(&Timing::default(), &memories(Shape::default()), async |clock, bond, _| {
         let from = clock.now();

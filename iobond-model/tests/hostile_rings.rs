@@ -84,7 +84,7 @@ fn a_doorbell_that_names_nonsense() {
 }
 
 #[test]
-fn a_doorbell_that_comes_late_is_no_error() {
+fn a_doorbell_that_comes_late_is_not_an_error() {
     let mut scene = Scene::new(notified());
     let context = scene.context();
     let mut guest = Guest::new(&scene.rig.board, &context);

@@ -260,7 +260,7 @@ fn a_status_page_that_is_off_or_not_granted_is_left_alone() {
 // Deadlines.
 
 #[test]
-fn a_read_that_nobody_answers_ends_with_all_ones() {
+fn an_unanswered_read_ends_with_all_ones() {
     let live = Live::new();
     let over = live.over();
     over.registers().mailbox().deadline().write(|r| r.set_microseconds(2_000));

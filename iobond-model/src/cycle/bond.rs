@@ -16,13 +16,12 @@ use std::{
 
 use iobond_spec::{
     MAX_FUNCTIONS, MAX_QUEUES,
-    address::{Address, BaseAddr},
+    address::BaseAddr,
     status_page::{self, MailboxRequest},
 };
-use zerocopy::IntoBytes;
 
 use super::{
-    Clock, Executor, Flight, Signal, Span, Time, Tlp, Wire,
+    Clock, Executor, Flight, Signal, Span, Tlp, Wire,
     access::{Requests, Waiting},
     dma::{Dma, Side},
     environment::{Environment, Event},
@@ -31,8 +30,8 @@ use super::{
     watch::{Activity, Watcher, Way},
 };
 use crate::{
-    device::{Access, Device, Effect, Outcome, QueueReport, tail_of},
-    fabric::{Fabric, ready},
+    device::{Access, Device, Effect, QueueReport},
+    fabric::Fabric,
     qos::Meter,
     shadow::Context,
     timing::{self, Timing},
@@ -48,15 +47,15 @@ pub struct Bond<'a, M> {
     pub(super) base: Side,
     pub(super) dma: Dma,
     pub(super) to_board: Flight<ToBoard>,
-    from_board: Flight<(Access, Option<usize>)>,
+    pub(super) from_board: Flight<(Access, Option<usize>)>,
     pub(super) to_base: Flight<ToBase>,
-    from_base: Flight<FromBase>,
+    pub(super) from_base: Flight<FromBase>,
     pub(super) notifications: Vec<Notifications>,
     /// Reads of the board, and of the base, that have not come back.
-    board_reads: Requests,
-    base_reads: Requests,
-    waiting: Waiting,
-    deadline: Signal,
+    pub(super) board_reads: Requests,
+    pub(super) base_reads: Requests,
+    pub(super) waiting: Waiting,
+    pub(super) deadline: Signal,
     pub(super) engine: timing::Engine,
     pub(super) meters: [Cell<Option<Meter>>; MAX_FUNCTIONS],
 }
@@ -176,108 +175,6 @@ impl<'a, M: Fabric> Bond<'a, M> {
         }
     }
 
-    async fn link_to_board(&self) {
-        loop {
-            match self.to_board.land(self.clock).await {
-                ToBoard::Store { at, value } => {
-                    // Whether the address can be written was checked when it left.
-                    let _ = ready(self.memory.store(at.into(), value));
-                    self.environment.board_written(at);
-                }
-                ToBoard::Message(message) => self.environment.message(message),
-                ToBoard::Intx(function) => self.environment.intx(function),
-                ToBoard::Completion { request, value } => {
-                    self.board_reads.complete(self.clock, request, value)
-                }
-            }
-        }
-    }
-
-    async fn link_to_base(&self) {
-        loop {
-            let at = match self.to_base.land(self.clock).await {
-                ToBase::Store { at, value } => {
-                    let _ = ready(self.memory.store(at.into(), value));
-                    at
-                }
-                ToBase::Mailbox { at, request } => {
-                    // The word that says that the request is new is written last.
-                    let (body, rest) = request
-                        .as_bytes()
-                        .split_at((status_page::MAILBOX_WORD - status_page::MAILBOX) as usize);
-                    let _ = ready(self.memory.write(at.into(), body));
-                    let _ = ready(self.memory.write(Address::from(at).wrapping_add(body.len() as u64), rest));
-                    at
-                }
-                ToBase::Errors { at, bits } => {
-                    let _ = ready(self.memory.write(at.into(), &bits.to_le_bytes()));
-                    at
-                }
-                ToBase::Completion { request, value } => {
-                    self.base_reads.complete(self.clock, request, value);
-                    continue;
-                }
-            };
-            self.environment.base_written(at);
-        }
-    }
-
-    async fn link_from_base(&self) {
-        loop {
-            match self.from_base.land(self.clock).await {
-                FromBase::Write { offset, value } => match tail_of(offset) {
-                    Some(queue) => self.write_tail(queue, value as u16),
-                    None => self.with_device(|device, now, effects| {
-                        device.register_write(now, offset, value, effects)
-                    }),
-                },
-                FromBase::Read { offset, request } => {
-                    let value = self
-                        .with_device(|device, now, _| device.register_read(now, offset, |n| self.report(n)));
-                    let there = self.base.out.send(self.clock.now(), Tlp::Completion { data: 4 });
-                    self.to_base.launch(self.clock, there, ToBase::Completion { request, value });
-                }
-            }
-        }
-    }
-
-    async fn link_from_board(&self) {
-        loop {
-            let (access, request) = self.from_board.land(self.clock).await;
-            let outcome = loop {
-                match self.with_device(|device, now, effects| device.access(|| now, access, effects)) {
-                    // The link stalls until the mailbox has a free entry.
-                    Outcome::Full => self.waiting.freed.wait(self.clock).await,
-                    outcome => break outcome,
-                }
-            };
-            match (outcome, request) {
-                (Outcome::Done(value), Some(request)) => self.answer_board(request, value),
-                (Outcome::Waiting(ticket), Some(request)) => self.waiting.add(ticket, request),
-                (Outcome::Doorbell { queue, data }, _) => self.notify_queue(queue, data),
-                _ => {}
-            }
-        }
-    }
-
-    fn answer_board(&self, request: usize, value: u32) {
-        let there = self.board.out.send(self.clock.now(), Tlp::Completion { data: 4 });
-        self.to_board.launch(self.clock, there, ToBoard::Completion { request, value });
-    }
-
-    async fn keep_deadlines(&self) {
-        loop {
-            let next = self.device.borrow().next_deadline();
-            match next {
-                None => self.deadline.wait(self.clock).await,
-                Some(ns) => {
-                    self.clock.until(Time::ZERO + Span::from_ns(ns)).await;
-                    self.with_device(|device, now, effects| device.tick(now, effects));
-                }
-            }
-        }
-    }
-
     /// Does something to the device and then what the device wants done.
     pub(super) fn with_device<T>(&self, act: impl FnOnce(&mut Device, u64, &mut Vec<Effect>) -> T) -> T {
         let mut effects = Vec::new();
@@ -366,7 +263,7 @@ impl<'a, M: Fabric> Bond<'a, M> {
         notified.work.raise(self.clock);
     }
 
-    fn notify_queue(&self, queue: usize, data: Option<u16>) {
+    pub(super) fn notify_queue(&self, queue: usize, data: Option<u16>) {
         self.environment.observe(Event::Doorbell { queue });
         let notified = &self.notifications[queue];
         if notified.is_watched(self.clock) {
@@ -380,7 +277,7 @@ impl<'a, M: Fabric> Bond<'a, M> {
         notified.wake_watchers(self.clock);
     }
 
-    fn write_tail(&self, queue: usize, index: u16) {
+    pub(super) fn write_tail(&self, queue: usize, index: u16) {
         self.environment.observe(Event::Tail { queue, index });
         let notified = &self.notifications[queue];
         notified.tail.set(Some(index));
@@ -388,7 +285,7 @@ impl<'a, M: Fabric> Bond<'a, M> {
         notified.work.raise(self.clock);
     }
 
-    fn report(&self, queue: usize) -> QueueReport {
+    pub(super) fn report(&self, queue: usize) -> QueueReport {
         let Notifications { head, tail_register, counters, .. } = &self.notifications[queue];
         QueueReport { head: head.get(), tail: tail_register.get(), counters: counters.get() }
     }

@@ -12,6 +12,7 @@
 //! are tasks of the embedder's.
 
 mod access;
+mod arrivals;
 mod bond;
 mod dma;
 mod engines;

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use iobond_spec::address::{BaseAddr, FunctionId};
+
 use super::{
     Bond,
     bond::{HAS_DATA, NEVER, lock, read},
@@ -16,7 +18,6 @@ use crate::{
     fabric::{Fabric, Gated, ready},
     shadow::{Progress, Queue, QueueError, Seen},
 };
-use iobond_spec::address::{BaseAddr, FunctionId};
 
 impl Bond {
     /// One bounded pass over everything that waits. Returns whether there was anything to do.

@@ -152,7 +152,7 @@ mod tests {
         }
 
         #[test]
-        fn whoever_always_asks_gets_the_rate(
+        fn work_that_always_asks_gets_the_rate(
             rate in 1..=1_000_000_000_000_u64,
             burst in 1..1_000_000_u64,
             costs in prop::collection::vec(1..100_000_u64, 1..100),

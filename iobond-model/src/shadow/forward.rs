@@ -82,8 +82,8 @@ impl Queue {
         let (mut avail, mut ahead) = match seen {
             // After a stall what was seen may be older than what was known then, and the driver, whose chains
             // were all announced before, need not notify again: only memory says how far it got.
-            Seen::Index(index) if !stalled => (self.believe_doorbell(index)?, None),
-            Seen::Ahead(ahead) if !stalled => (self.believe_doorbell(ahead.avail())?, Some(ahead)),
+            Seen::Index(index) if !stalled => (self.announced_index(index)?, None),
+            Seen::Ahead(ahead) if !stalled => (self.announced_index(ahead.avail())?, Some(ahead)),
             _ => (fabric.load(self.context.guest.avail_idx()).await?, None),
         };
         loop {
@@ -121,7 +121,7 @@ impl Queue {
 
     /// The available index that a notification claims. It may come late, after its chains were found by
     /// reading the index; then it says nothing new.
-    fn believe_doorbell(&self, index: u16) -> Result<u16, QueueError> {
+    fn announced_index(&self, index: u16) -> Result<u16, QueueError> {
         let (next, size) = (self.next_avail, self.context.guest.size);
         if index.wrapping_sub(next) <= size {
             Ok(index)

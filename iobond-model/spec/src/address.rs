@@ -1,5 +1,5 @@
-//! Addresses of the two memories. A [`BoardAddr`] is what a guest wrote into a ring; a [`BaseAddr`] is an I/O virtual address
-//! that the base granted. There is no conversion between them: the only way across is a copy.
+//! Addresses of the two memories. A [`BoardAddr`] is what a guest wrote into a ring; a [`BaseAddr`] is an I/O
+//! virtual address that the base granted. There is no conversion between them: the only way across is a copy.
 
 use core::fmt;
 
@@ -20,7 +20,8 @@ macro_rules! address {
                 }
             }
 
-            /// The address `bytes` further on, modulo 2^64. For offsets inside of a range that was checked as a whole.
+            /// The address `bytes` further on, modulo 2^64. For offsets inside of a range that was checked as
+            /// a whole.
             #[inline]
             pub const fn wrapping_add(self, bytes: u64) -> Self {
                 Self(self.0.wrapping_add(bytes))

@@ -1,4 +1,5 @@
-//! IO-Bond's own PCI function as the base sees it: what identifies it, and what lies where in its BAR beside the register map.
+//! IO-Bond's own PCI function as the base sees it: what identifies it, and what lies where in its BAR beside
+//! the register map.
 //!
 //! Vendor and device only help people to find it: software goes by `ident.magic` and `ident.version`.
 

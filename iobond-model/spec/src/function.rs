@@ -1,7 +1,9 @@
-//! A virtio PCI function as the board sees it: where its capabilities stand in configuration space and what lies where in
-//! its BAR. The base writes a configuration image that says so; IO-Bond decodes by the same constants, as hardware would.
+//! A virtio PCI function as the board sees it: where its capabilities stand in configuration space and what
+//! lies where in its BAR. The base writes a configuration image that says so; IO-Bond decodes by the same
+//! constants, as hardware would.
 
-/// Bytes of configuration space that the image covers; reads beyond return zero, so there is no extended capability.
+/// Bytes of configuration space that the image covers; reads beyond return zero, so there is no extended
+/// capability.
 pub const CONFIG_SIZE: u16 = 256;
 
 /// The BAR with everything in it, 64-bit memory, not prefetchable; it takes BAR registers 0 and 1.
@@ -23,7 +25,8 @@ pub const DEVICE_SIZE: u32 = 0x1000;
 pub const NOTIFY: u32 = 0x3000;
 /// Bytes of the notification area.
 pub const NOTIFY_SIZE: u32 = 0x1000;
-/// `notify_off_multiplier`: bytes between the doorbells of neighbouring queues. Four, so that NOTIFICATION_DATA fits.
+/// `notify_off_multiplier`: bytes between the doorbells of neighbouring queues. Four, so that
+/// NOTIFICATION_DATA fits.
 pub const NOTIFY_MULTIPLIER: u32 = 4;
 /// MSI-X table (PCIe 5.0, 7.7.2): answered by IO-Bond.
 pub const MSIX_TABLE: u32 = 0x4000;

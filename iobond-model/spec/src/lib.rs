@@ -1,8 +1,8 @@
 //! What the two sides of an IO-Bond agree on.
 //!
-//! Three parties meet at an IO-Bond: the board's driver, which sees virtio PCI functions; the device itself, as Rust model
-//! or as RTL; and bm-hypervisor on the base. This crate holds the facts that more than one of them must know, and nothing
-//! else:
+//! Three parties meet at an IO-Bond: the board's driver, which sees virtio PCI functions; the device itself,
+//! as Rust model or as RTL; and bm-hypervisor on the base. This crate holds the facts that more than one of
+//! them must know, and nothing else:
 //!
 //! * [`registers`] and [`offsets`]: the base-side register map, generated from `regs/iobond.rdl`;
 //! * [`register_access`]: the typed map over any 32-bit register transport;
@@ -12,8 +12,8 @@
 //! * [`base_function`]: the same for IO-Bond's own function on the base;
 //! * [`function`]: where things lie in a function's configuration space and BAR.
 //!
-//! Left out: behaviour of any kind, virtio feature bits and device configuration (crate `virtio-bindings` has them), and
-//! packed rings, which the register map names but nobody offers yet.
+//! Left out: behaviour of any kind, virtio feature bits and device configuration (crate `virtio-bindings` has
+//! them), and packed rings, which the register map names but no device offers yet.
 
 #![no_std]
 

@@ -1,9 +1,11 @@
-//! The typed register map over any transport of 32-bit registers: an in-process device, a mapped BAR, a socket.
+//! The typed register map over any transport of 32-bit registers: an in-process device, a mapped BAR, a
+//! socket.
 //!
-//! The generated accessors address registers by pointer. Here a "pointer" is the register's offset in BAR0 and is never
-//! dereferenced: [`Over`] hands it to a [`RegisterIo`].
+//! The generated accessors address registers by pointer. Here a "pointer" is the register's offset in BAR0
+//! and is never dereferenced: [`Over`] hands it to a [`RegisterIo`].
 
-#![allow(unsafe_code)] // the generated constructors and conversions are declared unsafe; why they are sound here stands at each use
+// The generated constructors and conversions are declared unsafe; why they are sound here stands at each use.
+#![allow(unsafe_code)]
 
 use core::convert::Infallible;
 
@@ -16,7 +18,8 @@ use crate::registers::Iobond;
 
 /// A transport of naturally aligned 32-bit register accesses.
 ///
-/// Infallible, as a PCIe read is: a device that is gone reads all ones ([`crate::ALL_ONES`]) and swallows writes.
+/// Infallible, as a PCIe read is: a device that is gone reads all ones ([`crate::ALL_ONES`]) and swallows
+/// writes.
 pub trait RegisterIo {
     /// Reads the register at byte `offset` of BAR0.
     fn read32(&self, offset: u32) -> u32;
@@ -57,7 +60,8 @@ impl<T: RegisterIo> RawRegisterIO for Over<T> {
 /// The typed form of a raw register value, for a device that decodes what was written.
 #[inline]
 pub fn decode<R: Register<Regwidth = u32>>(raw: u32) -> R {
-    // SAFETY: a generated register is a newtype of `u32` whose getters mask every field; each bit pattern is valid.
+    // SAFETY: a generated register is a newtype of `u32` whose getters mask every field; each bit pattern is
+    // valid.
     unsafe { R::from_raw(raw) }
 }
 
@@ -67,8 +71,8 @@ pub fn encode<R: Register<Regwidth = u32>>(register: R) -> u32 {
     register.to_raw()
 }
 
-/// A field's bits in place. The generated types have setters only for what software may write; a device sets the others with
-/// their generated `*_OFFSET`.
+/// A field's bits in place. The generated types have setters only for what software may write; a device sets
+/// the others with their generated `*_OFFSET`.
 #[inline]
 pub const fn place(offset: usize, value: u32) -> u32 {
     value << offset

@@ -1,8 +1,9 @@
-//! The status page: what IO-Bond writes back into a page of base memory, so that a poll costs a cache hit and not a PCIe
-//! read.
+//! The status page: what IO-Bond writes back into a page of base memory, so that a poll costs a cache hit and
+//! not a PCIe read.
 //!
-//! IO-Bond is its only writer and writes in order: the body of a mailbox request before its word, the shadow available
-//! ring before HEAD. A reader that loads the word or a HEAD with acquire ordering sees what was written before it.
+//! IO-Bond is its only writer and writes in order: the body of a mailbox request before its word, the shadow
+//! available ring before HEAD. A reader that loads the word or a HEAD with acquire ordering sees what was
+//! written before it.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, little_endian::U32};
 

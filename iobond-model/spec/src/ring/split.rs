@@ -1,7 +1,8 @@
-//! Split virtqueues (virtio 1.3, 2.7): the layout of their three areas and the arithmetic of their free-running indices.
+//! Split virtqueues (virtio 1.3, 2.7): the layout of their three areas and the arithmetic of their
+//! free-running indices.
 //!
-//! Every value is little endian (virtio 1.3, 1.4). Indices count buffers ever made available or used, modulo 2^16, and are
-//! reduced modulo the ring size only to find an entry.
+//! Every value is little endian (virtio 1.3, 1.4). Indices count buffers ever made available or used, modulo
+//! 2^16, and are reduced modulo the ring size only to find an entry.
 
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -33,7 +34,7 @@ pub const USED_ALIGN: u64 = 4;
 )]
 #[repr(C)]
 pub struct Descriptor {
-    /// Address of the buffer, in the memory of whoever made it available.
+    /// Address of the buffer, in the memory of the side that made it available.
     pub addr: U64,
     /// Length of the buffer in bytes.
     pub len: U32,

@@ -13,7 +13,7 @@ pub mod wake;
 
 /// Board
 ///
-/// Power and reset of the compute board, and what went wrong at its door.
+/// Power and reset of the compute board, and counters of accesses that failed.
 #[derive(Eq, PartialEq)]
 pub struct BoardT<'io, IO = peakrdl_rust::io::PtrIO> {
     ptr: *mut u8,

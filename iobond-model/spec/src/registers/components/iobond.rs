@@ -82,7 +82,7 @@ impl<'io, IO: peakrdl_rust::io::RegisterIO> Iobond<'io, IO> {
 
     /// Board
     ///
-    /// Power and reset of the compute board, and what went wrong at its door.
+    /// Power and reset of the compute board, and counters of accesses that failed.
     #[inline(always)]
     #[must_use]
     pub const fn board(&self) -> board::BoardT<'io, IO> {

@@ -20,7 +20,7 @@ pub enum QueueErrorE {
     ChainTooLong = 5,
     /// A descriptor or an indirect table of no bytes.
     ZeroLength = 6,
-    /// An indirect table whose length is no multiple of 16, too long, nested, or not negotiated.
+    /// An indirect table whose length is not a multiple of 16, too long, nested, or not negotiated.
     BadIndirect = 7,
     /// A device-readable descriptor after a device-writable one (virtio 1.3, 2.7.4.2).
     BadOrder = 8,

@@ -225,7 +225,7 @@ fn configuration_requests_of_a_bad_width_do_nothing() {
 #[test]
 fn a_doorbell_finds_its_queue() {
     let over = booted(2);
-    enable(&over.registers(), 9, &Context { index: 2, ..context() });
+    enable(&over, 9, &Context { index: 2, ..context() });
     assert_eq!(over.0.bar_write(0, NOTIFY + 8, 2, 2), Outcome::Doorbell { queue: 9, data: None });
     assert_eq!(over.0.bar_write(0, NOTIFY + 8, 4, 0x0007_0002), Outcome::Doorbell { queue: 9, data: None });
     assert_eq!(over.registers().queues()[9].doorbells().read().count(), 2);
@@ -241,7 +241,7 @@ fn a_doorbell_finds_its_queue() {
 fn notification_data_carries_the_index() {
     let over = booted(1);
     let features = QueueFeatures { notification_data: true, ..QueueFeatures::default() };
-    enable(&over.registers(), 0, &Context { features, ..context() });
+    enable(&over, 0, &Context { features, ..context() });
     let doorbell = |width, value| over.0.bar_write(0, NOTIFY, width, value);
     assert_eq!(doorbell(4, 0x1234_0000), Outcome::Doorbell { queue: 0, data: Some(0x1234) });
     assert_eq!(doorbell(2, 0), Outcome::Doorbell { queue: 0, data: None });
@@ -355,10 +355,9 @@ fn intx_follows_the_isr() {
 /// A device with two functions and a queue each, and one more on the first.
 fn with_queues() -> Over<TestDevice> {
     let over = booted(2);
-    let registers = over.registers();
-    enable(&registers, 0, &context());
-    enable(&registers, 1, &Context { index: 1, ..context() });
-    enable(&registers, 2, &Context { function: function(1), ..context() });
+    enable(&over, 0, &context());
+    enable(&over, 1, &Context { index: 1, ..context() });
+    enable(&over, 2, &Context { function: function(1), ..context() });
     over.0.take_effects();
     over
 }
@@ -493,7 +492,7 @@ proptest! {
     #[test]
     fn the_board_can_do_what_it_likes(accesses in prop::collection::vec(accesses(), 1..400)) {
         let over = booted(2);
-        enable(&over.registers(), 0, &context());
+        enable(&over, 0, &context());
         let mut tickets = Vec::new();
         for access in accesses {
             let outcome = match access {
@@ -535,7 +534,7 @@ proptest! {
         // Still a working device: reset, set up again, a doorbell.
         over.registers().board().control().modify(|r| r.set_reset(true));
         present(&over.registers(), 0);
-        enable(&over.registers(), 1, &context());
+        enable(&over, 1, &context());
         prop_assert!(is_running(&over, 1));
         prop_assert_eq!(over.0.read32(0), iobond_spec::MAGIC);
     }

@@ -7,7 +7,7 @@ mod rig;
 
 use iobond_model::{
     fabric::Fault,
-    shadow::{Context, Queue, QueueError},
+    shadow::{self, Context, Queue, QueueError},
 };
 use iobond_spec::address::{BaseAddr, BoardAddr};
 use rig::{
@@ -177,7 +177,7 @@ fn a_context_that_cannot_be() {
     for (reason, spoil) in reasons {
         let mut context = Shape::default().context(0);
         spoil(&mut context);
-        let Err(QueueError::BadContext(said)) = context.check() else { panic!("{reason}: accepted") };
+        let Err(QueueError::BadContext(said)) = shadow::check(&context) else { panic!("{reason}: accepted") };
         assert!(said.contains(reason), "{reason}: {said}");
     }
 }

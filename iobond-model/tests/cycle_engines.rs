@@ -162,7 +162,7 @@ fn a_queue_is_not_blamed_for_its_predecessor() {
         guest.set_avail_index(1000);
         notify(bond).await;
         clock.sleep(Span::from_ns(700)).await;
-        let words = memories.1.to_registers();
+        let words = memories.1.to_words();
         bond.write_register(queues::BASE + queues::CONTROL, words[0] & !1);
         bond.write_register(queues::BASE + queues::CONTROL, words[0]);
         clock.sleep(Span::from_ns(300)).await;

@@ -124,7 +124,7 @@ fn what_is_misaligned_or_undefined_reads_all_ones_and_swallows_writes() {
 #[test]
 fn read_only_registers_refuse_writes() {
     let over = booted(1);
-    enable(&over.registers(), 0, &context());
+    enable(&over, 0, &context());
     over.0.take_effects();
     let function = functions::BASE;
     let queue = queues::BASE;
@@ -184,7 +184,7 @@ fn write_only_registers_refuse_reads() {
 fn a_queue_is_enabled_with_what_was_written() {
     let over = booted(1);
     let wanted = Context { index: 3, vector: 7, ..context() };
-    enable(&over.registers(), 5, &wanted);
+    enable(&over, 5, &wanted);
     assert_eq!(enabled(&over.0.take_effects()), [(5, wanted)]);
     assert_eq!(state(&over, 5), (State::Running, Error::None));
 }
@@ -192,7 +192,7 @@ fn a_queue_is_enabled_with_what_was_written() {
 #[test]
 fn enabling_twice_is_refused_and_changes_nothing() {
     let over = booted(1);
-    enable(&over.registers(), 0, &context());
+    enable(&over, 0, &context());
     over.0.take_effects();
     let before = refused(&over);
     over.registers().queues()[0].control().modify(|r| r.set_vector(9));
@@ -204,7 +204,7 @@ fn enabling_twice_is_refused_and_changes_nothing() {
 #[test]
 fn fields_are_closed_while_the_queue_is_enabled() {
     let over = booted(1);
-    enable(&over.registers(), 0, &context());
+    enable(&over, 0, &context());
     over.0.take_effects();
     for at in (queues::SIZES..=queues::SLOT_COUNT).step_by(4) {
         let (before, count) = (over.0.read32(queues::BASE + at), refused(&over));
@@ -219,29 +219,29 @@ fn fields_are_closed_while_the_queue_is_enabled() {
 #[test]
 fn two_contexts_cannot_have_one_virtqueue() {
     let over = booted(1);
-    enable(&over.registers(), 0, &context());
-    enable(&over.registers(), 1, &context());
+    enable(&over, 0, &context());
+    enable(&over, 1, &context());
     assert_eq!(enabled(&over.0.take_effects()), [(0, context())]);
     assert_eq!(state(&over, 0), (State::Running, Error::None));
     assert_eq!(state(&over, 1), (State::Error, Error::BadContext));
     // Disabling the one that never ran leaves the other its doorbell.
     disable(&over.registers(), 1);
     assert!(disabled(&over.0.take_effects()).is_empty());
-    enable(&over.registers(), 1, &context());
+    enable(&over, 1, &context());
     assert_eq!(state(&over, 1), (State::Error, Error::BadContext));
     // Once the first lets go, the second may have it.
     disable(&over.registers(), 0);
     disable(&over.registers(), 1);
-    enable(&over.registers(), 1, &context());
+    enable(&over, 1, &context());
     assert_eq!(state(&over, 1), (State::Running, Error::None));
 }
 
 #[test]
 fn a_virtqueue_beyond_the_doorbells_cannot_be() {
     let over = booted(1);
-    enable(&over.registers(), 0, &Context { index: MAX_QUEUES as u16, ..context() });
+    enable(&over, 0, &Context { index: MAX_QUEUES as u16, ..context() });
     assert_eq!(state(&over, 0), (State::Error, Error::BadContext));
-    enable(&over.registers(), 1, &Context { index: MAX_QUEUES as u16 - 1, ..context() });
+    enable(&over, 1, &Context { index: MAX_QUEUES as u16 - 1, ..context() });
     assert_eq!(state(&over, 1), (State::Running, Error::None));
 }
 
@@ -249,7 +249,7 @@ fn a_virtqueue_beyond_the_doorbells_cannot_be() {
 fn an_impossible_context_is_an_error_until_it_is_disabled() {
     let over = booted(1);
     let registers = over.registers();
-    enable(&registers, 7, &Context { slot_count: 0, ..context() });
+    enable(&over, 7, &Context { slot_count: 0, ..context() });
     assert_eq!(over.0.take_effects(), [Effect::QueueErrors]);
     assert_eq!(
         (state(&over, 7), over.0.device.borrow().queue_errors()),
@@ -266,7 +266,7 @@ fn an_impossible_context_is_an_error_until_it_is_disabled() {
 fn an_error_of_the_engine_shows_once_and_is_counted_when_it_is_a_fault() {
     let over = booted(1);
     let registers = over.registers();
-    enable(&registers, 0, &context());
+    enable(&over, 0, &context());
     over.0.take_effects();
     let fault = iobond_model::fabric::Fault::Base { at: BaseAddr(0), len: 1 };
     let fail = |error: QueueError| over.0.act(|device, _, effects| device.fail_queue(0, &error, effects));
@@ -285,7 +285,7 @@ fn an_error_of_the_engine_shows_once_and_is_counted_when_it_is_a_fault() {
 #[test]
 fn tail_is_the_worlds_and_the_device_only_reads_it() {
     let over = booted(1);
-    enable(&over.registers(), 2, &Context { index: 2, ..context() });
+    enable(&over, 2, &Context { index: 2, ..context() });
     over.0.reports.borrow_mut().insert(2, QueueReport { tail: 0xFFFF, ..QueueReport::default() });
     let before = refused(&over);
     over.registers().queues()[2].tail().write(|r| r.set_index(9));
@@ -385,16 +385,16 @@ fn the_image_is_taken_when_the_function_becomes_present() {
 fn removing_a_function_stops_its_queues_and_no_others() {
     let over = booted(2);
     let registers = over.registers();
-    enable(&registers, 0, &context());
-    enable(&registers, 1, &Context { index: 1, ..context() });
-    enable(&registers, 2, &Context { function: function(1), ..context() });
+    enable(&over, 0, &context());
+    enable(&over, 1, &Context { index: 1, ..context() });
+    enable(&over, 2, &Context { function: function(1), ..context() });
     over.0.take_effects();
     registers.functions()[0].control().write(|r| r.set_present(false));
     assert_eq!(disabled(&over.0.take_effects()), [0, 1]);
     assert_eq!([0, 1, 2].map(|n| state(&over, n).0), [State::Disabled, State::Disabled, State::Running]);
     // Its virtqueues are free again.
     present(&registers, 0);
-    enable(&registers, 3, &context());
+    enable(&over, 3, &context());
     assert_eq!(state(&over, 3).0, State::Running);
 }
 
@@ -439,7 +439,7 @@ proptest! {
     fn the_register_file_stays_consistent(accesses in prop::collection::vec(accesses(), 1..300)) {
         let over = booted(2);
         for n in 0..3 {
-            describe(&over.registers(), n, &Context { index: n as u16, ..context() });
+            describe(&over, n, &Context { index: n as u16, ..context() });
         }
         let mut running = [false; MAX_QUEUES];
         for access in accesses {
@@ -519,7 +519,7 @@ proptest! {
 fn a_reset_of_the_base_function_is_a_power_on() {
     let over = booted(2);
     grant(&over.registers(), 0, BaseAddr(0), u64::MAX);
-    enable(&over.registers(), 3, &context());
+    enable(&over, 3, &context());
     over.registers().mailbox().deadline().write(|r| r.set_microseconds(7));
     over.registers().ident().scratch().write(|r| r.set_value(7));
     over.registers().qos()[1].control().write(|r| r.set_enable(true));

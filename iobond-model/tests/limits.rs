@@ -104,7 +104,7 @@ fn a_queue_that_counts_on_return_offers_buffers_for_nothing() {
     let features = QueueFeatures { count_on_return: true, ..QueueFeatures::default() };
     let context = Context { features, ..live.start() };
     disable(&live.over().registers(), 0);
-    enable(&live.over().registers(), 0, &context);
+    enable(&live.over(), 0, &context);
     live.settle();
     limit(&live.over(), PLENTY, hardly(150));
     let (mut guest, mut back_end) = (Guest::new(&live.board, &context), BackEnd::new(&live.base, &context));

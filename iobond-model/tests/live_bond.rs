@@ -161,7 +161,7 @@ fn what_was_made_available_before_the_queue_was_enabled_is_found() {
     Guest::new(&live.board, &context).offer(&direct(&[out(1)])).unwrap();
     live.write(NOTIFY, 2, 0); // No queue is there to be notified.
     assert!(!live.bond.pass());
-    enable(&live.over().registers(), 0, &context);
+    enable(&live.over(), 0, &context);
     live.settle();
     assert_eq!(live.over().registers().queues()[0].head().read().index(), 1);
 }
@@ -252,7 +252,7 @@ fn a_status_page_that_is_off_or_not_granted_is_left_alone() {
         }
         let before = Image::of(&live.base, BASE);
         live.write(DEVICE, 4, 1);
-        enable(&over.registers(), 0, &Context { slot_count: 0, ..Shape::default().context(0) });
+        enable(&over, 0, &Context { slot_count: 0, ..Shape::default().context(0) });
         before.assert_same_but(&Image::of(&live.base, BASE), &[], "a page that the base has taken back");
     }
 }
@@ -424,7 +424,7 @@ fn be_the_base(live: &Live, context: &Context, seed: u8) {
                 let sequence = registers.mailbox().request().read().sequence();
                 registers.mailbox().answer().write(|r| r.set_sequence(sequence));
             }
-            3..5 => enable(&registers, queue, &Context { index: queue as u16, ..*context }),
+            3..5 => enable(&over, queue, &Context { index: queue as u16, ..*context }),
             5 => disable(&registers, queue),
             6 => registers.queues()[queue].tail().write(|r| r.set_index(random.random_range(0..4))),
             7 => {

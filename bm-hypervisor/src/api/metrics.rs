@@ -149,9 +149,7 @@ const OF_QUEUES: [Metric<QueueStatistics>; 9] = [
     ("bm_queue_stalls_total", "counter", "Times that slots or shadow descriptors ran out.", |queue| {
         queue.counted.stalls
     }),
-    ("bm_queue_doorbells_total", "counter", "Doorbell writes of the board.", |queue| {
-        queue.counted.doorbells
-    }),
+    ("bm_queue_doorbells_total", "counter", "Doorbell writes of the board.", |queue| queue.counted.doorbells),
     ("bm_queue_interrupts_total", "counter", "Interrupts for used buffers.", |queue| {
         queue.counted.interrupts
     }),

@@ -40,7 +40,6 @@ impl BaseLine {
     }
 }
 
-
 /// The base function of `bond`, to be served.
 pub(super) struct BaseFunction {
     bond: Arc<Bond>,

@@ -107,6 +107,13 @@ impl FunctionId {
         if (id as usize) < crate::MAX_FUNCTIONS { Some(Self(id)) } else { None }
     }
 
+    /// The function that the low bits of `id` name: what a register field of just as many bits holds.
+    #[inline]
+    pub const fn truncated(id: u8) -> Self {
+        const { assert!(crate::MAX_FUNCTIONS.is_power_of_two()) }
+        Self(id & (crate::MAX_FUNCTIONS as u8 - 1))
+    }
+
     /// Every function an IO-Bond can hold, in order.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..crate::MAX_FUNCTIONS as u8).map(Self)

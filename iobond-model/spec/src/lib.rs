@@ -7,6 +7,7 @@
 //! * [`registers`] and [`offsets`]: the base-side register map, generated from `regs/iobond.rdl`;
 //! * [`register_access`]: the typed map over any 32-bit register transport;
 //! * [`address`]: board and base addresses, which never mix;
+//! * `queue_context`: what the base writes into the registers of a queue, and its codec;
 //! * [`ring`]: layouts and index arithmetic of split virtqueues;
 //! * [`status_page`]: what IO-Bond writes back into base memory;
 //! * [`base_function`]: the same for IO-Bond's own function on the base;
@@ -21,6 +22,8 @@ pub mod address;
 pub mod base_function;
 pub mod function;
 pub mod offsets;
+#[cfg(not(doctest))]
+pub mod queue_context;
 #[cfg(not(doctest))] // PeakRDL leaves the registers out where examples in documentation are collected
 pub mod register_access;
 pub mod ring;

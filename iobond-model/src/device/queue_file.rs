@@ -2,6 +2,7 @@
 
 use iobond_spec::{
     offsets::queues as offset,
+    queue_context::{QueueContext, REGISTER_WORDS},
     register_access::{decode, encode, place},
     registers::components::{
         queue_error_e::QueueErrorE,
@@ -10,14 +11,14 @@ use iobond_spec::{
     },
 };
 
-use crate::shadow::{Context, QueueError, REGISTER_WORDS};
+use crate::shadow::{self, QueueError};
 
 /// The registers of one queue context, but for those that its engine keeps.
 #[derive(Clone, Debug)]
 pub(super) struct QueueFile {
     words: [u32; REGISTER_WORDS],
     /// What it runs with.
-    context: Option<Context>,
+    context: Option<QueueContext>,
     error: QueueErrorE,
     doorbells: u32,
 }
@@ -37,7 +38,7 @@ pub(super) enum Written {
     /// Read only, or not while the queue is enabled.
     Refused,
     /// The queue is to start with this.
-    Enable(Context),
+    Enable(QueueContext),
     /// The queue was to start, and cannot.
     Impossible,
     /// The queue is to stop.
@@ -45,7 +46,7 @@ pub(super) enum Written {
 }
 
 impl QueueFile {
-    pub(super) fn context(&self) -> Option<&Context> {
+    pub(super) fn context(&self) -> Option<&QueueContext> {
         self.context.as_ref()
     }
 
@@ -127,8 +128,9 @@ impl QueueFile {
     }
 
     fn enable(&mut self) -> Written {
-        match Context::from_registers(&self.words) {
-            Ok(context) => {
+        let context = QueueContext::from_words(&self.words);
+        match shadow::check(&context) {
+            Ok(()) => {
                 self.context = Some(context);
                 Written::Enable(context)
             }

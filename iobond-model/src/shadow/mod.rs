@@ -26,9 +26,10 @@ mod read_ahead;
 mod retire;
 mod slots;
 
-pub use context::{Context, QueueFeatures, REGISTER_WORDS, Ring};
+pub use context::check;
 pub use error::QueueError;
 pub use forward::Seen;
+pub use iobond_spec::queue_context::{QueueContext as Context, QueueFeatures, Ring};
 pub use read_ahead::{FetchCursor, MOST_AHEAD, SpeculativeRead};
 
 use chains::Chains;

@@ -107,7 +107,7 @@ pub async fn set_up<M: Fabric>(clock: &Clock, bond: &Bond<'_, M>, context: &Cont
         show_status(&registers, BaseAddr(BASE + STATUS_PAGE));
     }
     clock.sleep(Span::from_us(20)).await;
-    enable(&registers, 0, context);
+    enable(&over, 0, context);
     clock.sleep(Span::from_us(20)).await;
 }
 

@@ -122,14 +122,14 @@ impl Live {
             self.board.write_slice(&zeroes, GuestAddress(area.start)).unwrap();
         }
         self.base.write_slice(&vec![0; 0x1_0000], GuestAddress(BASE)).unwrap();
-        enable(&self.over().registers(), 0, &context);
+        enable(&self.over(), 0, &context);
         context
     }
 
     /// Disables queue context 0 and enables it anew, with whatever is in its rings.
     pub fn start_again(&self, context: &Context) {
         disable(&self.over().registers(), 0);
-        enable(&self.over().registers(), 0, context);
+        enable(&self.over(), 0, context);
     }
 
     pub fn in_error(&self) -> bool {

@@ -23,7 +23,7 @@ use std::{cell::RefCell, ops::Range, sync::LazyLock};
 use iobond_model::{
     fabric::{Gated, ready},
     live::{DmaAddress, DmaMemory, Interrupts, Memory},
-    shadow::{Context, Progress, Queue, QueueError, QueueFeatures, Ring, Seen},
+    shadow::{self, Context, Progress, Queue, QueueError, QueueFeatures, Ring, Seen},
     windows::Windows,
 };
 use iobond_spec::{
@@ -151,7 +151,7 @@ impl Rig {
     /// Clears the rings of `context`, grants exactly what the engine needs of base memory, and starts the
     /// queue.
     pub fn start(&mut self, context: Context) -> Queue {
-        let context = context.check().unwrap();
+        shadow::check(&context).unwrap();
         for (ring, memory) in [(board_ring(&context), &self.board), (base_ring(&context), &self.base)] {
             for area in ring {
                 memory

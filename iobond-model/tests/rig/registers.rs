@@ -13,6 +13,8 @@ use iobond_model::{
 use iobond_spec::{
     address::{BaseAddr, BoardAddr, FunctionId},
     function::{MSIX_CAP, PCI_ACCESS_CAP},
+    offsets,
+    queue_context::DESCRIPTION,
     register_access::{Over, RegisterIo},
     registers::Iobond,
 };
@@ -154,46 +156,19 @@ pub fn boot(id: u8, config_write: impl Fn(u16, u8, u32)) {
 }
 
 /// Writes `context` into queue context `n`, without enabling it.
-pub fn describe<T: RegisterIo>(registers: &Iobond<'_, Over<T>>, n: usize, context: &Context) {
-    let file = &registers.queues()[n];
-    file.sizes().write(|r| {
-        r.set_guest(context.guest.size);
-        r.set_shadow(context.shadow.size);
-    });
-    file.features().write(|r| {
-        r.set_indirect(context.features.indirect);
-        r.set_event_idx(context.features.event_idx);
-        r.set_notification_data(context.features.notification_data);
-        r.set_shadow_indirect(context.features.shadow_indirect);
-        r.set_copy_all(context.features.copy_all);
-        r.set_count_on_return(context.features.count_on_return);
-    });
-    macro_rules! address {
-        ($at:expr, $lo:ident, $hi:ident) => {
-            file.$lo().write(|r| r.set_value($at.0 as u32));
-            file.$hi().write(|r| r.set_value(($at.0 >> 32) as u32));
-        };
-    }
-    address!(context.guest.desc, guest_desc_lo, guest_desc_hi);
-    address!(context.guest.avail, guest_avail_lo, guest_avail_hi);
-    address!(context.guest.used, guest_used_lo, guest_used_hi);
-    address!(context.shadow.desc, shadow_desc_lo, shadow_desc_hi);
-    address!(context.shadow.avail, shadow_avail_lo, shadow_avail_hi);
-    address!(context.shadow.used, shadow_used_lo, shadow_used_hi);
-    address!(context.slots, slots_lo, slots_hi);
-    file.slot_size().write(|r| r.set_bytes(context.slot_size));
-    file.slot_count().write(|r| r.set_count(context.slot_count));
+pub fn describe<T: RegisterIo>(over: &Over<T>, n: usize, context: &Context) {
+    let words = context.to_words();
+    DESCRIPTION.step_by(4).for_each(|at| over.0.write32(queue(n) + at, words[(at / 4) as usize]));
 }
 
 /// Writes `context` into queue context `n` and enables it.
-pub fn enable<T: RegisterIo>(registers: &Iobond<'_, Over<T>>, n: usize, context: &Context) {
-    describe(registers, n, context);
-    registers.queues()[n].control().write(|r| {
-        r.set_enable(true);
-        r.set_function_id(context.function.index() as u8);
-        r.set_index(context.index);
-        r.set_vector(context.vector);
-    });
+pub fn enable<T: RegisterIo>(over: &Over<T>, n: usize, context: &Context) {
+    describe(over, n, context);
+    over.0.write32(queue(n) + offsets::queues::CONTROL, context.to_words()[0]);
+}
+
+const fn queue(n: usize) -> u32 {
+    offsets::queues::BASE + n as u32 * offsets::queues::STRIDE
 }
 
 /// Disables queue context `n`.

@@ -13,12 +13,13 @@ use iobond_model::{
     fabric::Fabric,
     live::{BaseMemory, BoardMemory},
     qos::Limits,
-    shadow::{Context, QueueFeatures, REGISTER_WORDS, Ring},
+    shadow::{Context, QueueFeatures, Ring},
 };
 use iobond_spec::{
     address::{BoardAddr, FunctionId},
     function::{MSIX_CAP, MSIX_ENTRY_SIZE, MSIX_TABLE, NO_VECTOR},
     offsets::{board, functions, qos, queues, status_page, windows},
+    queue_context::REGISTER_WORDS,
     ring::split::{
         AVAIL_NO_INTERRUPT, DESC_NEXT, DESC_WRITE, Descriptor, avail_bytes, desc_bytes, used_bytes,
     },
@@ -177,7 +178,7 @@ impl Board {
         let power = Step { accesses: Vec::new(), writes: self.power(page) };
         let queues = Step { accesses: self.message_signalled(), writes: Vec::new() };
         let running = (0..).zip(&self.contexts).flat_map(|(number, context)| {
-            let (words, file) = (context.to_registers(), queues::BASE + number * queues::STRIDE);
+            let (words, file) = (context.to_words(), queues::BASE + number * queues::STRIDE);
             (1..REGISTER_WORDS).chain([0]).map(move |at| (file + 4 * at as u32, words[at]))
         });
         [power, queues, Step { accesses: Vec::new(), writes: running.collect() }]

@@ -13,7 +13,7 @@ use std::{
 use iobond_model::{
     fabric::{Gated, ready},
     live::{BaseMemory, BoardMemory, Interrupts, Memory},
-    shadow::{Context, Queue, QueueFeatures, Ring, Seen},
+    shadow::{self, Context, Queue, QueueFeatures, Ring, Seen},
     windows::Windows,
 };
 use iobond_spec::{
@@ -246,7 +246,8 @@ fn context(bytes: u32) -> Result<Context, WorkloadError> {
         slot_count: SLOTS,
         features: QueueFeatures { shadow_indirect: true, ..QueueFeatures::default() },
     };
-    context.check().map_err(|error| WorkloadError::Engine(error.to_string()))
+    shadow::check(&context).map_err(|error| WorkloadError::Engine(error.to_string()))?;
+    Ok(context)
 }
 
 fn memory(at: u64, size: u64) -> Result<GuestMemoryMmap, WorkloadError> {

@@ -71,6 +71,14 @@ pub fn encode<R: Register<Regwidth = u32>>(register: R) -> u32 {
     register.to_raw()
 }
 
+/// The raw value of a register that has its reset value but for what `set` sets.
+#[inline]
+pub fn encode_with<R: Register<Regwidth = u32> + Default>(set: impl FnOnce(&mut R)) -> u32 {
+    let mut register = R::default();
+    set(&mut register);
+    encode(register)
+}
+
 /// A field's bits in place. The generated types have setters only for what software may write; a device sets
 /// the others with their generated `*_OFFSET`.
 #[inline]

@@ -1,11 +1,13 @@
-//! What a hypervisor that was killed leaves to its next life: the control plane of every function, as its driver set it up.
+//! What a bm-hypervisor process that was killed leaves to the next: the control plane of every function, as
+//! its driver set it up.
 //!
-//! IO-Bond's registers tell which queues run and where; features, status and vectors are only known here. They are written down
-//! in a memfd of their own, which nobody else has: not IO-Bond, not a back end. A record is written whole into the half that
-//! does not count, then counts: whoever finds the file finds a record that was whole once, however its writer ended.
+//! IO-Bond's registers tell which queues run and where; features, status and vectors are only known here.
+//! They are written down in a memfd of their own, which neither IO-Bond nor a back end has. A record is
+//! written whole into the half that does not count, then counts: a process that finds the file finds a record
+//! that was whole once, however its writer ended.
 //!
-//! A change is written down before it is carried out, and what is found is compared with IO-Bond
-//! when the next life begins: intentions that were not carried out are carried out then.
+//! A change is written down before it is acted upon; `control::notes::Journaled` has that rule, and what each
+//! end of a process leaves.
 
 use std::{
     io,
@@ -24,11 +26,12 @@ const HALF: u64 = 4096;
 /// `IOBJ` and the version of the layout; another version's record is not understood.
 const MAGIC: u64 = 0x494F_424A_0000_0001;
 
-/// One function's control plane. Fields are those of the common configuration structure (virtio 1.3, 4.1.4.3) unless said.
+/// One function's control plane. Fields are those of the common configuration structure (virtio 1.3, 4.1.4.3)
+/// unless said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FunctionRecord {
-    /// What is offered to the driver; a life that would offer something else cannot go on.
+    /// What is offered to the driver; a process that would offer something else cannot resume.
     pub offered: u64,
     /// What the driver chose.
     pub driver_features: u64,
@@ -44,13 +47,13 @@ pub struct FunctionRecord {
     pub pairs: u16,
     /// `device_status`.
     pub status: u8,
-    /// Whether drivers are sent away.
+    /// Whether every driver is refused: the back end is gone for good.
     pub withdrawn: u8,
     /// Tells whether device configuration is what the driver knows.
     pub config_digest: u32,
     /// `config_generation`.
     pub generation: u8,
-    /// Whether there is such a function.
+    /// 1 if there is such a function.
     pub present: u8,
     /// Whether the link of a network function is up.
     pub link_up: u8,
@@ -58,13 +61,13 @@ pub struct FunctionRecord {
     pub added: u8,
     /// Where in the file that was kept its back end notes what is in flight.
     pub in_flight_offset: u64,
-    /// How many bytes of that; none without such a file.
+    /// How many bytes of that; 0 without such a file.
     pub in_flight_size: u64,
-    /// For how many vrings.
+    /// For how many vrings that is.
     pub in_flight_queues: u16,
-    /// Of how many descriptors.
+    /// How many descriptors each of them has.
     pub in_flight_queue_size: u16,
-    /// Zero.
+    /// Padding; zero.
     pub reserved_too: u32,
 }
 
@@ -78,7 +81,7 @@ pub struct QueueRecord {
     pub avail: u64,
     /// Board address of the used ring.
     pub used: u64,
-    /// Descriptors.
+    /// Queue size in descriptors.
     pub size: u16,
     /// Vector for used buffers.
     pub vector: u16,
@@ -93,9 +96,9 @@ pub struct Record {
     magic: u64,
     /// Tells boards apart whose functions or rings differ.
     pub layout: u64,
-    /// By function.
+    /// By number of the function; zeroes for one that is not there.
     pub functions: [FunctionRecord; MAX_FUNCTIONS],
-    /// By queue context.
+    /// By number of the queue context.
     pub queues: [QueueRecord; MAX_QUEUES],
 }
 
@@ -119,14 +122,14 @@ pub fn digest(bytes: impl IntoIterator<Item = u8>) -> u64 {
 const RECORD: u64 = 8;
 const _: () = assert!(RECORD + size_of::<Record>() as u64 <= HALF);
 
-/// A journal that cannot be gone on with.
+/// A journal that cannot be continued.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot use the journal: {0}")]
     System(#[from] io::Error),
-    /// It is another file.
-    #[error("the file that was kept as the journal is none: {0}")]
+    /// The file is not a journal of this version.
+    #[error("the file that was kept as the journal is not one: {0}")]
     Foreign(&'static str),
 }
 
@@ -140,10 +143,10 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// An empty one.
+    /// An empty journal.
     ///
     /// # Errors
-    /// What the system says.
+    /// A system call failed.
     pub fn new() -> io::Result<Self> {
         let file = memfd_create("iobond-journal", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, 2 * HALF)?;
@@ -152,7 +155,7 @@ impl Journal {
         Ok(Self { file, mapping, number: 0 })
     }
 
-    /// One that was kept, and its last record.
+    /// Opens a journal that was kept. Returns it and its last record.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -174,11 +177,11 @@ impl Journal {
         }
     }
 
-    /// Writes a record down. When this returns it is found, whatever happens.
+    /// Writes a record down. When this returns it is found, however the process ends.
     pub fn write(&mut self, record: &Record) {
         self.number = self.number.wrapping_add(1).max(1);
         self.mapping.write(self.place() + RECORD, record.as_bytes());
-        // Whoever finds the number finds what was written before it.
+        // Released: a process that finds the number finds the record, which was written before it.
         if let Some(number) = self.mapping.words32().get((self.place() / 4) as usize) {
             number.store(self.number, Ordering::Release);
         }
@@ -218,7 +221,7 @@ mod tests {
             let kept = journal.file().try_clone_to_owned().unwrap();
             let (mut again, found) = Journal::open(kept).unwrap();
             assert_eq!(found, record(status));
-            // The next life writes on in the same file.
+            // The next process continues in the same file.
             again.write(&record(100 + status));
             let (_, found) = Journal::open(journal.file().try_clone_to_owned().unwrap()).unwrap();
             assert_eq!(found, record(100 + status));

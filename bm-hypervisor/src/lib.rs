@@ -84,8 +84,8 @@ pub mod virtio_pci;
 
 pub use self::{
     control::{
-        Control,
-        commands::{CommandError, Resized},
+        Control, Resized,
+        commands::CommandError,
         description::{Description, DeviceLimits, FreePlace, FunctionDescription, Rings},
         handle::Handle,
         start, start_kept,

@@ -1,4 +1,4 @@
-//! The life of a board as its hypervisor sees it, as a transition table.
+//! The lifecycle of a board as its hypervisor sees it, as a transition table.
 //!
 //! ```text
 //!            Prepared          PowerOn            DriverUp
@@ -11,16 +11,17 @@
 //!     +---------------- Failed <---- DeviceGone, from wherever there was a device
 //! ```
 //!
-//! What fails beside the board has its path, too. A *guest* that crashes leaves its functions as they are until the board is reset
-//! or the next kernel resets them: the board is booting again then. A *back end* that dies takes its function along and not the
-//! board, whose state stays. A *hypervisor* that dies leaves a board whose accesses IO-Bond completes at their deadlines; the next
-//! one goes on with the board in the state that its registers and the journal tell ([`crate::keep`]). Without a keeper it begins by
-//! taking power, functions, queues and memory away (`Absent`), and prepares anew. An *IO-Bond* that is gone is
-//! `Failed`: nothing is answered any more, and only a stop leaves that state.
+//! Failures beside the board have their paths, too. A *guest* that crashes leaves its functions as they are
+//! until the board is reset or the next kernel resets them: the board is booting again then. A *back end*
+//! that dies ends its function and not the board, whose state stays. A *hypervisor* that dies leaves a board
+//! whose accesses IO-Bond completes at their deadlines; the next process resumes the board in the state that
+//! its registers and the journal tell ([`crate::keep`]). Without a keeper it begins by taking power,
+//! functions, queues and memory away (`Absent`), and prepares anew. An *IO-Bond* that is gone is `Failed`:
+//! nothing is answered any more, and only a stop leaves that state.
 
 use serde::{Deserialize, Serialize};
 
-/// Where a board stands.
+/// The state of a board.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BoardState {
@@ -40,7 +41,7 @@ pub enum BoardState {
 }
 
 impl BoardState {
-    /// Every state there is.
+    /// Every state, in the order of the lifecycle.
     pub const ALL: [Self; 6] = [Absent, Off, Booting, Running, Quiescing, Failed];
 
     /// What messages, the API and metrics call it.
@@ -67,10 +68,10 @@ impl std::fmt::Display for BoardState {
     }
 }
 
-/// What moves it on.
+/// What moves a board from one state to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Happening {
-    /// Everything is programmed.
+pub(crate) enum BoardEvent {
+    /// Its functions, memory and limits are programmed.
     Prepared,
     /// The board is given power.
     PowerOn,
@@ -80,23 +81,23 @@ pub(crate) enum Happening {
     DriversGone,
     /// All functions are reset, as by a conventional reset.
     ResetAsked,
-    /// Power is taken.
+    /// Power is taken from the board.
     PowerOff,
-    /// No queue runs any more.
+    /// Its last queue was stopped.
     Drained,
     /// The registers read all ones.
     DeviceGone,
-    /// Whoever embeds the hypervisor has enough. A board that has power is powered off first.
+    /// The embedder stops the board. A board that has power is powered off first.
     StopAsked,
 }
 
-use BoardState::{Absent, Booting, Failed, Off, Quiescing, Running};
-use Happening::{
+use BoardEvent::{
     DeviceGone, Drained, DriverUp, DriversGone, PowerOff, PowerOn, Prepared, ResetAsked, StopAsked,
 };
+use BoardState::{Absent, Booting, Failed, Off, Quiescing, Running};
 
-/// Every move there is.
-const MOVES: [(BoardState, Happening, BoardState); 15] = [
+/// Every move: from, by, to.
+const MOVES: [(BoardState, BoardEvent, BoardState); 15] = [
     (Absent, Prepared, Off),
     (Off, PowerOn, Booting),
     (Booting, DriverUp, Running),
@@ -115,9 +116,9 @@ const MOVES: [(BoardState, Happening, BoardState); 15] = [
 ];
 
 impl BoardState {
-    /// Moves on, if there is such a move; whether there was.
-    pub(crate) fn on(&mut self, happening: Happening) -> bool {
-        let found = MOVES.iter().find(|(from, what, _)| (*from, *what) == (*self, happening));
+    /// Moves to the next state, if there is such a move. Returns whether there was.
+    pub(crate) fn on(&mut self, event: BoardEvent) -> bool {
+        let found = MOVES.iter().find(|(from, what, _)| (*from, *what) == (*self, event));
         if let Some((_, _, to)) = found {
             *self = *to;
         }
@@ -129,14 +130,14 @@ impl BoardState {
 mod tests {
     use super::*;
 
-    const ALL: [Happening; 9] =
+    const ALL: [BoardEvent; 9] =
         [Prepared, PowerOn, DriverUp, DriversGone, ResetAsked, PowerOff, Drained, DeviceGone, StopAsked];
 
-    /// Where a board stands after these.
-    fn after(happenings: &[Happening]) -> BoardState {
+    /// The state of a board after these.
+    fn after(events: &[BoardEvent]) -> BoardState {
         let mut state = BoardState::default();
-        for happening in happenings {
-            assert!(state.on(*happening), "no {happening:?} from {state}");
+        for event in events {
+            assert!(state.on(*event), "no {event:?} from {state}");
         }
         state
     }
@@ -156,9 +157,9 @@ mod tests {
         for before in [&[Prepared][..], &[Prepared, PowerOn], &[Prepared, PowerOn, DriverUp, PowerOff]] {
             let failed = after(&[before, &[DeviceGone]].concat());
             assert_eq!(failed, Failed);
-            for happening in ALL.into_iter().filter(|happening| *happening != StopAsked) {
+            for event in ALL.into_iter().filter(|event| *event != StopAsked) {
                 let mut state = failed;
-                assert!(!state.on(happening) && state == Failed, "{happening:?}");
+                assert!(!state.on(event) && state == Failed, "{event:?}");
             }
             let mut state = failed;
             assert!(state.on(StopAsked) && state == Absent);
@@ -179,9 +180,9 @@ mod tests {
             (Quiescing, PowerOn),
             (Quiescing, StopAsked),
         ];
-        for (from, happening) in impossible {
+        for (from, event) in impossible {
             let mut state = from;
-            assert!(!state.on(happening) && state == from, "{from}, {happening:?}");
+            assert!(!state.on(event) && state == from, "{from}, {event:?}");
         }
     }
 
@@ -191,7 +192,7 @@ mod tests {
             assert!(MOVES.iter().any(|(_, _, to)| *to == state), "{state}");
         }
         for (index, (from, what, _)) in MOVES.iter().enumerate() {
-            assert!(!MOVES[..index].iter().any(|(other, happening, _)| (other, happening) == (from, what)));
+            assert!(!MOVES[..index].iter().any(|(other, event, _)| (other, event) == (from, what)));
         }
     }
 }

@@ -266,7 +266,7 @@ fn functions_come_and_go_while_the_board_runs() {
     };
     let second = Server::start(mirror(), &sockets.path("second"), Role::Connect);
     let (good, _, err) = add(disk_of(""));
-    assert!(!good && err.contains("no free place has room for 1 queues"), "{err}");
+    assert!(!good && err.contains("no free place takes 1 queues"), "{err}");
     drop(second);
     let (good, _, err) = add("[blk]\nsocket = 1\n".into());
     assert!(!good && err.contains("is not a function") && err.contains("unknown field `socket`"), "{err}");

@@ -239,7 +239,7 @@ impl From<CommandError> for RpcError {
             CommandError::NoFunction(_) => code::NO_FUNCTION,
             CommandError::WrongDevice { .. } => code::WRONG_DEVICE,
             CommandError::Size { .. } => code::SIZE,
-            CommandError::NoRoom { .. } => code::NO_PLACE,
+            CommandError::NoFreePlace { .. } => code::NO_PLACE,
             CommandError::Config(_) => code::INVALID_PARAMS,
             CommandError::Failed(_) => code::FAILED,
             CommandError::Busy | CommandError::TimedOut(_) => code::NO_ANSWER,

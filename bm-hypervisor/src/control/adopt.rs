@@ -1,18 +1,19 @@
-//! A board as an earlier life of this process left it, gone on with.
+//! Resumes a board that a previous bm-hypervisor process left running.
 //!
-//! IO-Bond has gone on meanwhile: it published what drivers made available and returned what TAIL allowed. The record says what
-//! the drivers had set up; where IO-Bond does not have it yet, because the last life ended between writing down and carrying out,
-//! it is carried out now. The mailbox request that stood when the last life ended stands still, and is answered once more.
+//! IO-Bond continued meanwhile: it published what drivers made available and returned what TAIL allowed. The
+//! record says what the drivers had set up; where IO-Bond does not have it yet, because the previous process
+//! ended between note and act ([`Journaled`]), it is carried out now. The request that was in the mailbox
+//! then is there still, and is answered.
 
 use std::{sync::Arc, time::Instant};
 
 use iobond_spec::address::FunctionId;
 
 use super::{
-    board::{Board, Parts, deal_out},
-    notes::{Notes, layout_of},
+    board::Board,
+    contexts::layout_of,
+    notes::{Journaled, Notes},
     offer::{check_identity, connect},
-    reconnect::Searches,
     registers::Registers,
     served::Served,
 };
@@ -21,130 +22,129 @@ use crate::{
     config::BoardConfig,
     journal::{FunctionRecord, Journal, Record},
     keep::{Keeper, SavedFds},
-    lifecycle::Happening,
+    lifecycle::BoardEvent,
     poll::channel::ControlEnd,
     pool::{IOVA, Pool},
     port::Port,
+    register_writes,
     vhost_user::InFlightPlace,
     virtio_pci::{Function, transport_features},
 };
 
-/// Why a board cannot be gone on with: it begins anew then, as after a loss of power.
+/// Why a board cannot be resumed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unfit {
-    /// What was left does not fit.
+pub(super) enum ResumeError {
+    /// What was saved does not match the board: it starts anew, as after a loss of power.
     #[error("{0}")]
-    Legacy(String),
-    /// The device does not answer, or a back end.
+    Mismatch(String),
+    /// The device or a back end does not answer: the board can be resumed later.
     #[error(transparent)]
     Failed(#[from] Error),
 }
 
-fn unfit(reason: impl ToString) -> Unfit {
-    Unfit::Legacy(reason.to_string())
+fn mismatch(reason: impl ToString) -> ResumeError {
+    ResumeError::Mismatch(reason.to_string())
 }
 
 impl<P: Port> Board<P> {
-    /// Goes on with what an earlier life left. Waits for back ends, each for at most its time-out.
+    /// Resumes from what a previous process left. Waits for back ends, each for at most its time-out.
     ///
     /// # Errors
-    /// [`Unfit`]; IO-Bond is as it was then.
+    /// [`ResumeError`]; IO-Bond is as it was then.
     pub(super) fn adopt(
         config: &BoardConfig,
         port: Arc<P>,
         end: ControlEnd,
-        legacy: SavedFds,
+        saved: SavedFds,
         keeper: Box<dyn Keeper>,
-    ) -> Result<Self, Unfit> {
+    ) -> Result<Self, ResumeError> {
         let began = Instant::now();
         config.check().map_err(Error::from)?;
         let registers = Registers::new(Arc::clone(&port));
         let identity = registers.identify()?;
         check_identity(config, &identity)?;
-        let (journal, record) = Journal::open(legacy.journal).map_err(unfit)?;
-        let (rooms, sizes) = deal_out(config);
-        let layout = layout_of(&rooms, &sizes);
+        let (journal, record) = Journal::open(saved.journal).map_err(mismatch)?;
+        let layout = layout_of(config);
         if record.layout != layout {
-            return Err(unfit("functions or rings are configured in another way than they were"));
+            return Err(mismatch("functions or rings are configured in another way than they were"));
         }
-        let pool = Pool::adopt(legacy.pool, &sizes, config.hugepages).map_err(unfit)?;
+        let pool = Pool::adopt(saved.pool, &config.queue_sizes(), config.hugepages).map_err(mismatch)?;
         if !registers.is_programmed_for(IOVA, pool.length()) {
-            return Err(unfit("the IO-Bond was reset"));
+            return Err(mismatch("the IO-Bond was reset"));
         }
-        // Nobody asks for the back end of a function that was removed: it may have gone with it.
+        // The back end of a function that was removed is not asked for: it may have been stopped, too.
         let mut functions = connect(config, &identity, |index| is_configured(&record.functions[index]))?;
-        let mut in_flight = legacy.in_flight;
+        let mut in_flight = saved.in_flight;
         for served in functions.iter_mut().flatten() {
             let file = in_flight.iter().position(|(index, _)| *index == served.id.index());
             let file = file.map(|at| in_flight.swap_remove(at).1);
             recall(served, &record, transport_features(&identity.features), file)?;
         }
-        let mut searches = Searches::new(&config.functions, end.wake()).map_err(Error::from)?;
+        let mut board = Self::new(config, port, end, identity, pool)?;
         let absent = (0..functions.len()).filter(|index| functions[*index].is_none());
-        absent.for_each(|index| searches.forget(index));
-        let notes = Some(Notes::resumed(journal, keeper, layout, &functions));
-        let parts = Parts { port, registers, identity, pool, functions, rooms, end, searches, notes };
-        let mut board = Self::assemble(config, parts);
-        board.go_on(&record);
-        tracing::info!(board = board.name, took = ?began.elapsed(), "went on with the board as it was");
+        absent.for_each(|index| board.searches.forget(index));
+        board.notes = Some(Notes::resumed(journal, keeper, layout, &functions));
+        board.place(functions);
+        board.committed(|board| board.resume(&record));
+        tracing::info!(board = board.name, took = ?began.elapsed(), "resumed the board");
         Ok(board)
     }
 
-    fn go_on(&mut self, record: &Record) {
-        self.state.on(Happening::Prepared);
+    /// Compares what the record says with what IO-Bond has, and carries out what is missing.
+    fn resume(&mut self, record: &Record) {
+        self.state.on(BoardEvent::Prepared);
         if self.registers.has_power() {
-            self.state.on(Happening::PowerOn);
+            self.state.on(BoardEvent::PowerOn);
         }
         self.remove_added(record);
         let name = self.name.clone();
-        self.each(|served, tools| {
-            served.adopt_queues(tools)?;
-            let outstanding = served.go_on(tools)?;
-            tracing::info!(board = name, function = %served.id, outstanding, "went on with a function");
+        self.each(|served, resources| {
+            served.adopt_queues(resources)?;
+            let outstanding = served.resume(resources)?;
+            tracing::info!(board = name, function = %served.id, outstanding, "resumed a function");
             Ok(())
         });
         for served in self.functions.iter_mut().flatten() {
             if served.function.has_changed_since(&record.functions[served.id.index()])
                 && let Some(vector) = served.function.change_vector()
             {
-                self.registers.inject_config_change(served.id, vector);
+                self.registers.write(register_writes::inject_config_change(served.id, vector));
             }
         }
         self.follow_drivers();
-        self.note();
     }
 
-    /// Removes functions of which only the last life knew what they are. Their queues end with them: their places are free.
+    /// Removes functions of which only the previous process knew what they are, and stops their queues.
     fn remove_added(&self, record: &Record) {
         let added = FunctionId::all().zip(&record.functions).filter(|(_, record)| record.added != 0);
-        for (id, room) in added.filter_map(|(id, _)| Some((id, self.rooms.get(id.index())?))) {
+        for (id, contexts) in added.filter_map(|(id, _)| Some((id, *self.contexts.get(id.index())?))) {
             tracing::warn!(board = self.name, function = %id, "a function that was added is not configured, and is removed");
-            self.registers.withdraw(id);
-            let contexts = (room.first_context..).take(room.contexts.into());
-            let running = contexts.filter(|context| self.registers.tenant(*context).is_some());
+            self.registers.write(register_writes::withdraw(id));
+            let running = contexts.numbers().filter(|context| self.registers.tenant(*context).is_some());
             running.for_each(|context| self.registers.stop_queue(context));
         }
     }
 }
 
-/// What was added by command is not in the configuration, not even where it has the number of one that is.
+/// Whether a function is the one that the configuration has under its number: one that was added by a command
+/// is not.
 fn is_configured(record: &FunctionRecord) -> bool {
     record.present != 0 && record.added == 0
 }
 
-/// Takes a function up as the record has it.
+/// Restores a function as the record has it.
 fn recall(
     served: &mut Served,
     record: &Record,
     transport: u64,
     in_flight: Option<std::os::fd::OwnedFd>,
-) -> Result<(), Unfit> {
+) -> Result<(), ResumeError> {
     let (index, first) = (served.id.index(), usize::from(served.first_context));
     let written = &record.functions[index];
     served.recall(written);
     let device = served.as_changed(served.function.device().clone());
     let queues = record.queues.get(first..first + usize::from(device.queues())).unwrap_or_default();
-    let of = |reason: &dyn std::fmt::Display| unfit(format!("{}: {reason}", served.id));
+    let of = |reason: &dyn std::fmt::Display| mismatch(format!("{}: {reason}", served.id));
     let function = Function::recall(device, transport, written, queues).map_err(|error| of(&error))?;
     let place = InFlightPlace {
         offset: written.in_flight_offset,
@@ -155,7 +155,7 @@ fn recall(
     match in_flight {
         _ if place.size == 0 => {}
         None => return Err(of(&"what its back end had in flight is not known: that file was not kept")),
-        Some(file) => served.back_end.recall_in_flight(file, place).map_err(unfit)?,
+        Some(file) => served.back_end.recall_in_flight(file, place).map_err(mismatch)?,
     }
     served.function = function;
     Ok(())

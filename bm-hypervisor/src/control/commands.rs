@@ -1,18 +1,20 @@
-//! Commands from outside, as the control thread carries them out.
+//! Commands from other threads, as the control thread carries them out.
 
 use std::{sync::Arc, time::Duration, time::Instant};
 
 use crossbeam_channel::Sender;
 use iobond_spec::address::FunctionId;
-use serde::{Deserialize, Serialize};
 use vmm_sys_util::epoll::Epoll;
 
 use super::{
     Shared,
-    board::{Board, Room, Tools},
+    board::Board,
+    contexts::ContextRange,
     description::Description,
+    notes::Journaled,
     offer::LIMITS,
-    served::Served,
+    resources::Resources,
+    served::{Served, reconfigure::Resized},
     statistics::QueueStatistics,
     watch_back_end,
 };
@@ -20,69 +22,54 @@ use crate::{
     BoardState, Error,
     config::{ConfigError, FunctionConfig, LimitsConfig, Rates},
     device::{Device, Kind},
-    lifecycle::Happening,
+    lifecycle::BoardEvent,
     pool::Pool,
     port::Port,
+    register_writes,
     vhost_user::BackEnd,
     virtio_pci::{Function, transport_features},
 };
 
-/// Commands that may wait for the control thread: one of each client of the API, and a few of the embedder's.
+/// Commands that may wait for the control thread: one per client of the API, and a few of the embedder's.
 pub(super) const WAITING: usize = 24;
 
 /// A command that was not carried out, or not to its end.
 #[derive(Clone, Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum CommandError {
-    /// There is no control thread any more.
+    /// The control thread has ended.
     #[error("the board is stopped")]
     Ended,
     /// Too many commands wait.
     #[error("{WAITING} commands wait for the board already; try again later")]
     Busy,
-    /// The control thread did not come to it, or is not done with it.
+    /// The control thread did not begin it in time, or is not done with it.
     #[error("no answer within {0:?}; a back end that does not answer may be what holds it up, see its log")]
     TimedOut(Duration),
     /// The board is in a state in which this cannot be done.
     #[error("cannot {what} a board that is {state}")]
-    State {
-        /// What was asked for.
-        what: &'static str,
-        /// Where the board stands.
-        state: BoardState,
-    },
+    State { what: &'static str, state: BoardState },
     /// There is no function of that number.
     #[error("there is no function {0}; `function_list` names those there are")]
     NoFunction(u8),
     /// The function is another device.
     #[error("function {function} is a {is} device, and this is for a {wanted} device")]
-    WrongDevice {
-        /// Its number.
-        function: u8,
-        /// What it is.
-        is: &'static str,
-        /// What it would have to be.
-        wanted: &'static str,
-    },
+    WrongDevice { function: u8, is: &'static str, wanted: &'static str },
     /// A disk is not as large as expected.
     #[error(
         "the back end of function {function} says that its disk has {found} bytes, not {expected}; nothing was changed. Resize its image first"
     )]
     Size {
-        /// Its number.
         function: u8,
-        /// What was expected, in bytes.
+        /// In bytes, as `found`.
         expected: u64,
-        /// How large it is.
         found: u64,
     },
-    /// There is no place for another function.
+    /// No place is large enough for another function.
     #[error(
-        "no free place has room for {queues} queues with such rings; remove a function that is as large, or start the board with `[[spares]]`"
+        "no free place takes {queues} queues with such rings; remove a function that is as large, or start the board with `[[spares]]`"
     )]
-    NoRoom {
-        /// Queues that the function has.
-        queues: u16,
-    },
+    NoFreePlace { queues: u16 },
     /// The configuration of a function cannot be used.
     #[error("{0}")]
     Config(Arc<ConfigError>),
@@ -97,15 +84,6 @@ impl From<ConfigError> for CommandError {
     }
 }
 
-/// How large a disk was and is, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Resized {
-    /// What its driver knew before.
-    pub before: u64,
-    /// What it knows now.
-    pub now: u64,
-}
-
 /// A function whose back end is connected.
 pub(super) struct Addition {
     pub(super) config: FunctionConfig,
@@ -113,7 +91,7 @@ pub(super) struct Addition {
     pub(super) back_end: BackEnd,
 }
 
-/// Where the answer goes. Who gave up does not get it.
+/// Where the answer goes. A client that has given up does not get it.
 pub(super) struct Reply<T>(Sender<Result<T, CommandError>>);
 
 impl<T> Reply<T> {
@@ -121,9 +99,14 @@ impl<T> Reply<T> {
         Self(sender)
     }
 
-    /// Answers, once what was done is written down.
-    fn after<P: Port>(self, answer: Result<T, CommandError>, board: &mut Board<P>, shared: &Shared) {
-        board.note();
+    /// Carries a command out and answers it.
+    fn after<P: Port>(
+        self,
+        board: &mut Board<P>,
+        shared: &Shared,
+        command: impl FnOnce(&mut Board<P>) -> Result<T, CommandError>,
+    ) {
+        let answer = board.committed(command);
         board.follow_drivers();
         shared.publish(board);
         let _ = self.0.try_send(answer);
@@ -143,34 +126,35 @@ pub(super) enum Command {
     Queues(Reply<Vec<QueueStatistics>>),
 }
 
-/// A command, and until when anybody waits for it.
+/// A command, and until when its client waits for it.
 pub(super) struct Order {
     pub(super) deadline: Instant,
     pub(super) command: Command,
 }
 
 impl<P: Port> Board<P> {
-    /// Carries a command out, unless whoever asked has given up. What it changed is published before it is answered.
+    /// Carries a command out, unless its client has given up. What it changed is noted, then published, then
+    /// answered.
     pub(super) fn carry_out(&mut self, order: Order, epoll: &Epoll, shared: &Shared) {
         if Instant::now() >= order.deadline {
             return;
         }
         match order.command {
-            Command::Power(on, reply) => reply.after(self.set_power(on, shared), self, shared),
-            Command::Reset(reply) => reply.after(self.reset(), self, shared),
+            Command::Power(on, reply) => reply.after(self, shared, |board| board.set_power(on, shared)),
+            Command::Reset(reply) => reply.after(self, shared, Self::reset),
             Command::Resize { function, bytes, reply } => {
-                reply.after(self.resize(function, bytes), self, shared);
+                reply.after(self, shared, |board| board.resize(function, bytes));
             }
             Command::SetLink { function, up, reply } => {
-                reply.after(self.set_link(function, up), self, shared);
+                reply.after(self, shared, |board| board.set_link(function, up));
             }
             Command::SetLimits { function, limits, reply } => {
-                reply.after(self.set_limits(function, limits), self, shared);
+                reply.after(self, shared, |board| board.set_limits(function, limits));
             }
-            Command::Remove(function, reply) => reply.after(self.remove(function), self, shared),
-            Command::Add(addition, reply) => reply.after(self.add(*addition, epoll), self, shared),
-            Command::Describe(reply) => reply.after(Ok(self.describe()), self, shared),
-            Command::Queues(reply) => reply.after(Ok(self.queues()), self, shared),
+            Command::Remove(function, reply) => reply.after(self, shared, |board| board.remove(function)),
+            Command::Add(addition, reply) => reply.after(self, shared, |board| board.add(*addition, epoll)),
+            Command::Describe(reply) => reply.after(self, shared, |board| Ok(board.describe())),
+            Command::Queues(reply) => reply.after(self, shared, |board| Ok(board.queues())),
         }
     }
 
@@ -178,7 +162,8 @@ impl<P: Port> Board<P> {
         let what = if on { "give power to" } else { "take power from" };
         let already = if on { self.state.has_power() } else { self.state == BoardState::Off };
         if !already {
-            // IO-Bond tells of the reset that goes with it, but a board that has power could have something answered first.
+            // IO-Bond tells of the reset that comes with it, but a board that has power could have an access
+            // answered before that.
             let done = match on {
                 true => self.power_on(),
                 false => self.power_off(|board| {
@@ -199,23 +184,26 @@ impl<P: Port> Board<P> {
 
     fn reset(&mut self) -> Result<BoardState, CommandError> {
         self.fold_counters();
-        if !self.state.on(Happening::ResetAsked) {
+        if !self.state.on(BoardEvent::ResetAsked) {
             return Err(CommandError::State { what: "reset", state: self.state });
         }
         self.forget_drivers();
-        self.registers.reset_board();
-        self.each(|served, tools| served.stop_all(tools));
+        self.registers.write(register_writes::reset());
+        self.each(|served, resources| served.stop_all(resources));
         tracing::info!(board = self.name, "board reset");
         Ok(self.state)
     }
 
-    /// Resets every function, and writes that down: a life that goes on with the board starts no queue of these drivers again.
+    /// Resets every function. Noted before power goes or IO-Bond resets them: another process starts no queue
+    /// of these drivers again.
     fn forget_drivers(&mut self) {
-        self.functions.iter_mut().flatten().for_each(|served| served.function.reset());
-        self.note();
+        self.committed(|board| {
+            board.functions.iter_mut().flatten().for_each(|served| served.function.reset())
+        });
     }
 
-    /// A function that is there, and is a `wanted` device if that matters; of a board that has a device.
+    /// The function of that number, which has to be a `wanted` device, if one is wanted, of a board that has
+    /// a device.
     fn find(&self, what: &'static str, function: u8, wanted: Option<Kind>) -> Result<&Served, CommandError> {
         if matches!(self.state, BoardState::Absent | BoardState::Failed) {
             return Err(CommandError::State { what, state: self.state });
@@ -231,15 +219,16 @@ impl<P: Port> Board<P> {
         }
     }
 
-    /// Does something that talks to the back end of a function. An error of it is also the board's.
+    /// Does something that talks to the back end of a function, whose error is also the board's.
     fn with_back_end<T>(
         &mut self,
         function: u8,
-        what: impl FnOnce(&mut Served, &mut Tools<'_, P>) -> Result<T, Error>,
+        act: impl FnOnce(&mut Served, &mut Resources<'_, P>) -> Result<T, Error>,
     ) -> Result<T, CommandError> {
         let mut done = None;
-        let failed =
-            self.with(function.into(), |served, tools| what(served, tools).map(|value| done = Some(value)));
+        let failed = self.with(function.into(), |served, resources| {
+            act(served, resources).map(|value| done = Some(value))
+        });
         match (done, failed) {
             (Some(value), None) => Ok(value),
             (_, Some(error)) => Err(CommandError::Failed(error)),
@@ -253,7 +242,7 @@ impl<P: Port> Board<P> {
             let died = served.back_end.error(crate::vhost_user::Problem::Died);
             return Err(CommandError::Failed(Arc::new(died.into())));
         }
-        let resized = self.with_back_end(function, |served, tools| served.resize(expected, tools))?;
+        let resized = self.with_back_end(function, |served, resources| served.resize(expected, resources))?;
         match expected {
             Some(expected) if expected != resized.now => {
                 Err(CommandError::Size { function, expected, found: resized.now })
@@ -268,7 +257,7 @@ impl<P: Port> Board<P> {
 
     fn set_link(&mut self, function: u8, up: bool) -> Result<(), CommandError> {
         self.find("switch a link of", function, Some(Kind::Net))?;
-        self.with_back_end(function, |served, tools| served.set_link(up, tools))?;
+        self.with_back_end(function, |served, resources| served.set_link(up, resources))?;
         tracing::info!(board = self.name, function, up, "link switched");
         Ok(())
     }
@@ -288,21 +277,21 @@ impl<P: Port> Board<P> {
     /// Holds a function to `rates`, or to nothing, if IO-Bond can.
     fn limit(&self, id: FunctionId, rates: Option<Rates>) -> Result<(), CommandError> {
         if self.identity.features.limits() {
-            self.registers.limit(id, rates.as_ref());
+            self.registers.write(register_writes::limit(id, rates.as_ref()));
         } else if rates.is_some() {
             return Err(CommandError::Failed(Arc::new(Error::Missing(LIMITS))));
         }
         Ok(())
     }
 
-    /// The board is kept from the function first, so that nothing of it is started again.
+    /// The function is withdrawn from the board first, so that none of its queues is started again.
     fn remove(&mut self, function: u8) -> Result<(), CommandError> {
         let id = self.find("remove a function of", function, None)?.id;
         self.fold_counters();
-        self.registers.withdraw(id);
-        self.with(id.index(), |served, tools| {
-            tools.end.poll_waker().unwatch(served.back_end.call());
-            served.stop_all(tools)
+        self.registers.write(register_writes::withdraw(id));
+        self.with(id.index(), |served, resources| {
+            resources.end.poll_waker().unwatch(served.back_end.call());
+            served.stop_all(resources)
         });
         self.searches.forget(id.index());
         if let Some(place) = self.functions.get_mut(id.index()) {
@@ -317,49 +306,46 @@ impl<P: Port> Board<P> {
         if matches!(self.state, BoardState::Absent | BoardState::Failed) {
             return Err(CommandError::State { what: "add a function to", state: self.state });
         }
-        let free = FunctionId::all().zip(&self.rooms).zip(&self.functions);
+        let free = FunctionId::all().zip(&self.contexts).zip(&self.functions);
         let fitting = free
             .filter(|(_, served)| served.is_none())
             .map(|(place, _)| place)
-            .find(|(_, room)| fits(&self.pool, room, &device));
-        let Some((id, room)) = fitting.map(|(id, room)| (id, *room)) else {
-            return Err(CommandError::NoRoom { queues: device.queues() });
+            .find(|(_, contexts)| fits(&self.pool, **contexts, &device));
+        let Some((id, contexts)) = fitting.map(|(id, contexts)| (id, *contexts)) else {
+            return Err(CommandError::NoFreePlace { queues: device.queues() });
         };
         self.limit(id, config.limits().and_then(|limits| limits.rates()))?;
-        for (context, index) in (room.first_context..).zip(0..device.queues()) {
+        for (context, index) in contexts.numbers().zip(0..device.queues()) {
             self.pool.refit(context.into(), device.sizes(index));
-            self.registers.forget_tally(context);
+            self.tallies.forget(context);
         }
         let failed = |error| CommandError::Failed(Arc::new(Error::System(error)));
         watch_back_end(epoll, self, id.index(), &back_end).map_err(failed)?;
         let function = Function::new(device, transport_features(&self.identity.features));
-        let mut served = Served::new(id, function, back_end, room.first_context);
+        let mut served = Served::new(id, function, back_end, contexts.first);
         served.added = true;
         let device = served.function.device().kind.name();
         let image = self.image(&served);
-        if let Some(place) = self.functions.get_mut(id.index()) {
-            *place = Some(served);
-        }
         self.searches.expect(id.index(), config);
-        // Whoever goes on with the board knows of every function that there may be.
-        self.note();
-        self.registers.present(id, &image);
+        // Noted before the board finds it: another process removes functions that were added, if it knows of
+        // them.
+        self.committed(|board| board.functions[id.index()] = Some(served));
+        self.registers.write(register_writes::present(id, &image));
         tracing::info!(board = self.name, function = %id, device, "function added");
         Ok(id.index() as u8)
     }
 
-    fn queues(&self) -> Vec<QueueStatistics> {
-        let of = |served| {
-            let queues = 0..Served::queues(served);
-            queues.map(move |index| self.registers.queue_statistics(served, index))
-        };
-        self.present().flat_map(of).collect()
+    fn queues(&mut self) -> Vec<QueueStatistics> {
+        let Self { functions, registers, tallies, .. } = self;
+        let served = functions.iter().flatten();
+        let queues = served.flat_map(|served| (0..served.queues()).map(move |index| (served, index)));
+        queues.map(|(served, index)| served.queue_statistics(index, registers, tallies)).collect()
     }
 }
 
-/// Whether all queues of `device` fit into `room`.
-fn fits(pool: &Pool, room: &Room, device: &Device) -> bool {
-    let mut queues = (room.first_context..).zip(0..device.queues());
-    device.queues() <= room.contexts
+/// Whether all queues of `device` fit into `contexts`.
+fn fits(pool: &Pool, contexts: ContextRange, device: &Device) -> bool {
+    let mut queues = contexts.numbers().zip(0..device.queues());
+    device.queues() <= contexts.count
         && queues.all(|(context, index)| pool.fits(context.into(), device.sizes(index)))
 }

@@ -1,19 +1,11 @@
 //! IO-Bond's counters of queues and of its mailbox, kept in 64 bits.
 //!
-//! A counter register has 32 bits. Bytes of a board whose link carries 32 Gbit/s wrap it about once a second, which is as often as
-//! an idle control thread looks; tenants are limited to less.
+//! A counter register has 32 bits. Bytes of a board whose link carries 32 Gbit/s wrap it about once a second,
+//! which is as often as an idle control thread looks; tenants are limited to less.
 
-use iobond_spec::{
-    ALL_ONES, MAX_QUEUES,
-    offsets::queues,
-    registers::components::{queue_error_e::QueueErrorE, queue_state_e::QueueStateE},
-};
+use iobond_spec::{ALL_ONES, MAX_QUEUES, offsets::queues, registers::components::queue_state_e::QueueStateE};
 
-use super::{
-    registers::Registers,
-    served::Served,
-    statistics::{QueueCounters, QueueState, QueueStatistics},
-};
+use super::{registers::Registers, statistics::QueueCounters};
 use crate::port::Port;
 
 /// The counter registers of a queue context, in the order of [`QueueCounters`].
@@ -30,7 +22,7 @@ const COUNTERS: [u32; 7] = [
 /// What some counters have counted.
 #[derive(Clone, Copy, Debug)]
 struct Tally<const N: usize> {
-    /// What the registers said at the last look at this life of theirs.
+    /// What the registers said at the last look since they began at zero.
     last: [u32; N],
     sum: [u64; N],
 }
@@ -72,92 +64,59 @@ impl Default for Tallies {
     }
 }
 
-impl<P: Port> Registers<P> {
+impl Tallies {
     /// Looks at the counters of queue context `number`.
-    pub(super) fn fold(&self, number: u8) {
-        let now = COUNTERS.map(|register| self.queue_register(number, register));
-        let state = self.queue_state(number).state();
-        if let Some(tally) = self.tallies.borrow_mut().queues.get_mut(usize::from(number)) {
-            match state {
-                // Then they count this life. Of a device that is gone every register reads all ones.
-                Ok(QueueStateE::Running | QueueStateE::Error) if now != [ALL_ONES; COUNTERS.len()] => {
-                    tally.add(now);
-                }
-                // IO-Bond stopped it for a reset of its function, and forgot.
-                Ok(QueueStateE::Disabled) => tally.last = [0; COUNTERS.len()],
-                Ok(QueueStateE::Running | QueueStateE::Error) | Err(_) => {}
+    pub(super) fn fold<P: Port>(&mut self, registers: &Registers<P>, number: u8) {
+        let now = COUNTERS.map(|register| registers.queue_register(number, register));
+        let state = registers.queue_state(number).state();
+        let Some(tally) = self.queues.get_mut(usize::from(number)) else { return };
+        match state {
+            // Then they count since it was enabled. Of a device that is gone every register reads all ones.
+            Ok(QueueStateE::Running | QueueStateE::Error) if now != [ALL_ONES; COUNTERS.len()] => {
+                tally.add(now)
             }
+            // IO-Bond stopped it for a reset of its function, and forgot.
+            Ok(QueueStateE::Disabled) => tally.last = [0; COUNTERS.len()],
+            Ok(QueueStateE::Running | QueueStateE::Error) | Err(_) => {}
         }
     }
 
-    /// Queue context `number` begins a new life, in which registers count from zero.
-    pub(super) fn restart_tally(&self, number: u8) {
-        if let Some(tally) = self.tallies.borrow_mut().queues.get_mut(usize::from(number)) {
+    /// Queue context `number` is enabled anew, with which its registers count from zero.
+    pub(super) fn restart(&mut self, number: u8) {
+        if let Some(tally) = self.queues.get_mut(usize::from(number)) {
             tally.last = [0; COUNTERS.len()];
         }
     }
 
     /// Queue context `number` belongs to another function from now on.
-    pub(super) fn forget_tally(&self, number: u8) {
-        if let Some(tally) = self.tallies.borrow_mut().queues.get_mut(usize::from(number)) {
+    pub(super) fn forget(&mut self, number: u8) {
+        if let Some(tally) = self.queues.get_mut(usize::from(number)) {
             *tally = Tally::default();
         }
     }
 
-    /// Expired accesses are counted from here on: what the board of an earlier hypervisor did is none of this one's.
-    pub(super) fn restart_expired(&self) {
-        self.tallies.borrow_mut().expired.last = self.expired_registers();
+    /// What queue context `number` has counted, as far as it was looked at.
+    pub(super) fn queue(&self, number: u8) -> QueueCounters {
+        self.queues.get(usize::from(number)).map(Tally::counted).unwrap_or_default()
+    }
+
+    /// Expired accesses are counted from here on, without those of a previous hypervisor.
+    pub(super) fn restart_expired<P: Port>(&mut self, registers: &Registers<P>) {
+        self.expired.last = registers.expired_registers();
     }
 
     /// Looks at the counters of expired accesses.
-    pub(super) fn fold_expired(&self) {
-        let now = self.expired_registers();
+    pub(super) fn fold_expired<P: Port>(&mut self, registers: &Registers<P>) {
+        let now = registers.expired_registers();
         // As for queues.
         if now != [ALL_ONES; 2] {
-            self.tallies.borrow_mut().expired.add(now);
+            self.expired.add(now);
         }
     }
 
     /// Accesses that were seen to have expired, of either kind.
     pub(super) fn expired(&self) -> u64 {
-        self.tallies.borrow().expired.sum.iter().sum()
-    }
-
-    /// Queue `index` of `served`, looked at now.
-    pub(super) fn queue_statistics(&self, served: &Served, index: u16) -> QueueStatistics {
-        let context = served.first_context + index as u8;
-        let runs = served.running.iter().any(|queue| queue.index == index);
-        if runs {
-            self.fold(context);
-        }
-        let register = self.queue_state(context);
-        let state = match register.state() {
-            Ok(QueueStateE::Running) if runs => QueueState::Running,
-            Ok(QueueStateE::Error) if runs => QueueState::Error,
-            _ => QueueState::Disabled,
-        };
-        let enabled = state != QueueState::Disabled;
-        let read = |at: u32| if enabled { self.queue_register(context, at) } else { 0 };
-        let sizes = read(queues::SIZES);
-        QueueStatistics {
-            context,
-            function: served.id.index() as u8,
-            index,
-            state,
-            error: (state == QueueState::Error)
-                .then(|| format!("{:?}", register.error().unwrap_or(QueueErrorE::None))),
-            guest_size: sizes as u16,
-            shadow_size: (sizes >> 16) as u16,
-            head: read(queues::HEAD) as u16,
-            tail: read(queues::TAIL) as u16,
-            counted: self
-                .tallies
-                .borrow()
-                .queues
-                .get(usize::from(context))
-                .map(Tally::counted)
-                .unwrap_or_default(),
-        }
+        self.expired.sum.iter().sum()
     }
 }
 
@@ -166,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_go_on_when_their_registers_wrap_and_begin_anew() {
+    fn counters_continue_when_their_registers_wrap_and_begin_anew() {
         let mut tally = Tally::<7>::default();
         tally.add([7; 7]);
         tally.add([u32::MAX, 8, 7, 7, 7, 7, 7]);

@@ -1,4 +1,4 @@
-//! What a board is made of, for those who ask from outside.
+//! What a board is made of, as the API and embedders see it.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,24 +12,24 @@ use crate::{
 /// A board's functions, and what its IO-Bond has.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Description {
-    /// Functions that are there, in order of their numbers.
+    /// In order of their numbers.
     pub functions: Vec<FunctionDescription>,
     /// Places that are free for functions.
     pub free: Vec<FreePlace>,
-    /// What there is of each resource.
+    /// How many of each resource the IO-Bond has.
     pub device: DeviceLimits,
 }
 
 /// One function.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FunctionDescription {
-    /// Its number.
+    /// Its number, below 8.
     pub index: u8,
     /// `net`, `blk` or `console`.
     pub device: String,
-    /// The socket of its back end.
+    /// Path of its back end's socket.
     pub back_end: String,
-    /// Whether the back end can be talked to.
+    /// Whether the back end is connected.
     pub alive: bool,
     /// `device_status` as its driver reads it.
     pub status: u8,
@@ -39,9 +39,9 @@ pub struct FunctionDescription {
     pub negotiated: String,
     /// Number of its first queue context.
     pub first_context: u8,
-    /// Its virtqueues.
+    /// How many virtqueues it has.
     pub queues: u16,
-    /// Those of them that run.
+    /// How many of them run.
     pub running_queues: u16,
     /// The sizes of its rings and slot pools.
     pub rings: Rings,
@@ -75,20 +75,20 @@ pub struct Rings {
 /// A place in which a function may be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FreePlace {
-    /// The number that it would have.
+    /// The number of the function that is added here.
     pub index: u8,
-    /// Most virtqueues.
+    /// How many virtqueues the function may have.
     pub queues: u16,
 }
 
 /// What an IO-Bond has, as its identification registers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DeviceLimits {
-    /// PCI functions.
+    /// How many PCI functions it can show to the board.
     pub functions: u8,
-    /// Queue contexts.
+    /// How many queue contexts it has, for all functions together.
     pub queues: u8,
-    /// DMA windows.
+    /// How many DMA windows it has; a board takes one.
     pub windows: u8,
     /// Descriptors of the longest ring, guest or shadow.
     pub ring: u32,
@@ -97,11 +97,6 @@ pub struct DeviceLimits {
 }
 
 impl Served {
-    /// Its virtqueues.
-    pub(super) fn queues(&self) -> u16 {
-        self.function.device().queues()
-    }
-
     fn describe(&self, (limits, delays): (Option<Rates>, u32)) -> FunctionDescription {
         let device = self.function.device();
         let (kind, sizes) = (device.kind, device.sizes);
@@ -149,13 +144,13 @@ impl<P: Port> Board<P> {
         if self.identity.features.limits() { self.registers.limits(served.id) } else { (None, 0) }
     }
 
-    /// What the board is made of.
+    /// The board's functions, free places, and IO-Bond.
     pub(super) fn describe(&self) -> Description {
-        let places = (0..).zip(&self.rooms).zip(&self.functions);
+        let places = (0..).zip(&self.contexts).zip(&self.functions);
         let free = places.filter(|(_, served)| served.is_none());
         Description {
             functions: self.present().map(|served| served.describe(self.limits_of(served))).collect(),
-            free: free.map(|((index, room), _)| FreePlace { index, queues: room.contexts }).collect(),
+            free: free.map(|((index, contexts), _)| FreePlace { index, queues: contexts.count }).collect(),
             device: self.identity.limits(self.pool.length()),
         }
     }

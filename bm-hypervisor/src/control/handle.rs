@@ -1,4 +1,4 @@
-//! What other threads have of a board: its reports, and commands that wait for an answer within a bound.
+//! A board for other threads: its reports, and commands, each of which is answered within a bound.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -11,25 +11,27 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{
     Report, Shared,
-    commands::{Addition, Command, CommandError, Order, Reply, Resized},
+    commands::{Addition, Command, CommandError, Order, Reply},
     description::Description,
+    offer::offered_device,
+    served::reconfigure::Resized,
     statistics::{QueueStatistics, Statistics},
 };
 use crate::{
     BoardState, Error,
     config::{FunctionConfig, LimitsConfig},
-    control::offer::offered_device,
     poll::channel::Counters,
     vhost_user::{BackEnd, Socket},
 };
 
-/// How long a command may take ([`Handle`] says so). A board whose back ends all fall silent with their default time-outs is switched off in that time.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a command may take ([`Handle`] says so). Enough to switch off a board whose back ends all fall
+/// silent with their default time-outs.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Commands for one board. It is cheap to clone, and may be used from any thread.
 ///
-/// The control thread carries commands out one after the other, between accesses of its board. Each waits at most 30 s; one
-/// whose turn had not come by then is not carried out any more.
+/// The control thread carries commands out one after the other, between accesses of its board. Each waits at
+/// most 30 s; one that was not begun by then is not carried out any more.
 #[derive(Clone, Debug)]
 pub struct Handle {
     orders: Sender<Order>,
@@ -48,9 +50,9 @@ impl Handle {
         Self { orders, wake: Arc::new(wake), shared, counters }
     }
 
-    /// What was counted until now. It asks nobody and does not wait.
+    /// What was counted until now. Does not wait.
     pub fn statistics(&self) -> Statistics {
-        // The control thread publishes what it counts whenever it did something; it does not hear of what passes count.
+        // The control thread publishes what it counts after each turn; it does not hear of what passes count.
         Statistics { poll: self.counters.read(), ..self.shared.report().statistics.clone() }
     }
 
@@ -63,7 +65,7 @@ impl Handle {
         self.shared.report().clone()
     }
 
-    /// Has the control thread end.
+    /// Has the control thread end; does not wait for it.
     pub(super) fn end(&self) {
         self.shared.stop.store(true, Ordering::Release);
         self.wake();
@@ -74,8 +76,8 @@ impl Handle {
         let _ = self.wake.write(1);
     }
 
-    /// Gives the board power, or takes it away after its queues are taken back from their back ends; where it stands then. A board
-    /// that has power already, or none, stays as it is.
+    /// Gives the board power, or takes it away after its queues are taken back from their back ends. Returns
+    /// its new state. A board that has power already, or none, stays as it is.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -91,8 +93,8 @@ impl Handle {
         self.ask(Command::Reset)
     }
 
-    /// Has the back end of a disk asked how large it is now, and tells the driver if it has changed. With `bytes`, nothing changes
-    /// unless it is just as large.
+    /// Asks the back end of a disk how large it is now, and tells the driver if that has changed. With
+    /// `bytes`, nothing changes unless it is just as large.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -100,8 +102,8 @@ impl Handle {
         self.ask(|reply| Command::Resize { function, bytes, reply })
     }
 
-    /// Takes the link of a network function up or down. While it is down its driver is told so, and its vrings are disabled at the
-    /// back end, which neither takes frames nor brings any.
+    /// Takes the link of a network function up or down. While it is down its vrings are disabled at the back
+    /// end, which neither takes frames nor brings any.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -118,7 +120,7 @@ impl Handle {
         self.ask(|reply| Command::SetLimits { function, limits, reply })
     }
 
-    /// Takes a function away from under its driver, and lets its back end go.
+    /// Removes a function, whatever its driver does, and disconnects its back end.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -126,8 +128,8 @@ impl Handle {
         self.ask(|reply| Command::Remove(function, reply))
     }
 
-    /// Adds a function where there is room for it: in the place of one that was removed, or in a spare one. Its number. The
-    /// connection with the back end is made on the calling thread, so that the board does not wait for it.
+    /// Adds a function in the place of one that was removed, or in a spare one. Returns its number. The back
+    /// end is connected on the calling thread, so that the board does not wait for it.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -159,7 +161,7 @@ impl Handle {
     }
 
     fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, CommandError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let (reply, answer) = bounded(1);
         self.orders.try_send(Order { deadline, command: command(Reply::new(reply)) }).map_err(|error| {
             match error {
@@ -170,7 +172,7 @@ impl Handle {
         self.wake();
         answer.recv_deadline(deadline).unwrap_or_else(|error| {
             Err(match error {
-                RecvTimeoutError::Timeout => CommandError::TimedOut(PATIENCE),
+                RecvTimeoutError::Timeout => CommandError::TimedOut(TIMEOUT),
                 RecvTimeoutError::Disconnected => CommandError::Ended,
             })
         })

@@ -1,4 +1,4 @@
-//! What a board can be offered: its configuration, held against its IO-Bond and its back ends.
+//! The devices that a board is offered: its configuration, checked against its IO-Bond and its back ends.
 
 use iobond_spec::address::FunctionId;
 
@@ -11,10 +11,10 @@ use crate::{
     virtio_pci::{Function, transport_features},
 };
 
-/// What an IO-Bond lacks that cannot limit its functions.
+/// The feature that an IO-Bond lacks which cannot limit its functions.
 pub(super) const LIMITS: &str = "limits on functions (ident.features.limits)";
 
-/// Whether IO-Bond has what the board takes.
+/// Checks that IO-Bond has what the board takes.
 pub(super) fn check_identity(config: &BoardConfig, identity: &Identity) -> Result<(), Error> {
     let features = &identity.features;
     let needed = [
@@ -44,7 +44,7 @@ pub(super) fn check_identity(config: &BoardConfig, identity: &Identity) -> Resul
     }
 }
 
-/// Connects the back end of every function that is wanted, by number, and works it out. All listeners listen before the first
+/// Connects the back end of every function that is `wanted`, by number. All listeners listen before the first
 /// connection is waited for.
 pub(super) fn connect(
     config: &BoardConfig,

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use iobond_spec::registers::components::queue_error_e::QueueErrorE;
 use serde::{Deserialize, Serialize};
 
 use crate::{lifecycle::BoardState, poll::channel::PollStatistics, pool::PoolUsage};
@@ -11,53 +12,53 @@ use crate::{lifecycle::BoardState, poll::channel::PollStatistics, pool::PoolUsag
 pub struct Statistics {
     /// The board's name.
     pub board: String,
-    /// Where it stands.
+    /// Its state.
     pub state: BoardState,
     /// Forwarded accesses.
     pub mailbox: MailboxStatistics,
-    /// What the poll passes did.
+    /// What its poll passes did.
     pub poll: PollStatistics,
     /// Base memory that the board takes.
     pub memory: PoolUsage,
-    /// Its functions in order of their numbers, between which there are gaps where functions were removed.
+    /// Its functions in order of their numbers, which have gaps where functions were removed.
     pub functions: Vec<FunctionStatistics>,
 }
 
 /// Forwarded accesses, by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct MailboxStatistics {
-    /// Reads.
+    /// Reads, each of which the board waited for.
     pub reads: u64,
-    /// Posted writes.
+    /// Posted writes, for which it did not wait.
     pub writes: u64,
-    /// Resets of a function.
+    /// Resets of a function, by its driver or by its bus.
     pub resets: u64,
-    /// Accesses that IO-Bond ended at their deadline: reads, with all ones, and posted writes, which were dropped. Looked at every
-    /// second. One that was taken up too late is among the others, too.
+    /// Accesses that IO-Bond ended at their deadline: reads, with all ones, and posted writes, which were
+    /// dropped. Looked at every second. One that was handled too late is among the others, too.
     pub expired: u64,
-    /// Requests that named a function which is not there.
+    /// Requests that named a function which the board does not have.
     pub misdirected: u64,
 }
 
-/// Whether a function's back end is there.
+/// Whether a function has its back end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackEndState {
-    /// It is.
+    /// It is connected.
     #[default]
     Connected,
-    /// It is looked for.
+    /// It is lost, and searched for.
     Away {
         /// When it was lost.
         since: Instant,
     },
-    /// It is not, and nobody looks for it.
+    /// It is lost for good.
     Lost,
 }
 
-/// One function.
+/// What was counted of a function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionStatistics {
-    /// Its number.
+    /// Its number, below 8.
     pub index: u8,
     /// `net`, `blk` or `console`.
     pub device: &'static str,
@@ -65,11 +66,11 @@ pub struct FunctionStatistics {
     pub status: u8,
     /// Features that the driver accepted.
     pub negotiated: u64,
-    /// Queues that run.
+    /// How many of its queues run.
     pub running_queues: u16,
     /// Accesses that no field decodes, or that came out of order.
     pub refused_accesses: u64,
-    /// Whether its back end is there.
+    /// Whether it has its back end.
     pub back_end: BackEndState,
     /// Times that its back end was lost and came back.
     pub reconnects: u64,
@@ -77,7 +78,8 @@ pub struct FunctionStatistics {
     pub needs_reset: u64,
     /// Queues that IO-Bond stopped.
     pub queue_errors: u64,
-    /// The last of them since the driver last reset the function: index of the queue, and `queues[n].state.error`.
+    /// The last of them since the driver last reset the function: index of the queue, and
+    /// `queues[n].state.error`.
     pub last_queue_error: Option<(u16, String)>,
 }
 
@@ -88,7 +90,7 @@ pub struct QueueStatistics {
     pub context: u8,
     /// Number of its function.
     pub function: u8,
-    /// Its index in the function.
+    /// Its index among the function's virtqueues.
     pub index: u16,
     /// What IO-Bond does with it.
     pub state: QueueState,
@@ -112,15 +114,16 @@ pub struct QueueStatistics {
 pub enum QueueState {
     /// Nothing: its driver has not enabled it.
     Disabled,
-    /// It serves it.
+    /// Forwards and returns buffers.
     Running,
-    /// It stopped it.
+    /// Stopped it, and tells why.
     Error,
 }
 
-/// What IO-Bond counted of a queue since its function is there, in 64 bits. Its own registers have 32, and begin anew whenever the
-/// queue is enabled; they are looked at every second, and before bm-hypervisor stops a queue. What a function level reset or a guest's
-/// own death cuts off is lost as far as it came after the last look.
+/// What IO-Bond counted of a queue since its function is there, in 64 bits. Its own registers have 32, and
+/// begin anew whenever the queue is enabled; they are looked at every second, and before bm-hypervisor stops
+/// a queue. What a function level reset cuts off, or the end of a guest, is lost as far as it came after the
+/// last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct QueueCounters {
     /// Chains published into the shadow vring.
@@ -133,8 +136,29 @@ pub struct QueueCounters {
     pub bytes_down: u64,
     /// Times that fetching stopped for want of slots or shadow descriptors.
     pub stalls: u64,
-    /// Doorbells that the board rang.
+    /// Notifications from the board.
     pub doorbells: u64,
     /// Interrupts for used buffers.
     pub interrupts: u64,
+}
+
+/// What messages, the API and `bmctl` call an error of a queue. Scripts match on these names, so that they do
+/// not follow those of the generated type.
+pub(super) const fn error_name(error: QueueErrorE) -> &'static str {
+    match error {
+        QueueErrorE::None => "None",
+        QueueErrorE::BadContext => "BadContext",
+        QueueErrorE::AvailJump => "AvailJump",
+        QueueErrorE::BadHead => "BadHead",
+        QueueErrorE::BadNext => "BadNext",
+        QueueErrorE::ChainTooLong => "ChainTooLong",
+        QueueErrorE::ZeroLength => "ZeroLength",
+        QueueErrorE::BadIndirect => "BadIndirect",
+        QueueErrorE::BadOrder => "BadOrder",
+        QueueErrorE::BoardFault => "BoardFault",
+        QueueErrorE::BaseFault => "BaseFault",
+        QueueErrorE::BadUsed => "BadUsed",
+        QueueErrorE::BadUsedLength => "BadUsedLength",
+        QueueErrorE::BadDoorbell => "BadDoorbell",
+    }
 }

@@ -1,9 +1,12 @@
-//! A function as an earlier life of this process left it.
+//! Resumes a function that a previous bm-hypervisor process left.
 
-use super::{Running, Served, Work};
+use super::{
+    Served,
+    queues::{Running, Work},
+};
 use crate::{
     Error,
-    control::board::Tools,
+    control::resources::Resources,
     device::{Kind, Role, control_queue::ControlQueue},
     journal::FunctionRecord,
     poll::{PolledQueue, Polling},
@@ -12,7 +15,7 @@ use crate::{
 };
 
 impl Served {
-    /// What is to be written down of it for the next life.
+    /// Its state as the next process finds it in the journal.
     pub(in crate::control) fn record(&self) -> FunctionRecord {
         let place = self.back_end.in_flight_place().map(|(_, place)| place);
         let place = place.unwrap_or(InFlightPlace { offset: 0, size: 0, queues: 0, queue_size: 0 });
@@ -28,43 +31,52 @@ impl Served {
         }
     }
 
-    /// Takes up what the record says beside the function's own.
+    /// Restores what the record says beside the virtio function's own.
     pub(in crate::control) fn recall(&mut self, record: &FunctionRecord) {
         let most = self.function.device().back_end_queues / 2;
         self.pairs = record.pairs.clamp(1, most.max(1));
         self.link_up = record.link_up != 0;
     }
 
-    /// Takes up the queues that run in IO-Bond and should; those that should not are stopped. Their back end has none of them yet.
+    /// Takes over the queues that run in IO-Bond and should; those that should not are stopped. All are
+    /// parked: the back end has none of them yet.
     ///
     /// # Errors
-    /// A back end that spoiled its used ring; all queues are taken up then, too.
-    pub(in crate::control) fn adopt_queues<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<(), Error> {
+    /// A back end that spoiled its used ring; all queues are taken over then, too.
+    pub(in crate::control) fn adopt_queues<P: Port>(
+        &mut self,
+        resources: &mut Resources<'_, P>,
+    ) -> Result<(), Error> {
         let up = self.function.status().driver_ok();
         let intended: Vec<bool> = self.function.queues().iter().map(|queue| up && queue.enabled).collect();
         for (index, intended) in (0..).zip(intended) {
             let context = self.first_context + index as u8;
-            let Some(tenant) = tools.registers.tenant(context) else { continue };
+            let Some(tenant) = resources.registers.tenant(context) else { continue };
             if !intended || tenant != (self.id.index() as u8, index) {
-                tools.registers.stop_queue(context);
+                resources.stop_queue(context);
                 continue;
             }
-            self.adopt_queue(index, context, tools)?;
+            self.adopt_queue(index, context, resources)?;
         }
-        self.catch_up(tools)
+        self.catch_up(resources)
     }
 
-    fn adopt_queue<P: Port>(&mut self, index: u16, context: u8, tools: &mut Tools<P>) -> Result<(), Error> {
+    fn adopt_queue<P: Port>(
+        &mut self,
+        index: u16,
+        context: u8,
+        resources: &mut Resources<'_, P>,
+    ) -> Result<(), Error> {
         let role = self.function.device().role(index, self.function.negotiated());
-        let (Some(role), Some(place)) = (role, tools.pool.place(context.into()).copied()) else {
-            tools.registers.stop_queue(context);
+        let (Some(role), Some(place)) = (role, resources.pool.place(context.into()).copied()) else {
+            resources.stop_queue(context);
             return Ok(());
         };
-        let ticket = tools.next_ticket();
+        let ticket = resources.next_ticket();
         let (work, kick, ring) = match role {
             Role::Control => {
-                let queue = ControlQueue::resumed(tools.pool.mapping().clone(), &place);
-                let kick = tools.end.wake().try_clone()?;
+                let queue = ControlQueue::resumed(resources.pool.mapping().clone(), &place);
+                let kick = resources.end.wake().try_clone()?;
                 (Work::Control(queue), Some(kick), Default::default())
             }
             Role::BackEnd(vring) => (Work::BackEnd(vring), None, self.back_end.ring_features()),
@@ -72,38 +84,43 @@ impl Served {
         let account = matches!(work, Work::BackEnd(_)) && self.back_end.needs_account();
         let (avail, used, size, event_idx) = (place.avail, place.used, place.sizes.shadow, ring.event_idx);
         let polling = Polling { context, ticket, avail, used, size, kick, event_idx, account };
-        let words = tools.pool.mapping().words16();
-        let polled = PolledQueue::resumed(polling, tools.registers.tail(context), words);
+        let words = resources.pool.mapping().words16();
+        let polled = PolledQueue::resumed(polling, resources.registers.tail(context), words);
         let mut running = Running { index, context, ticket, work, parked: None, in_error: false };
-        let added = running.hand_over(polled, false, tools);
+        let added = running.hand_over(polled, false, resources);
         added.map_err(|_| Error::PollerStuck { function: self.id, queue: index })?;
         self.running.push(running);
         Ok(())
     }
 
-    /// Has its back end begin where the last connection to it ended. Chains that were outstanding.
+    /// Has its back end begin where the last connection to it ended. Returns how many chains were
+    /// outstanding.
     ///
     /// # Errors
     /// The back end fails.
-    pub(in crate::control) fn go_on<P: Port>(&mut self, tools: &mut Tools<P>) -> Result<u32, Error> {
+    pub(in crate::control) fn resume<P: Port>(
+        &mut self,
+        resources: &mut Resources<'_, P>,
+    ) -> Result<u32, Error> {
         let mut outstanding = 0;
-        if self.does_not_know(tools) {
+        if self.does_not_know(resources) {
             tracing::warn!(function = %self.id, "what its back end had in flight is not known; the driver is asked for a reset");
-            self.stop_all(tools)?;
-            self.ask_for_reset(tools);
+            self.stop_all(resources)?;
+            self.ask_for_reset(resources);
         } else if self.function.status().driver_ok() {
-            self.settle(tools)?;
-            outstanding = self.start_parked(tools)?;
-            self.start_enabled(tools)?;
+            self.settle(resources)?;
+            outstanding = self.start_parked(resources)?;
+            self.start_enabled(resources)?;
         }
-        self.look_for_errors(tools);
+        self.look_for_errors(resources);
         Ok(outstanding)
     }
 
-    /// Whether chains are outstanding and nobody can tell which: a disk may use them in any order (virtio 1.3, 2.7.8), its back end
-    /// noted nothing, and the account that the poll pass kept went with the last life. Frames and characters are used in order.
-    fn does_not_know<P: Port>(&self, tools: &Tools<P>) -> bool {
-        let words = tools.pool.mapping().words16();
+    /// Whether chains are outstanding of which it is not known which they are: a disk may use them in any
+    /// order (virtio 1.3, 2.7.8), its back end noted nothing, and the account that the poll pass kept went
+    /// with the previous process. Frames and characters are used in order.
+    fn does_not_know<P: Port>(&self, resources: &Resources<'_, P>) -> bool {
+        let words = resources.pool.mapping().words16();
         let outstanding =
             |queue: &Running| queue.parked.as_ref().is_some_and(|polled| polled.outstanding(words) > 0);
         self.function.device().kind == Kind::Blk

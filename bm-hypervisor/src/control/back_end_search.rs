@@ -1,4 +1,5 @@
-//! Looks for back ends that were lost: a thread for each, so that nothing else waits for them, which ends when it has found one.
+//! Searches for back ends that were lost: a thread for each, so that nothing else waits for them, which ends
+//! when it has found one.
 
 use std::{
     io,
@@ -20,29 +21,31 @@ use crate::{
     vhost_user::{BackEnd, BackEndError, Problem, Socket},
 };
 
-/// How long the first pause between two tries is, and the longest: they double, and go on for ever.
+/// How long the first pause between two tries is, and the longest: they double, and do not end.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(10);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Between two looks whether anybody still wants the back end.
+/// Between two looks whether the back end is still wanted.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A back end that was found, with the device that it makes; or one that can make none.
+/// A back end that was found, with the device that it makes; or why one that was found cannot make the
+/// device.
 pub(super) type Found = Result<Box<(BackEnd, Device)>, BackEndError>;
 
 /// All searches of one board. Dropping it ends them.
 pub(super) struct Searches {
-    /// By number of the function.
+    /// By number of the function; none for one that is not there.
     targets: Vec<Option<Target>>,
     found: Sender<Find>,
     finds: Receiver<Find>,
-    /// Wakes the control thread.
+    /// Wakes the control thread when there is a find.
     wake: EventFd,
 }
 
-/// A function whose back end may have to be looked for.
+/// A function whose back end may have to be searched for.
 struct Target {
     config: FunctionConfig,
-    /// Nobody wants its back end any more. Tells this function from others that had its number, too.
+    /// Set when its back end is not wanted any more. Also tells this function from others that had its
+    /// number.
     over: Arc<AtomicBool>,
 }
 
@@ -52,7 +55,7 @@ impl Drop for Target {
     }
 }
 
-/// What a search came to.
+/// The result of a search.
 struct Find {
     index: usize,
     over: Arc<AtomicBool>,
@@ -60,7 +63,7 @@ struct Find {
 }
 
 impl Searches {
-    /// None yet, for a board of these functions.
+    /// For a board of these functions, whose back ends are all connected.
     pub(super) fn new(functions: &[FunctionConfig], wake: &EventFd) -> io::Result<Self> {
         let (found, finds) = unbounded();
         let mut searches = Self { targets: Vec::new(), found, finds, wake: wake.try_clone()? };
@@ -68,7 +71,7 @@ impl Searches {
         Ok(searches)
     }
 
-    /// Function `index` is there, and is this from now on.
+    /// Function `index` is described by `config` from now on.
     pub(super) fn expect(&mut self, index: usize, config: FunctionConfig) {
         if self.targets.len() <= index {
             self.targets.resize_with(index + 1, || None);
@@ -76,7 +79,7 @@ impl Searches {
         self.targets[index] = Some(Target { config, over: Arc::default() });
     }
 
-    /// Function `index` is gone: its back end is not looked for any more.
+    /// Function `index` was removed: a search for its back end ends.
     pub(super) fn forget(&mut self, index: usize) {
         if let Some(target) = self.targets.get_mut(index) {
             *target = None;
@@ -87,12 +90,13 @@ impl Searches {
         self.targets.get(index).and_then(Option::as_ref)
     }
 
-    /// Whether the back end of function `index` is to be looked for when it is lost.
+    /// Whether the back end of function `index` is to be searched for when it is lost.
     pub(super) fn wanted(&self, index: usize) -> bool {
         self.target(index).is_some_and(|target| target.config.backend().on_loss == OnLoss::Reconnect)
     }
 
-    /// Looks for the back end of function `index`, after `pause`, until there is one. At most one search a function is under way.
+    /// Searches for the back end of function `index`, after `pause`, until there is one. At most one search
+    /// per function is under way.
     pub(super) fn begin(&self, index: usize, pause: Duration) -> io::Result<()> {
         let Some(Target { config, over }) = self.target(index) else { return Ok(()) };
         let (config, over) = (config.clone(), Arc::clone(over));
@@ -100,7 +104,7 @@ impl Searches {
         thread::Builder::new().name("bm-reconnect".into()).spawn(move || {
             sleep(pause, &over);
             if let Some(found) = search(&config, &over) {
-                // Without a control thread nobody wants it.
+                // Fails without a control thread, which has no use for it then.
                 let _ = finder.send(Find { index, over, found });
                 let _ = wake.write(1);
             }
@@ -108,7 +112,7 @@ impl Searches {
         Ok(())
     }
 
-    /// The next one that was found, and its function.
+    /// The next find that is still wanted, and its function.
     pub(super) fn next(&self) -> Option<(usize, Found)> {
         let wanted =
             |find: &Find| self.target(find.index).is_some_and(|target| Arc::ptr_eq(&target.over, &find.over));
@@ -116,7 +120,7 @@ impl Searches {
     }
 }
 
-/// Tries until there is a back end, or nobody wants it any more.
+/// Tries until there is a back end, or it is not wanted any more.
 fn search(function: &FunctionConfig, over: &AtomicBool) -> Option<Found> {
     let mut pause = FIRST_PAUSE;
     let mut said = String::new();
@@ -125,9 +129,9 @@ fn search(function: &FunctionConfig, over: &AtomicBool) -> Option<Found> {
     while !over.load(Ordering::Acquire) {
         let error = match attempt(function, &mut socket) {
             Ok(found) => return Some(Ok(Box::new(found))),
-            // Somebody is there, and is told why that will not do.
+            // There is one, which does not fit: its connection is closed, and the log says why.
             Err(error) if matches!(error.problem, Problem::Lacks(_)) => return Some(Err(error)),
-            // Whoever comes wakes the listener.
+            // A back end that connects wakes the listener, so that no pause is needed.
             Err(error) if matches!(error.problem, Problem::DidNotConnect(_)) => continue,
             Err(error) => error.to_string(),
         };
@@ -155,7 +159,7 @@ fn attempt<'a>(
     Ok((back_end, device))
 }
 
-/// Sleeps for `pause`, or until nobody wants the back end any more.
+/// Sleeps for `pause`, or until the back end is not wanted any more.
 fn sleep(pause: Duration, over: &AtomicBool) {
     let end = Instant::now() + pause;
     loop {

@@ -4,8 +4,11 @@ use std::os::fd::AsFd;
 
 use bm_hypervisor::{
     BareQueue,
-    config::RingSizes,
+    config::{Rates, RingSizes},
+    device::{Device, Kind},
     pool::{IOVA, Place, Pool},
+    register_writes::{self, Write},
+    virtio_pci::config_image::ConfigImage,
 };
 use iobond_model::{
     cycle::{Bond, Clock},
@@ -18,8 +21,7 @@ use iobond_model::{
 use iobond_spec::{
     address::{BoardAddr, FunctionId},
     function::{MSIX_CAP, MSIX_ENTRY_SIZE, MSIX_TABLE, NO_VECTOR},
-    offsets::{board, functions, qos, queues, status_page, windows},
-    queue_context::REGISTER_WORDS,
+    offsets::board,
     ring::split::{
         AVAIL_NO_INTERRUPT, DESC_NEXT, DESC_WRITE, Descriptor, avail_bytes, desc_bytes, used_bytes,
     },
@@ -39,8 +41,8 @@ const COMMAND_BITS: u32 = 0x0006;
 const MSIX_ENABLE: u32 = 0x8000;
 /// Where an x86 board takes MSI-X messages.
 const MSIX_ADDRESS: u32 = 0xFEE0_0000;
-/// Round trips to board and base until an IO-Bond whose queues were enabled is quiet again: each reads an index and, with EVENT_IDX,
-/// says where it wants a doorbell and reads it again.
+/// Round trips to board and base until an IO-Bond whose queues were enabled is quiet again: each reads an
+/// index and, with EVENT_IDX, says where it wants a doorbell and reads it again.
 const SETTLE: u64 = 8;
 
 /// There is no memory for a board.
@@ -65,7 +67,8 @@ pub(crate) struct Board {
     /// Requests that fit into a queue.
     pub(crate) room: u16,
     /// What its function is held to.
-    limits: Option<Limits>,
+    limits: Option<Rates>,
+    image: ConfigImage,
 }
 
 impl Board {
@@ -98,7 +101,8 @@ impl Board {
         }
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(BOARD), (end - BOARD) as usize)])
             .map_err(|error| BoardError::Map(error.to_string()))?;
-        let board = Self { memory, pool, contexts, places, buffers, room, limits: plan.limits };
+        let (limits, image) = (plan.limits.as_ref().map(rates), image(plan));
+        let board = Self { memory, pool, contexts, places, buffers, room, limits, image };
         (0..queues).try_for_each(|queue| board.write_descriptors(plan, queue))?;
         Ok(board)
     }
@@ -172,45 +176,28 @@ impl Board {
         clock.sleep((plan.timing.board_access + plan.timing.mailbox_hop) * SETTLE).await;
     }
 
-    /// Sets an IO-Bond up as bm-hypervisor and the board's driver do between them: power, one function, the window, the status page
-    /// if it is used; MSI-X; and every queue.
+    /// Sets an IO-Bond up as bm-hypervisor and the board's driver do between them, with the writes of
+    /// bm-hypervisor: the window, the status page if it is used, limits, one function, power; MSI-X; and
+    /// every queue.
     pub(crate) fn steps(&self, page: bool) -> [Step; 3] {
         let power = Step { accesses: Vec::new(), writes: self.power(page) };
         let queues = Step { accesses: self.message_signalled(), writes: Vec::new() };
-        let running = (0..).zip(&self.contexts).flat_map(|(number, context)| {
-            let (words, file) = (context.to_words(), queues::BASE + number * queues::STRIDE);
-            (1..REGISTER_WORDS).chain([0]).map(move |at| (file + 4 * at as u32, words[at]))
-        });
+        let contexts = (0..).zip(&self.contexts);
+        let running = contexts.flat_map(|(number, context)| register_writes::start_queue(number, context));
         [power, queues, Step { accesses: Vec::new(), writes: running.collect() }]
     }
 
-    fn power(&self, page: bool) -> Vec<(u32, u32)> {
-        let (file, command) = (functions::BASE, u32::from(COMMAND));
-        let length = self.pool.length();
-        let mut writes = vec![
-            (board::BASE + board::CONTROL, 1),
-            // Which bits the board may set, its command register's and that of MSI-X; the rest of the image is of no interest here.
-            (file + functions::MASK + command, COMMAND_BITS),
-            (file + functions::MASK + u32::from(MSIX_CAP), MSIX_ENABLE << 16),
-            (file + functions::CONTROL, 1),
-        ];
-        let window = [
-            (windows::ADDRESS_LO, IOVA.0 as u32),
-            (windows::ADDRESS_HI, (IOVA.0 >> 32) as u32),
-            (windows::LENGTH_LO, length as u32),
-            (windows::LENGTH_HI, (length >> 32) as u32),
-            (windows::CONTROL, 1),
-        ];
-        writes.extend(window.map(|(at, value)| (windows::BASE + at, value)));
-        let status_page = [
-            (status_page::ADDRESS_LO, IOVA.0 as u32),
-            (status_page::ADDRESS_HI, (IOVA.0 >> 32) as u32),
-            (status_page::CONTROL, 1),
-        ];
-        let status_page = status_page.map(|(at, value)| (status_page::BASE + at, value));
-        writes.extend(status_page.into_iter().filter(|_| page));
-        writes.extend(self.limits.iter().flat_map(limit));
-        writes
+    /// What bm-hypervisor writes before the board has power, and that it has.
+    fn power(&self, page: bool) -> Vec<Write> {
+        let status_page = page.then(|| register_writes::status_page(IOVA));
+        let limits = self.limits.iter().flat_map(|rates| register_writes::limit(FIRST, Some(rates)));
+        let grant = register_writes::grant(IOVA, self.pool.length()).into_iter();
+        grant
+            .chain(status_page.into_iter().flatten())
+            .chain(limits)
+            .chain(register_writes::present(FIRST, &self.image))
+            .chain(register_writes::power(true))
+            .collect()
     }
 
     /// The board's part: bus mastering, and a message for each queue.
@@ -231,23 +218,30 @@ impl Board {
 /// A part of bringing an IO-Bond up: accesses of the board, then writes of the base to its registers.
 pub(crate) struct Step {
     pub(crate) accesses: Vec<Access>,
-    pub(crate) writes: Vec<(u32, u32)>,
+    pub(crate) writes: Vec<Write>,
 }
 
-/// Holds the first function to limits. What does not fit into a burst's register is as good as no bound.
-fn limit(limits: &Limits) -> [(u32, u32); 7] {
+/// Limits as bm-hypervisor has them. What does not fit into a burst's register is as good as no bound.
+fn rates(limits: &Limits) -> Rates {
     let Limits { operations, bytes } = limits;
     let burst = |burst: u64| u32::try_from(burst).unwrap_or(u32::MAX);
-    [
-        (qos::OPERATIONS_LO, operations.rate as u32),
-        (qos::OPERATIONS_HI, (operations.rate >> 32) as u32),
-        (qos::BYTES_LO, bytes.rate as u32),
-        (qos::BYTES_HI, (bytes.rate >> 32) as u32),
-        (qos::OPERATIONS_BURST, burst(operations.burst)),
-        (qos::BYTES_BURST, burst(bytes.burst)),
-        (qos::CONTROL, 1),
-    ]
-    .map(|(at, value)| (qos::BASE + at, value))
+    Rates {
+        operations_per_second: Some(operations.rate),
+        operations_burst: burst(operations.burst),
+        bytes_per_second: Some(bytes.rate),
+        bytes_burst: burst(bytes.burst),
+    }
+}
+
+/// The configuration space of the one function.
+fn image(plan: &Plan) -> ConfigImage {
+    let kind = match plan.service {
+        Service::Network { .. } => Kind::Net,
+        _ => Kind::Blk,
+    };
+    let (features, config) = (0, Vec::new());
+    let device = Device { kind, features, config, back_end_queues: plan.queues.into(), sizes: plan.rings };
+    ConfigImage::new(&device, FIRST, 1)
 }
 
 /// The one function of a simulated board.

@@ -10,7 +10,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use front_end::{DATA, EVENT_IDX, Part, Place, Server, Setup, VERSION_1, eventually};
 use rig::console::{CONSOLE, F_SIZE, RECEIVEQ, REPLAY, Rig, TRANSMITQ, TYPED, Terminal, setup};
@@ -336,25 +336,26 @@ fn a_console_that_nobody_uses_sleeps() {
     driver.provide(8, 64);
     driver.print(b"$ ");
     terminal.see(2);
-    let before = rig.server.cpu_time();
-    thread::sleep(Duration::from_millis(500));
-    let used = rig.server.cpu_time() - before;
-    assert!(used < Duration::from_millis(5), "{used:?} of 500 ms");
+    let quiet = || {
+        rig.server.sleeps() == {
+            thread::sleep(Duration::from_millis(500));
+            rig.server.sleeps()
+        }
+    };
+    assert!((0..3).any(|_| quiet()), "a thread wakes up although nothing happens");
 }
 
 #[test]
-fn a_signal_ends_the_console_promptly_and_takes_both_sockets_away() {
+fn a_signal_ends_the_console_and_takes_both_sockets_away() {
     for (signal, poll) in [(Signal::TERM, "1000000"), (Signal::INT, "0")] {
         let rig = Rig::new(&["--poll-us", poll]);
         let mut driver = rig.driver(&setup());
         driver.print(b"bye");
         let mut terminal = rig.terminal();
         assert_eq!(terminal.see(3), b"bye");
-        let start = Instant::now();
         rig.server.signal(signal);
         let (status, text) = rig.server.wait();
         assert!(status.success(), "{text}");
-        assert!(start.elapsed() < Duration::from_secs(2));
         assert!(!rig.place.path("console").exists() && !rig.place.path("terminal").exists());
         assert_eq!(terminal.rest(), b"", "the terminal is told");
         assert_eq!(fs::read(rig.place.path("log")).unwrap(), b"bye", "the log stays");

@@ -6,6 +6,7 @@
 
 mod ring;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
@@ -101,6 +102,34 @@ impl Server {
             text.split(' ').next()?.parse().ok()
         };
         Duration::from_nanos(tasks.filter_map(|task| run_time(task.ok()?)).sum())
+    }
+
+    /// Waits until every thread of the process sleeps. Returns how often each has gone to sleep, by its number.
+    ///
+    /// A thread that sleeps at two moments, and has not gone to sleep in between, has slept all the time: the
+    /// kernel counts events here, whatever the speed and the load of the machine.
+    pub fn sleeps(&self) -> BTreeMap<String, u64> {
+        let mut before = None;
+        eventually("every thread of the server sleeps", || {
+            let now = self.sleeps_if_asleep();
+            now.is_some() && std::mem::replace(&mut before, now.clone()) == now
+        });
+        before.unwrap()
+    }
+
+    fn sleeps_if_asleep(&self) -> Option<BTreeMap<String, u64>> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        tasks
+            .map(|task| {
+                let task = task.unwrap();
+                // A thread that ended since is no sleeper: the list is read anew.
+                let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+                let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+                let asleep = field("State:")?.starts_with('S');
+                let count = field("voluntary_ctxt_switches:")?.parse().ok()?;
+                asleep.then(|| (task.file_name().into_string().unwrap(), count))
+            })
+            .collect()
     }
 
     /// Number of descriptors that the process has open.

@@ -64,7 +64,7 @@ impl Board {
     }
 
     /// One request to the disk, a frame from each port to the other, a character in each direction.
-    fn stir(&mut self) {
+    pub fn stir(&mut self) {
         self.disk.memory.write_slice(&[0; 16], GuestAddress(DATA)).unwrap();
         exchange(&mut self.disk, 0, &[Part::readable(DATA, 16), Part::writable(DATA + 0x1000, 513)]);
         for (port, station) in self.ports.iter_mut().enumerate() {
@@ -88,6 +88,11 @@ impl Board {
         action(self);
         let (after, wall) = (cpu_times(self), start.elapsed());
         std::array::from_fn(|index| (after[index] - before[index]).as_secs_f64() / wall.as_secs_f64())
+    }
+
+    /// Waits until every thread of the servers sleeps. Returns how often the threads of each have gone to sleep.
+    pub fn sleeps(&self) -> [u64; 3] {
+        self.servers.each_ref().map(|server| server.sleeps().values().sum())
     }
 
     pub fn stir_for(&mut self, time: Duration) {

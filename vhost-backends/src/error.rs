@@ -1,7 +1,9 @@
 //! Why a server cannot start, or cannot go on.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use unix_service::BindError;
 
 /// What is wrong, where, and what to do about it. Every message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -87,4 +89,16 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// What keeps a server from listening at `path`.
+    pub(crate) fn listen(path: &Path, error: BindError) -> Self {
+        let path = path.into();
+        match error {
+            BindError::InUse => Self::SocketInUse { path },
+            BindError::NotASocket => Self::NotASocket { path },
+            BindError::System(source) => Self::Listen { path, source },
+        }
+    }
 }

@@ -29,15 +29,13 @@ pub mod blk;
 mod chain;
 pub mod console;
 mod error;
-mod idle;
 mod inflight;
 mod link;
 pub mod net;
 mod ring;
 mod server;
 mod session;
-mod socket;
-mod stop;
+mod signals;
 
 pub use error::Error;
 pub use server::Peering;

@@ -3,9 +3,8 @@
 //! Every connection gets a device and a session of its own: a front end that went away, however rudely, leaves
 //! nothing to the next one, unless it keeps what is in flight and comes back with it.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +13,14 @@ use std::thread;
 use std::time::Duration;
 
 use tracing::{info, warn};
+use unix_service::{Listener, StopFlag};
 use vhost::vhost_user::Error as ProtocolError;
 use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::Error;
 use crate::ring::Memory;
 use crate::session::{Backend, Session};
-use crate::socket::Socket;
-use crate::stop::{Stop, announce};
+use crate::signals::Signals;
 
 /// How long to wait before a connection that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -54,30 +53,31 @@ pub(crate) trait Device: Sync {
 }
 
 /// Where front ends come from.
-enum Door {
-    Listen(Socket),
+enum Endpoint {
+    Listen(Listener),
     Connect(PathBuf),
 }
 
 /// One socket and whoever is talking on it.
 struct Port {
     index: usize,
-    door: Door,
+    endpoint: Endpoint,
     talking: Mutex<Option<UnixStream>>,
 }
 
 /// Serves `device` at each of `paths` until the process is told to stop or, with `--once`, has served.
 pub(crate) fn serve<D: Device>(device: &D, paths: &[PathBuf], peering: &Peering) -> Result<(), Error> {
-    let stop = Stop::on_signals()?;
+    let stop = StopFlag::new().map_err(|source| Error::Resources { action: "make an event", source })?;
+    let _signals = Signals::set(stop.clone())?;
     let ports = paths
         .iter()
         .enumerate()
         .map(|(index, path)| {
-            Ok(Port { index, door: Door::new(path, peering.connect)?, talking: Mutex::default() })
+            Ok(Port { index, endpoint: Endpoint::new(path, peering.connect)?, talking: Mutex::default() })
         })
         .collect::<Result<Vec<_>, Error>>()?;
     for port in &ports {
-        port.door.announce();
+        port.endpoint.announce();
     }
     device.announce();
     let open = AtomicUsize::new(ports.len());
@@ -87,13 +87,13 @@ pub(crate) fn serve<D: Device>(device: &D, paths: &[PathBuf], peering: &Peering)
             let attend = || {
                 port.attend(device, &stop, peering.once);
                 if open.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    stop.request();
+                    stop.set();
                 }
             };
             let thread = thread::Builder::new().name(format!("port {}", port.index));
             if let Err(source) = thread.spawn_scoped(scope, attend) {
                 result = Err(Error::Resources { action: "start a thread", source });
-                stop.request();
+                stop.set();
             }
         }
         stop.wait(None, None);
@@ -102,32 +102,38 @@ pub(crate) fn serve<D: Device>(device: &D, paths: &[PathBuf], peering: &Peering)
     })
 }
 
-impl Door {
+/// Listens at `path`. The file of a server that died is replaced; anything else there is left alone.
+pub(crate) fn listen(path: &Path) -> Result<Listener, Error> {
+    Listener::bind(path, None).map_err(|error| Error::listen(path, error))
+}
+
+/// Tells whoever started the server, on stdout, that `what` is so. It waits for the line, so that it is
+/// flushed; if it closed the pipe it does not want to know.
+pub(crate) fn announce(what: std::fmt::Arguments<'_>) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{what}").and_then(|()| out.flush());
+}
+
+impl Endpoint {
     fn new(path: &Path, connect: bool) -> Result<Self, Error> {
         if !connect {
-            return Ok(Self::Listen(Socket::bind(path)?));
+            return Ok(Self::Listen(listen(path)?));
         }
         Ok(Self::Connect(path.into()))
     }
 
     fn announce(&self) {
         match self {
-            Self::Listen(socket) => announce(format_args!("listening on {}", socket.path().display())),
+            Self::Listen(listener) => announce(format_args!("listening on {}", listener.path().display())),
             Self::Connect(path) => announce(format_args!("connecting to {}", path.display())),
         }
     }
 }
 
 impl Port {
-    /// Serves one front end after the other.
-    fn attend<D: Device>(&self, device: &D, stop: &Stop, once: bool) {
-        loop {
-            if let Door::Listen(socket) = &self.door {
-                stop.wait(Some(socket.as_fd()), None);
-            }
-            if stop.requested() {
-                return;
-            }
+    /// Serves one front end after the other until `stop` is set.
+    fn attend<D: Device>(&self, device: &D, stop: &StopFlag, once: bool) {
+        while !stop.is_set() {
             match self.converse(device, stop) {
                 Ok(was_served) if once && was_served => return,
                 Ok(_) => {}
@@ -141,7 +147,7 @@ impl Port {
 
     /// Serves one front end from its first message to its last. Returns whether it shared its memory;
     /// somebody who only tries whether the socket is alive does not.
-    fn converse<D: Device>(&self, device: &D, stop: &Stop) -> Result<bool, ProtocolError> {
+    fn converse<D: Device>(&self, device: &D, stop: &StopFlag) -> Result<bool, ProtocolError> {
         let Some(stream) = self.meet(stop).map_err(ProtocolError::SocketError)? else { return Ok(false) };
         let memory = Memory::new(GuestMemoryMmap::new());
         let backend = Arc::new(device.open(self.index, memory.clone()));
@@ -156,15 +162,11 @@ impl Port {
     }
 
     /// Returns when a front end is connected, with its connection, or the process is to stop.
-    fn meet(&self, stop: &Stop) -> io::Result<Option<UnixStream>> {
-        match &self.door {
-            Door::Listen(socket) => {
-                let stream = socket.accept()?;
-                stream.set_nonblocking(false)?;
-                Ok(Some(stream))
-            }
+    fn meet(&self, stop: &StopFlag) -> io::Result<Option<UnixStream>> {
+        match &self.endpoint {
+            Endpoint::Listen(listener) => listener.next_client(stop).transpose(),
             // The front end decides when it comes. Only a signal ends the wait for it.
-            Door::Connect(path) => loop {
+            Endpoint::Connect(path) => loop {
                 match UnixStream::connect(path) {
                     Ok(stream) => return Ok(Some(stream)),
                     Err(_) if stop.wait(None, Some(PAUSE)) => return Ok(None),
@@ -175,10 +177,10 @@ impl Port {
     }
 
     /// Returns when the front end has gone or the process is to stop.
-    fn talk<B: Backend>(&self, session: &Session<B>, stop: &Stop) -> Result<(), ProtocolError> {
+    fn talk<B: Backend>(&self, session: &Session<B>, stop: &StopFlag) -> Result<(), ProtocolError> {
         let connection = session.connection().map_err(ProtocolError::SocketError)?;
         *self.talking.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
-        if stop.requested() {
+        if stop.is_set() {
             // Whoever hangs up on all ports may have done so before we were talking.
             self.hang_up();
         }
@@ -186,7 +188,7 @@ impl Port {
         let result = session.converse();
         self.talking.lock().unwrap_or_else(PoisonError::into_inner).take();
         // What it was saying when we hung up on it is no trouble.
-        if result.is_ok() || stop.requested() {
+        if result.is_ok() || stop.is_set() {
             info!("port {}: the front end is gone", self.index);
             return Ok(());
         }

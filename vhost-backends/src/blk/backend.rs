@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
@@ -14,7 +14,6 @@ use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 use super::config::{Negotiated, Shape};
 use super::disk::Disk;
 use crate::chain::Buffers;
-use crate::idle::Idle;
 use crate::inflight::{Part, Region, Replay, Tracker};
 use crate::ring::{self, Memory, RingError, Vring};
 use crate::session::Backend;
@@ -82,15 +81,15 @@ impl Connection {
     /// The driver is asked not to kick meanwhile. Before sleeping it is asked to again, and the ring is
     /// looked at once more, since a buffer may have become available in between (virtio 1.3, 2.7.10.2).
     fn serve(&self, vring: &Vring, queue: usize, in_flight: &mut InFlight) -> Result<(), RingError> {
-        let mut idle = Idle::new(self.poll);
+        let mut polling = ring::polling(self.poll);
         self.take_up(vring, queue, in_flight)?;
         while self.do_again(vring, in_flight)? {}
         self.on_queue(vring, |queue, memory| Ok(queue.disable_notification(memory)?))?;
         loop {
             match self.pass(vring, in_flight)? {
                 Pass::Stopped => return Ok(()),
-                Pass::Worked => idle.interrupted(),
-                Pass::Idle if idle.look_again() => {}
+                Pass::Worked => polling.worked(),
+                Pass::Idle if polling.idle(Instant::now).pause() => {}
                 Pass::Idle => {
                     let more =
                         self.on_queue(vring, |queue, memory| Ok(queue.enable_notification(memory)?))?;

@@ -35,9 +35,7 @@ use self::terminals::Terminals;
 use self::worker::Worker;
 use crate::link::{Connection, Event, Line, Offer};
 use crate::ring::Memory;
-use crate::server::{self, Device};
-use crate::socket::Socket;
-use crate::stop::announce;
+use crate::server::{self, Device, announce};
 use crate::{Error, Peering};
 
 /// 5.3.3: the configuration fields `cols` and `rows` are valid.
@@ -96,13 +94,13 @@ impl std::str::FromStr for Size {
 /// does is an error.
 pub fn serve(options: Options) -> Result<(), Error> {
     let log = options.log.as_deref().map(Log::open).transpose()?;
-    let socket = Socket::bind(&options.terminal)?;
+    let listener = server::listen(&options.terminal)?;
     let no_event =
         |errno: rustix::io::Errno| Error::Resources { action: "make an event", source: errno.into() };
     let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(no_event)?;
     let bell = Arc::new(bell);
     let (events, inbox) = channel();
-    let terminals = Terminals::new(socket)?;
+    let terminals = Terminals::new(listener);
     let worker =
         Worker::new(inbox, Arc::clone(&bell), terminals, log, Duration::from_micros(options.poll_us.into()));
     let thread = thread::Builder::new()

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{info, warn};
+use unix_service::Listener;
 
 use super::output::Output;
 use super::typed::Typed;
-use crate::Error;
-use crate::socket::Socket;
 
 /// Most terminals at a time.
 const MOST: usize = 8;
@@ -27,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// The terminals and the socket that they come from.
 pub(crate) struct Terminals {
-    socket: Socket,
+    listener: Listener,
     deaf_until: Option<Instant>,
     terminals: Vec<Terminal>,
 }
@@ -49,9 +48,8 @@ struct Over;
 
 impl Terminals {
     /// Nobody, yet.
-    pub(crate) fn new(socket: Socket) -> Result<Self, Error> {
-        socket.set_nonblocking().map_err(|source| Error::Listen { path: socket.path().into(), source })?;
-        Ok(Self { socket, deaf_until: None, terminals: Vec::new() })
+    pub(crate) fn new(listener: Listener) -> Self {
+        Self { listener, deaf_until: None, terminals: Vec::new() }
     }
 
     /// Shows every terminal what was printed since the last time. Whoever is too far behind is disconnected.
@@ -98,7 +96,7 @@ impl Terminals {
         let mut fds = vec![PollFd::new(bell, PollFlags::IN)];
         fds.push(match self.deaf_until {
             Some(_) => nobody(),
-            None => PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
+            None => PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
         });
         fds.extend(self.terminals.iter().map(|terminal| match terminal.interest(room) {
             None => nobody(),
@@ -113,7 +111,12 @@ impl Terminals {
 
     /// Lets one terminal in. Those that are gone make room for it, although there is no room for what they typed.
     fn accept(&mut self, output: &Output) {
-        let stream = match self.socket.accept() {
+        // It is written to and read from as far as it has room and bytes.
+        let accepted = self.listener.accept().and_then(|stream| {
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        });
+        let stream = match accepted {
             Ok(stream) => stream,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return,
             Err(error) => {

@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 use virtio_queue::QueueT;
@@ -16,8 +16,8 @@ use super::output::Output;
 use super::queues::{self, COUNT, Pass, RECEIVEQ, TRANSMITQ};
 use super::terminals::Terminals;
 use super::typed::Typed;
-use crate::idle::Idle;
 use crate::link::{Event, Link, Stopped};
+use crate::ring;
 
 /// The console's state. All but the link outlives front ends.
 pub(crate) struct Worker {
@@ -60,17 +60,17 @@ impl Worker {
 
     /// Serves until told to quit.
     pub(crate) fn run(mut self) {
-        let mut idle = Idle::new(self.poll);
+        let mut polling = ring::polling(self.poll);
         while self.obey() {
             // The bell counts as work, so that an event is obeyed before the thread sleeps.
             if self.pass() | self.attend(Some(Duration::ZERO)) {
-                idle.interrupted();
-            } else if !idle.look_again() {
+                polling.worked();
+            } else if !polling.idle(Instant::now).pause() {
                 if !self.arm() {
                     self.attend(None);
                 }
                 self.disarm();
-                idle.interrupted();
+                polling.worked();
             }
         }
     }

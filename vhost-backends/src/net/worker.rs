@@ -13,8 +13,8 @@ use tracing::info;
 use super::port::Port;
 use super::switch::{Ports, Switch, Verdict};
 use super::transmit::Batch;
-use crate::idle::Idle;
 use crate::link::Event;
+use crate::ring;
 
 /// The switching thread's state.
 pub(crate) struct Worker {
@@ -36,11 +36,11 @@ impl Worker {
 
     /// Switches until told to quit.
     pub(crate) fn run(mut self) {
-        let mut idle = Idle::new(self.poll);
+        let mut polling = ring::polling(self.poll);
         while self.obey() {
             if self.pass() {
-                idle.interrupted();
-            } else if !idle.look_again() {
+                polling.worked();
+            } else if !polling.idle(Instant::now).pause() {
                 // Every port is armed, also when the first has something already.
                 let more = self.ports.iter_mut().fold(false, |more, port| port.arm() | more);
                 if !more {
@@ -49,7 +49,7 @@ impl Worker {
                     thread::park();
                 }
                 self.ports.iter_mut().for_each(Port::disarm);
-                idle.interrupted();
+                polling.worked();
             }
         }
     }

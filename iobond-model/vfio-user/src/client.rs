@@ -13,6 +13,7 @@ use std::{
 };
 
 use rustix::io::Errno;
+use unix_service::StopFlag;
 use zerocopy::IntoBytes;
 
 use crate::{
@@ -22,7 +23,6 @@ use crate::{
     interrupts::Interrupts,
     message::{Message, Reply},
     protocol::{Command, DmaAccess, Header, MAX_DATA, REQUEST},
-    stop::Stop,
     stream::Stream,
 };
 
@@ -179,7 +179,7 @@ impl Client {
     }
 
     /// The next request. Waits for it until the server stops, or until `deadline`.
-    pub(crate) fn next_request(&self, stop: &Stop, deadline: Option<Instant>) -> Result<Message, End> {
+    pub(crate) fn next_request(&self, stop: &StopFlag, deadline: Option<Instant>) -> Result<Message, End> {
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if stop.is_set() {
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_client_that_says_nothing_is_waited_for_until_the_deadline() {
         let (client, mut peer) = pair();
-        let stop = Stop::new().unwrap();
+        let stop = StopFlag::new().unwrap();
         let soon = || Some(Instant::now() + Duration::from_millis(20));
         assert!(matches!(client.next_request(&stop, soon()), Err(End::Silent)));
         peer.write_all(&[0; 8]).unwrap();
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn requests_that_came_before_the_end_are_still_met() {
         let (client, mut peer) = pair();
-        let stop = Stop::new().unwrap();
+        let stop = StopFlag::new().unwrap();
         let header = |id| Header { id, command: 13, size: 16, flags: 0, error: 0 };
         peer.write_all(&[header(1).as_bytes(), header(2).as_bytes(), &[1]].concat()).unwrap();
         drop(peer);
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn a_client_that_takes_no_requests_is_given_up() {
         let (client, peer) = pair();
-        let stop = Stop::new().unwrap();
+        let stop = StopFlag::new().unwrap();
         let address = 0x1000;
         let big = vec![0; 4 << 20];
         let len = big.len();

@@ -29,7 +29,6 @@ pub mod protocol;
 mod remote;
 mod server;
 pub mod session;
-mod stop;
 mod stream;
 mod version;
 mod violation;

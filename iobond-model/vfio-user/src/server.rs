@@ -1,30 +1,20 @@
 //! The listener and its thread.
 
 use std::{
-    fs, io,
+    io,
     num::NonZeroU64,
-    os::{
-        fd::AsFd,
-        unix::{
-            fs::{FileTypeExt, MetadataExt},
-            net::{UnixListener, UnixStream},
-        },
-    },
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags},
-    io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
-    thread::set_current_timer_slack,
-};
+use rustix::thread::set_current_timer_slack;
 use tracing::{info, warn};
+use unix_service::{BindError, Listener, StopFlag};
 
-use crate::{Client, Description, Function, inbox::End, session::Session, stop::Stop, stream::ready};
+use crate::{Client, Description, Function, inbox::End, session::Session};
 
 /// How long a client may take to propose a version. Until then it keeps others from being served.
 const VERSION_PATIENCE: Duration = Duration::from_secs(10);
@@ -60,10 +50,7 @@ pub enum ServerError {
 /// most its connection ends, with the reason logged; the function stays as it is, and the same client or another may come.
 #[derive(Debug)]
 pub struct Server {
-    path: PathBuf,
-    /// Device and inode of the socket, which somebody else may have replaced when it is to be removed.
-    identity: Option<(u64, u64)>,
-    stop: Arc<Stop>,
+    stop: StopFlag,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -73,18 +60,20 @@ impl Server {
     /// # Errors
     /// When somebody listens there already, something else is there, or the system refuses.
     pub fn start(socket: &Path, function: Arc<dyn Function>) -> Result<Self, ServerError> {
-        let path = socket.to_owned();
         let failed = |source| ServerError::System { path: socket.to_owned(), source };
-        let listener = listen(socket)?;
-        let identity = identity(&path);
-        let mut server = Self { path, identity, stop: Arc::new(Stop::new().map_err(failed)?), thread: None };
-        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = Listener::bind(socket, None).map_err(|error| match error {
+            BindError::InUse => ServerError::InUse(socket.to_owned()),
+            BindError::NotASocket => ServerError::NoSocket(socket.to_owned()),
+            BindError::System(source) => failed(source),
+        })?;
+        let stop = StopFlag::new().map_err(failed)?;
         let description = function.description();
-        let (path, stop) = (server.path.clone(), Arc::clone(&server.stop));
-        let serve = move || serve(&path, &listener, &stop, &function, description);
+        let serve = {
+            let stop = stop.clone();
+            move || serve(&listener, &stop, &function, description)
+        };
         let thread = thread::Builder::new().name("vfio-user".into()).spawn(serve).map_err(failed)?;
-        server.thread = Some(thread);
-        Ok(server)
+        Ok(Self { stop, thread: Some(thread) })
     }
 }
 
@@ -95,67 +84,23 @@ impl Drop for Server {
             // A panic in the function was reported where it happened.
             let _ = thread.join();
         }
-        if self.identity.is_some() && self.identity == identity(&self.path) {
-            let _ = fs::remove_file(&self.path);
-        }
     }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-fn listen(path: &Path) -> Result<UnixListener, ServerError> {
-    let failed = |source| ServerError::System { path: path.to_owned(), source };
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-        bound => return bound.map_err(failed),
-    }
-    if !fs::symlink_metadata(path).map_err(failed)?.file_type().is_socket() {
-        return Err(ServerError::NoSocket(path.to_owned()));
-    }
-    match probe(path) {
-        Err(Errno::CONNREFUSED) => {}
-        // `EAGAIN`: so many wait there that there is no room for one more.
-        Ok(()) | Err(Errno::AGAIN) => return Err(ServerError::InUse(path.to_owned())),
-        Err(errno) => return Err(failed(errno.into())),
-    }
-    info!(socket = %path.display(), "replaced a socket that nobody listens on");
-    fs::remove_file(path).and_then(|()| UnixListener::bind(path)).map_err(failed)
-}
-
-/// Connects without waiting.
-fn probe(path: &Path) -> Result<(), Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
 /// Serves one client after the other until told to stop.
-fn serve(
-    path: &Path,
-    listener: &UnixListener,
-    stop: &Stop,
-    function: &Arc<dyn Function>,
-    description: Description,
-) {
-    let socket = path.display();
+fn serve(listener: &Listener, stop: &StopFlag, function: &Arc<dyn Function>, description: Description) {
+    let socket = listener.path().display();
     // Without it things go on, a little slower.
     let _ = set_current_timer_slack(Some(TIMER_SLACK));
-    while !stop.is_set() {
-        let end = match listener.accept() {
-            Ok((stream, _)) => {
+    while let Some(client) = listener.next_client(stop) {
+        let end = match client {
+            Ok(stream) => {
                 info!(%socket, "a client has come");
                 meet_all(stream, stop, function, description)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let read = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-                let _ = ready(&mut [read(listener.as_fd()), read(stop.as_fd())], None);
-                continue;
-            }
             Err(error) => {
                 warn!(%socket, %error, "cannot accept a client");
-                let _ = ready(&mut [PollFd::new(stop, PollFlags::IN)], Some(ACCEPT_PAUSE));
+                stop.wait(None, Some(ACCEPT_PAUSE));
                 continue;
             }
         };
@@ -167,7 +112,12 @@ fn serve(
 }
 
 /// Meets all requests of one client. Why there are no more.
-fn meet_all(stream: UnixStream, stop: &Stop, function: &Arc<dyn Function>, description: Description) -> End {
+fn meet_all(
+    stream: UnixStream,
+    stop: &StopFlag,
+    function: &Arc<dyn Function>,
+    description: Description,
+) -> End {
     let client = match Client::new(stream, &description) {
         Ok(client) => Arc::new(client),
         Err(error) => return error.into(),

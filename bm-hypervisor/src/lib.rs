@@ -78,7 +78,6 @@ pub mod pool;
 pub mod port;
 pub mod probe;
 pub mod register_writes;
-mod unix_socket;
 pub mod vhost_user;
 pub mod virtio_pci;
 

@@ -17,12 +17,13 @@ use bm_hypervisor::{
 };
 use clap::{Parser, Subcommand};
 use miette::{IntoDiagnostic, LabeledSpan, MietteDiagnostic, NamedSource, Report, WrapErr};
+use unix_service::Rest;
 
 use crate::program::{
     confine::Seccomp,
     kept::Inherited,
     selftest::selftest,
-    serve::{Options, Rest, port_of, serve},
+    serve::{Options, port_of, serve},
 };
 
 /// One hypervisor per compute board, between its IO-Bond and vhost-user back ends.

@@ -11,7 +11,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{rpc::RpcError, splitter::Splitter, until::Until};
-use crate::unix_socket::connect_once;
 
 /// Longest answer: that of every queue of every function takes some 20 KiB.
 const LONGEST: usize = 4 << 20;
@@ -51,7 +50,7 @@ impl Client {
     /// [`ClientError::Connect`].
     pub fn connect(socket: &Path, timeout: Duration) -> Result<Self, ClientError> {
         let failed = |reason| ClientError::Connect { socket: socket.into(), reason };
-        let stream = connect_once(socket).map_err(failed)?;
+        let stream = unix_service::connect(socket).map_err(failed)?;
         Ok(Self { socket: socket.into(), stream, splitter: Splitter::new(LONGEST), timeout, number: 0 })
     }
 

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use unix_service::BindError;
+
 use crate::config::MetricsAddress;
 
 /// What keeps the API from being served.
@@ -29,14 +31,13 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// What keeps it from listening at `path`, as [`Listener::bind`](crate::unix_socket::Listener::bind)
-    /// says.
-    pub(super) fn listen(path: &Path, source: io::Error) -> Self {
+    /// What keeps it from listening at `path`.
+    pub(super) fn listen(path: &Path, error: BindError) -> Self {
         let path = path.into();
-        match source.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse(path),
-            io::ErrorKind::AlreadyExists => Self::NoSocket(path),
-            _ => Self::Listen { path, source },
+        match error {
+            BindError::InUse => Self::InUse(path),
+            BindError::NotASocket => Self::NoSocket(path),
+            BindError::System(source) => Self::Listen { path, source },
         }
     }
 }
@@ -47,12 +48,13 @@ mod tests {
 
     #[test]
     fn each_obstacle_is_told_apart() {
-        for (kind, part) in [
-            (io::ErrorKind::AddrInUse, "another process listens at /run/board0.sock already"),
-            (io::ErrorKind::AlreadyExists, "/run/board0.sock is not a socket"),
-            (io::ErrorKind::NotFound, "cannot listen at /run/board0.sock: entity not found"),
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        for (error, part) in [
+            (BindError::InUse, "another process listens at /run/board0.sock already"),
+            (BindError::NotASocket, "/run/board0.sock is not a socket"),
+            (missing.into(), "cannot listen at /run/board0.sock: entity not found"),
         ] {
-            let text = ApiError::listen(Path::new("/run/board0.sock"), kind.into()).to_string();
+            let text = ApiError::listen(Path::new("/run/board0.sock"), error).to_string();
             assert!(text.contains(part), "{text}");
         }
     }

@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
+use unix_service::{Listener, StopFlag};
+
 use super::{
     error::ApiError,
     metrics,
-    server::{StopRequest, wait},
     until::{Bounded, Until},
 };
-use crate::{Handle, config::MetricsAddress, unix_socket::Listener};
+use crate::{Handle, config::MetricsAddress};
 
 /// How long a client may take for its request, and for reading the answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,13 +40,13 @@ impl MetricsServer {
         address: &MetricsAddress,
         mode: u32,
         handle: Handle,
-        end: StopRequest,
+        end: StopFlag,
     ) -> Result<Self, ApiError> {
         let failed = |source| ApiError::Metrics { address: address.clone(), source };
         let (acceptor, address) = match address {
             MetricsAddress::Unix(path) => {
                 let listener = Listener::bind(path, Some(mode));
-                let listener = listener.map_err(|source| ApiError::listen(path, source))?;
+                let listener = listener.map_err(|error| ApiError::listen(path, error))?;
                 (Acceptor::Unix(listener), address.clone())
             }
             MetricsAddress::Loopback(wanted) => {
@@ -57,7 +58,7 @@ impl MetricsServer {
         };
         tracing::info!(%address, "metrics served");
         let thread = thread::Builder::new().name("api-metrics".into()).spawn(move || {
-            while wait(acceptor.as_fd(), &end) {
+            while !end.wait(Some(acceptor.as_fd()), None) {
                 if let Err(error) = acceptor.serve_one(&handle) {
                     tracing::debug!(%error, "a request for metrics came to nothing");
                 }

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use unix_service::StopFlag;
 use virtio_bindings::virtio_config::VIRTIO_CONFIG_S_DRIVER_OK;
 
 use super::{
     messages::*,
     metrics,
     rpc::{Params, RpcError, code, read},
-    server::StopRequest,
 };
 use crate::{
     CommandError, Handle,
@@ -21,9 +21,9 @@ pub(super) struct Service {
     pub(super) handle: Handle,
     pub(super) log: LogLevel,
     /// A client's wish that the program ends.
-    pub(super) stop: StopRequest,
+    pub(super) stop: StopFlag,
     /// Nothing is to be begun any more.
-    pub(super) end: StopRequest,
+    pub(super) end: StopFlag,
 }
 
 type Answer = Result<Value, RpcError>;
@@ -151,7 +151,7 @@ const METHODS: [Method; 17] = [
         call: |service, params| {
             none(params, || {
                 tracing::info!("a client asked for a stop");
-                service.stop.ask();
+                service.stop.set();
                 Ok(true)
             })
         },
@@ -183,7 +183,7 @@ impl Method {
 impl Service {
     /// Calls a method by its name. Once the server ends, what is left of a batch comes to nothing.
     pub(super) fn call(&self, name: &str, params: Params) -> Answer {
-        if self.end.is_asked() {
+        if self.end.is_set() {
             return Err(CommandError::Ended.into());
         }
         let method = METHODS.iter().find(|method| method.name == name).ok_or_else(|| {

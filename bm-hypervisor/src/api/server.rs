@@ -4,18 +4,15 @@ use std::{
     io::{self, Read, Write},
     net::Shutdown,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use unix_service::{Listener, StopFlag};
 
 use super::{
     CLIENT_TIMEOUT, MAX_CLIENTS, MAX_MESSAGE,
@@ -30,7 +27,6 @@ use crate::{
     Handle,
     config::{ControlConfig, MetricsAddress},
     logging::LogLevel,
-    unix_socket::Listener,
 };
 
 /// How long to wait after the system refused a connection, for instance for want of descriptors.
@@ -40,9 +36,9 @@ const REFUSED: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Server {
     /// Asked for by a client: the program is to end.
-    stop: StopRequest,
+    stop: StopFlag,
     /// Asked for when this is dropped: its threads are to end.
-    end: StopRequest,
+    end: StopFlag,
     accepting: Option<JoinHandle<()>>,
     metrics: Option<MetricsServer>,
 }
@@ -53,9 +49,9 @@ impl Server {
     /// # Errors
     /// [`ApiError`] when it cannot listen there.
     pub fn start(config: &ControlConfig, handle: Handle, log: LogLevel) -> Result<Self, ApiError> {
-        let (stop, end) = (StopRequest::new()?, StopRequest::new()?);
+        let (stop, end) = (StopFlag::new()?, StopFlag::new()?);
         let listener = Listener::bind(&config.socket, Some(config.mode))
-            .map_err(|source| ApiError::listen(&config.socket, source))?;
+            .map_err(|error| ApiError::listen(&config.socket, error))?;
         let metrics = config.metrics.as_ref();
         let metrics = metrics
             .map(|address| MetricsServer::start(address, config.mode, handle.clone(), end.clone()))
@@ -71,7 +67,7 @@ impl Server {
 
     /// Whether a client asked the program to stop the board and to end.
     pub fn stop_asked(&self) -> bool {
-        self.stop.is_asked()
+        self.stop.is_set()
     }
 
     /// Polls readable once [`Server::stop_asked`] is true. It is not to be read from.
@@ -88,57 +84,11 @@ impl Server {
 impl Drop for Server {
     /// Waits for commands that are being carried out, at most one per client, as long as those may take.
     fn drop(&mut self) {
-        self.end.ask();
+        self.end.set();
         for thread in self.accepting.take().into_iter().chain(self.metrics.take().map(MetricsServer::thread))
         {
             // Already reported, by the panic itself.
             let _ = thread.join();
-        }
-    }
-}
-
-/// A wish that something stops: a flag for those who look, an event for those who wait. It is never taken
-/// back.
-#[derive(Clone, Debug)]
-pub(super) struct StopRequest {
-    asked: Arc<AtomicBool>,
-    event: Arc<OwnedFd>,
-}
-
-impl StopRequest {
-    fn new() -> io::Result<Self> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { asked: Arc::default(), event: Arc::new(event) })
-    }
-
-    pub(super) fn ask(&self) {
-        self.asked.store(true, Ordering::Release);
-        // Fails only when it was asked for 2^64 - 2 times, and then it is readable anyway.
-        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
-    }
-
-    pub(super) fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
-    }
-}
-
-impl AsFd for StopRequest {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
-    }
-}
-
-/// Waits until somebody comes to `listener`; false at the end.
-pub(super) fn wait(listener: BorrowedFd<'_>, end: &StopRequest) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(listener, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
-    loop {
-        match poll(&mut fds, None) {
-            Ok(_) => return fds[1].revents().is_empty(),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => {
-                tracing::error!(%error, "cannot wait for clients; nobody is served any more");
-                return false;
-            }
         }
     }
 }
@@ -151,8 +101,7 @@ struct Connected {
 
 fn accept(listener: &Listener, service: &Arc<Service>) {
     let mut clients: Vec<Connected> = Vec::new();
-    while wait(listener.as_fd(), &service.end) {
-        let accepted = listener.accept();
+    while let Some(accepted) = listener.next_client(&service.end) {
         clients.retain(|client| !client.thread.is_finished());
         let served = match accepted {
             Ok(stream) if clients.len() < MAX_CLIENTS => serve_on_thread(stream, service),
@@ -160,7 +109,6 @@ fn accept(listener: &Listener, service: &Arc<Service>) {
                 refuse(&stream);
                 continue;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => Err(error),
         };
         match served {

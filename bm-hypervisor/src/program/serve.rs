@@ -2,10 +2,7 @@
 
 use std::{
     io::{self, Read},
-    os::{
-        fd::{AsRawFd, RawFd},
-        unix::net::UnixStream,
-    },
+    os::unix::net::UnixStream,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,22 +26,13 @@ use bm_hypervisor::{
 use miette::{Context, IntoDiagnostic};
 use rustix::fs::fstat;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use unix_service::{Next, Polling, Rest, SleepSet};
 
 /// Passes without work between two looks at the clock and at what ends the program: neither is to cost a busy
 /// poller time.
 const LOOK_EVERY: u32 = 4096;
-/// Milliseconds of the longest sleep: how late a failure of the board is noticed by an idle program.
-const LONGEST_SLEEP_MS: i32 = 500;
-
-/// What the poll thread does when there is nothing to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// It polls on, for ever.
-    Never,
-    /// It sleeps when there was no work for so long.
-    After(Duration),
-}
+/// The longest sleep: how late a failure of the board is noticed by an idle program.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
 /// How a board is served.
 #[derive(Clone, Debug)]
@@ -84,9 +72,7 @@ pub fn serve(
     confine(options.user.as_deref(), options.seccomp)?;
     println!("board {name} is served");
     ServiceManager.ready();
-    let stop = api.as_ref().map(|api| api.stop_event().as_raw_fd());
-    let wakers = [Some(poller.waker().as_raw_fd()), Some(signals.0.as_raw_fd()), stop];
-    let sleep_set = SleepSet::new(wakers.into_iter().flatten()).into_diagnostic()?;
+    let sleep_set = sleep_set(&poller, &signals, api.as_ref()).into_diagnostic()?;
     poll_until(&mut poller, options.rest, &sleep_set, || {
         signals.came()
             || api.as_ref().is_some_and(Server::stop_asked)
@@ -146,53 +132,37 @@ pub fn port_of(config: &BoardConfig) -> miette::Result<&PortConfig> {
 
 /// Passes until `is_over`, which is asked now and then while there is no work.
 fn poll_until<P: Port>(poller: &mut Poller<P>, rest: Rest, sleep_set: &SleepSet, is_over: impl Fn() -> bool) {
-    let (mut idle, mut since) = (0u32, Instant::now());
+    let mut polling = Polling::new(rest, LOOK_EVERY, LOOK_EVERY);
     loop {
         if !poller.pass().is_idle() {
-            idle = 0;
+            polling.worked();
             continue;
         }
-        idle += 1;
-        std::hint::spin_loop();
-        if !idle.is_multiple_of(LOOK_EVERY) {
-            continue;
-        }
-        if is_over() {
-            return;
-        }
-        match rest {
-            _ if idle == LOOK_EVERY => since = Instant::now(),
-            Rest::After(limit) if since.elapsed() >= limit => {
-                sleep_set.sleep(poller);
-                idle = 0;
+        match polling.idle(Instant::now) {
+            Next::Poll => std::hint::spin_loop(),
+            _ if is_over() => return,
+            // The thread has a core of its own, which no other one wants.
+            Next::Yield if rest == Rest::Never => {}
+            Next::Yield => std::thread::yield_now(),
+            Next::Sleep => {
+                // What came since the last pass is found by arming, what comes from then on wakes.
+                if !poller.arm() {
+                    sleep_set.sleep(LONGEST_SLEEP);
+                }
+                poller.disarm();
+                polling.worked();
             }
-            // Few cores: another thread may want this one.
-            Rest::After(_) => std::thread::yield_now(),
-            Rest::Never => {}
         }
     }
 }
 
-/// The descriptors that wake the poll thread.
-struct SleepSet(Epoll);
-
-impl SleepSet {
-    fn new(wakers: impl IntoIterator<Item = RawFd>) -> io::Result<Self> {
-        let epoll = Epoll::new()?;
-        for waker in wakers {
-            epoll.ctl(ControlOperation::Add, waker, EpollEvent::new(EventSet::IN, 0))?;
-        }
-        Ok(Self(epoll))
-    }
-
-    /// Sleeps until one of them is readable, unless there is work already.
-    fn sleep<P: Port>(&self, poller: &mut Poller<P>) {
-        if !poller.arm() {
-            // An interrupted sleep is a short one.
-            let _ = self.0.wait(LONGEST_SLEEP_MS, &mut [EpollEvent::default()]);
-        }
-        poller.disarm();
-    }
+/// What wakes the poll thread: its back ends and the control thread, a signal, a client that asks for the end.
+fn sleep_set<P: Port>(poller: &Poller<P>, signals: &Signals, api: Option<&Server>) -> io::Result<SleepSet> {
+    let set = SleepSet::new()?;
+    set.add(poller.waker())?;
+    set.add(&signals.0)?;
+    api.map_or(Ok(()), |api| set.add(&api.stop_event()))?;
+    Ok(set)
 }
 
 /// The signals that end the program, as a descriptor that one can wait for.

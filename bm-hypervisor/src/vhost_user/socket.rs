@@ -8,11 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use unix_service::Listener;
+
 use super::error::{BackEndError, Problem};
-use crate::{
-    config::{BackEndConfig, Role},
-    unix_socket::{Listener, connect_once},
-};
+use crate::config::{BackEndConfig, Role};
 
 /// How long to wait before trying to connect again.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -32,7 +31,7 @@ impl<'a> Socket<'a> {
             Role::Connect => None,
             Role::Listen => Some(Listener::bind(&config.socket, None).map_err(|error| BackEndError {
                 socket: config.socket.clone(),
-                problem: Problem::Listen(error),
+                problem: Problem::Listen(error.into()),
             })?),
         };
         Ok(Self { config, listener })
@@ -56,7 +55,7 @@ impl<'a> Socket<'a> {
     /// Tries once to connect, or waits for the back end to as long as `timeout`.
     pub(crate) fn try_open(&self, timeout: Duration) -> Result<UnixStream, BackEndError> {
         let stream = match &self.listener {
-            None => connect_once(&self.config.socket)
+            None => unix_service::connect(&self.config.socket)
                 .map_err(|source| Problem::Connect { within: Duration::ZERO, source }),
             Some(listener) => {
                 listener.accept_until(Instant::now() + timeout).map_err(|error| match error.kind() {
@@ -72,7 +71,7 @@ impl<'a> Socket<'a> {
 /// Tries to connect until the back end listens.
 fn connect_until(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     loop {
-        let error = match connect_once(path) {
+        let error = match unix_service::connect(path) {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };

@@ -39,8 +39,3 @@ mod signals;
 
 pub use error::Error;
 pub use server::Peering;
-
-/// Bit 30 of the feature word says that the vhost-user protocol features can be negotiated; it is no virtio
-/// feature.
-const VHOST_USER_F_PROTOCOL_FEATURES: u64 =
-    vhost::vhost_user::message::VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();

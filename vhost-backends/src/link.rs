@@ -15,9 +15,8 @@ use vhost_user_backend::VringT;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 
-use crate::VHOST_USER_F_PROTOCOL_FEATURES;
 use crate::ring::{self, Memory, Vring};
-use crate::session::Backend;
+use crate::session::{Backend, VHOST_USER_F_PROTOCOL_FEATURES};
 
 /// Longest virtqueue. The largest that DPDK's and Linux's drivers use by themselves.
 const MAX_QUEUE_SIZE: u16 = 1024;

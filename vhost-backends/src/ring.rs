@@ -12,8 +12,6 @@ use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap};
 
-use crate::inflight::UnknownVersion;
-
 /// Looks at the rings between two offers of the core to other threads. A look takes some 50 ns, giving way a
 /// microsecond or so: where cores are free an answer is not held up by it, and where they are few the driver
 /// that we wait for gets to run.
@@ -37,9 +35,9 @@ pub(crate) enum RingError {
     /// The available index is ahead, but the entry cannot be read.
     #[error("available ring entry {0} lies outside of the memory table")]
     Entry(u16),
-    /// What an earlier server left in flight cannot be read.
-    #[error("{0}")]
-    InFlight(#[from] UnknownVersion),
+    /// The region for what is in flight was begun by a server that writes it in another way.
+    #[error("what was in flight is noted in version {0} of the layout, and this server knows only version 1")]
+    InFlightVersion(u16),
     /// There is no memory for the ring that requests are done again from.
     #[error("there is no room to do requests again that an earlier server left in flight")]
     NoReplay,

@@ -11,7 +11,7 @@ use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 use super::request::{Geometry, MAX_DISCARD_SECTORS, MAX_EXTENTS, MAX_WRITE_ZEROES_SECTORS, SECTOR};
-use crate::VHOST_USER_F_PROTOCOL_FEATURES;
+use crate::session::VHOST_USER_F_PROTOCOL_FEATURES;
 
 /// Longest configuration space of the vhost-user protocol (VHOST_USER_MAX_CONFIG_SIZE) in bytes. Front ends
 /// ask for as much of the structure as they know; what lies behind our end of it reads as zero.

@@ -14,6 +14,7 @@ use vm_memory::AtomicAccess;
 
 pub(crate) use self::region::{Part, Region};
 pub(crate) use self::replay::Replay;
+use crate::ring::RingError;
 
 /// `QueueRegionSplit`: what precedes the descriptor states of a split ring.
 #[repr(C)]
@@ -57,11 +58,6 @@ pub(crate) trait Words {
     fn store<T: AtomicAccess>(&self, at: usize, value: T);
 }
 
-/// The region was begun by somebody who writes it in another way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("what was in flight is noted in version {0} of the layout, and this server knows only version 1")]
-pub(crate) struct UnknownVersion(u16);
-
 /// Notes what is in flight on one ring.
 #[derive(Debug)]
 pub(crate) struct Tracker<W> {
@@ -75,7 +71,7 @@ impl<W: Words> Tracker<W> {
     /// Takes up the notes of a ring of `size` descriptors whose used index is `used`, and the heads that are to
     /// be done again, in order. They were taken right after the `used` ones that were returned: the available
     /// index to go on at is as far ahead as there are heads.
-    pub(crate) fn recover(words: W, size: u16, used: u16) -> Result<(Self, Vec<u16>), UnknownVersion> {
+    pub(crate) fn recover(words: W, size: u16, used: u16) -> Result<(Self, Vec<u16>), RingError> {
         let mut tracker = Self { words, size, counter: 0 };
         match tracker.words.load::<u16>(offset_of!(Header, version)) {
             0 => {
@@ -89,7 +85,7 @@ impl<W: Words> Tracker<W> {
                 let heads = heads.into_iter().map(|(_, head)| head).collect();
                 Ok((tracker, heads))
             }
-            other => Err(UnknownVersion(other)),
+            other => Err(RingError::InFlightVersion(other)),
         }
     }
 

@@ -1,6 +1,11 @@
 //! The Internet checksum (RFC 1071). Pure.
 
-use super::header::PartialChecksum;
+/// `csum_start` and `csum_offset` (virtio 1.3, 5.1.6.2); both bytes of the sum lie in the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PartialChecksum {
+    pub(crate) start: u16,
+    pub(crate) offset: u16,
+}
 
 /// Ones' complement sum of `bytes` as big-endian words, added to `sum`; not yet folded to 16 bits.
 pub(crate) fn add(sum: u64, bytes: &[u8]) -> u64 {

@@ -8,6 +8,7 @@ use virtio_bindings::virtio_net::{
     VIRTIO_NET_HDR_GSO_NONE, VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6,
 };
 
+use super::checksum::PartialChecksum;
 use super::segment::{Ip, Layout};
 
 /// Length of the header in bytes, `num_buffers` included.
@@ -66,13 +67,6 @@ pub(crate) struct Offload {
     pub(crate) checksum: Option<PartialChecksum>,
     /// The frame is a TCP segment that is longer than the path allows. Only with `checksum`.
     pub(crate) segmentation: Option<Segmentation>,
-}
-
-/// `csum_start` and `csum_offset`; both bytes of the sum lie in the frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PartialChecksum {
-    pub(crate) start: u16,
-    pub(crate) offset: u16,
 }
 
 /// `gso_type`, `gso_size` and `hdr_len`. The frame was checked to have a [`Layout`].

@@ -1,7 +1,6 @@
 //! TCP segmentation in software, for a port that does not take long frames. Pure.
 
-use super::checksum;
-use super::header::PartialChecksum;
+use super::checksum::{self, PartialChecksum};
 
 /// Most segments that a frame is cut into. With segments of 64 bytes that is the longest frame there is; a
 /// sender that asks for more wants work, not throughput.

@@ -17,9 +17,8 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::QueueT;
 use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemoryMmap, GuestRegionMmap};
 
-use super::Backend;
 use super::worker::Kicks;
-use crate::VHOST_USER_F_PROTOCOL_FEATURES;
+use super::{Backend, VHOST_USER_F_PROTOCOL_FEATURES};
 use crate::inflight::Region;
 use crate::ring::{Memory, Vring};
 

@@ -12,13 +12,17 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
-use vhost::vhost_user::message::VhostUserProtocolFeatures;
+use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
 use self::handler::Handler;
 use self::worker::Worker;
 use crate::inflight;
 use crate::ring::{Memory, Vring};
+
+/// Bit 30 of the feature word says that the vhost-user protocol features can be negotiated; it is not a virtio
+/// feature.
+pub(crate) const VHOST_USER_F_PROTOCOL_FEATURES: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
 /// A device as one front end sees it: asked by the thread that handles messages, and worked by those of the rings.
 pub(crate) trait Backend: Send + Sync + 'static {

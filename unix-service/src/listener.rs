@@ -55,8 +55,8 @@ impl From<BindError> for io::Error {
     }
 }
 
-/// Connects to the socket at `path` without waiting for a listener whose backlog is full: a blocking `connect` has no
-/// bound. What is sent and received waits, as usual.
+/// Connects to the socket at `path` without waiting for a listener whose backlog is full: a blocking
+/// `connect` has no bound. What is sent and received waits, as usual.
 ///
 /// # Errors
 /// What the system says; [`io::ErrorKind::WouldBlock`] when too many connections wait to be accepted.
@@ -83,8 +83,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `path`, whose permission bits become `mode`, or what the process's mask leaves. A socket that a
-    /// process left behind when it died is replaced; anything else that is there is left alone.
+    /// Listens at `path`, whose permission bits become `mode`, or what the process's mask leaves. A socket
+    /// that a process left behind when it died is replaced; anything else that is there is left alone.
     ///
     /// # Errors
     /// Every [`BindError`].
@@ -100,7 +100,7 @@ impl Listener {
         Ok(Self { listener, path: path.into(), file: identity(path) })
     }
 
-    /// Where it listens.
+    /// The path at which it listens.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -150,9 +150,9 @@ impl Listener {
     }
 }
 
-/// `bind` makes the file with the mode of the socket, less the process's mask. A `chmod` alone would come too late for
-/// a file that is to be less open than that, so the socket gets its mode first; a `chmod` after it gives the file what
-/// the mask took. At no moment may more processes connect than in the end.
+/// `bind` makes the file with the mode of the socket, less the process's mask. A `chmod` alone would come too
+/// late for a file that is to be less open than that, so the socket gets its mode first; a `chmod` after it
+/// gives the file what the mask took. At no moment may more processes connect than in the end.
 fn bind_with_mode(path: &Path, mode: Option<u32>) -> Result<UnixListener, Errno> {
     let address = SocketAddrUnix::new(path)?;
     let socket = socket(SocketFlags::NONBLOCK)?;

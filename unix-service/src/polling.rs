@@ -17,7 +17,7 @@ pub enum Rest {
 /// What to do after a pass that found nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The next pass.
+    /// Start the next pass at once.
     Poll,
     /// Offer the core to other threads, look at whatever else may end the loop, and then the next pass.
     Yield,
@@ -26,7 +26,8 @@ pub enum Next {
 }
 
 impl Next {
-    /// Spins or yields, as a thread does between two passes. Returns false for [`Next::Sleep`], which is the caller's.
+    /// Spins or yields, as a thread does between two passes. Returns false for [`Next::Sleep`], which is the
+    /// caller's.
     pub fn pause(self) -> bool {
         match self {
             Self::Poll => hint::spin_loop(),
@@ -39,8 +40,9 @@ impl Next {
 
 /// How long a thread that polls has found nothing to do, and what follows from that.
 ///
-/// Most passes cost a count: the clock is read, and the core offered, once in so many of them. Where cores are free an
-/// answer is not held up by that, and where they are few the driver that the thread waits for gets to run.
+/// Most passes cost a count: the clock is read, and the core offered, once in so many of them. Where cores
+/// are free an answer is not held up by that, and where they are few the driver that the thread waits for
+/// gets to run.
 #[derive(Clone, Debug)]
 pub struct Polling {
     rest: Rest,
@@ -55,8 +57,8 @@ pub struct Polling {
 }
 
 impl Polling {
-    /// Looks at the clock after `first` passes in a row that find nothing, and then after each `every`; always after one
-    /// if it is to sleep at once. Each is at least 1.
+    /// Looks at the clock after `first` passes in a row that find nothing, and then after each `every`;
+    /// always after one if it is to sleep at once. Each is at least 1.
     pub fn new(rest: Rest, first: u32, every: u32) -> Self {
         let (first, every) = if rest == Rest::After(Duration::ZERO) { (1, 1) } else { (first, every) };
         Self { rest, first, every, left: first, since: None }
@@ -103,7 +105,8 @@ mod tests {
         ((0..passes).map(next).collect(), looks)
     }
 
-    /// 32 passes of 1 us | the first look | 32 passes | the second | 32 passes: 64 us since the first, more than 50.
+    /// 32 passes of 1 us | the first look | 32 passes | the second | 32 passes: 64 us since the first, more
+    /// than 50.
     #[test]
     fn a_thread_polls_for_the_limit_and_then_sleeps() {
         let mut polling = Polling::new(Rest::After(LIMIT), PASSES, PASSES);

@@ -25,8 +25,8 @@ impl SleepSet {
         self.0.ctl(ControlOperation::Add, source.as_raw_fd(), EpollEvent::new(EventSet::IN, 0))
     }
 
-    /// Sleeps until a descriptor is readable, for `longest` at most, in whole milliseconds. It may return before: a
-    /// sleep that a signal interrupts is a short one.
+    /// Sleeps until a descriptor is readable, for `longest` at most, in whole milliseconds. It may return
+    /// before: a sleep that a signal interrupts is a short one.
     pub fn sleep(&self, longest: Duration) {
         // Rounded up: a sleep that is too short would be followed by more of them, of no length.
         let longest = longest.as_micros().div_ceil(1000);

@@ -17,7 +17,8 @@ use rustix::{
 
 /// A request to stop: set once, and never cleared. Clones are the same flag.
 ///
-/// As a descriptor it polls readable once it is set. It must not be read from, so that every thread that polls it wakes.
+/// As a descriptor it polls readable once it is set. It must not be read from, so that every thread that
+/// polls it wakes.
 #[derive(Clone, Debug)]
 pub struct StopFlag {
     set: Arc<AtomicBool>,
@@ -47,9 +48,11 @@ impl StopFlag {
         self.set.load(Ordering::Acquire)
     }
 
-    /// Sleeps until the flag is set, `other` polls readable or `timeout` is over. Returns whether the flag is set.
+    /// Sleeps until the flag is set, `other` polls readable or `timeout` is over. Returns whether the flag is
+    /// set.
     ///
-    /// A system that cannot poll counts as a flag that is set: the thread could neither sleep nor be told to stop.
+    /// A system that cannot poll counts as a flag that is set: the thread could neither sleep nor be told to
+    /// stop.
     pub fn wait(&self, other: Option<BorrowedFd<'_>>, timeout: Option<Duration>) -> bool {
         // One that is too long to be expressed has no end.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());

@@ -1,5 +1,5 @@
-//! Figures of the servers, driven by a front end in this process: `cargo bench -p vhost-backends`, or only those whose names
-//! contain what is given: `cargo bench -p vhost-backends -- disk`.
+//! Figures of the servers, driven by a front end in this process: `cargo bench -p vhost-backends`, or only
+//! those whose names contain what is given: `cargo bench -p vhost-backends -- disk`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A bench that cannot go on has nothing to say.
 

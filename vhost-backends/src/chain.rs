@@ -1,6 +1,6 @@
 //! A descriptor chain as two runs of bytes: what the device may read, then what it may write.
 //!
-//! virtio 1.3, 2.7.4: a device must not care where one descriptor ends and the next begins, so nobody above
+//! virtio 1.3, 2.7.4: a device must not care where one descriptor ends and the next begins, so no code above
 //! this module sees a descriptor.
 
 use virtio_queue::DescriptorChain;
@@ -32,7 +32,7 @@ pub(crate) struct Segments<'m> {
 }
 
 impl<'m> Segments<'m> {
-    /// Length in bytes.
+    /// Length of the run in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -68,7 +68,7 @@ impl<'m> Segments<'m> {
         done
     }
 
-    /// Copies `from` to the bytes from `offset` on and returns how many there was room for.
+    /// Copies `from` to the bytes from `offset` on and returns how many fitted.
     pub(crate) fn write(&self, offset: usize, from: &[u8]) -> usize {
         let mut done = 0;
         for slice in self.range(offset, from.len()) {
@@ -97,9 +97,9 @@ impl<'m> Segments<'m> {
 /// allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers<'m> {
-    /// Device-readable bytes.
+    /// The bytes that the device may read, in the order of the chain.
     pub(crate) readable: Segments<'m>,
-    /// Device-writable bytes.
+    /// The bytes that the device may write, in the order of the chain.
     pub(crate) writable: Segments<'m>,
 }
 

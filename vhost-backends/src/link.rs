@@ -1,7 +1,7 @@
-//! A front end whose rings are looked at by one thread for all of a device, and how that thread hears of it.
+//! A front end whose rings are polled by one thread for all of a device, and how it gets to that thread.
 //!
-//! The session's thread of the rings hands them over once, as a [`Link`], and wakes the device's thread at each
-//! kick from then on. The session gets them back when the device's thread says so.
+//! The session's thread of the rings hands them over once, as a [`Link`], and wakes the device's thread at
+//! each kick from then on. The session gets them back when the device's thread says so.
 
 use std::fmt::Display;
 use std::ops::Deref;
@@ -33,11 +33,11 @@ pub(crate) struct Link {
     kicked: Arc<AtomicBool>,
 }
 
-/// What the device's thread is told by the threads of the front ends. Whoever sends one wakes it.
+/// What the device's thread is told by the threads of the front ends, which wake it after each.
 pub(crate) enum Event {
-    /// A front end is at the port.
+    /// A front end has connected to the port.
     Attach(usize, Link),
-    /// It is gone. The device's thread touches its rings no more when it answers.
+    /// It has disconnected. The device's thread touches its rings no more when it answers.
     Detach(usize, SyncSender<()>),
     /// The process is about to end.
     Quit,
@@ -48,7 +48,7 @@ pub(crate) enum Event {
 pub(crate) struct Stopped;
 
 impl Link {
-    /// Accepted features.
+    /// Virtio features that the driver accepted, one bit each.
     pub(crate) fn features(&self) -> u64 {
         self.features.load(Ordering::Relaxed)
     }
@@ -112,7 +112,7 @@ impl Line {
 #[derive(Debug, Clone)]
 pub(crate) struct Offer {
     pub(crate) queues: usize,
-    /// Virtio features.
+    /// Virtio features, one bit each.
     pub(crate) features: u64,
     /// Configuration space, if it is the device's and not the front end's. Zeroes follow it.
     pub(crate) config: Option<Vec<u8>>,
@@ -154,6 +154,8 @@ impl Connection {
     pub(crate) fn close(&self) {
         let (done, is_done) = sync_channel(1);
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: a kick that is being handled attaches the rings before this or not at all, so that
+        // the answer to this event is the end of their use.
         *stage = Stage::Closed;
         self.line.send(Event::Detach(self.port, done));
         drop(stage);
@@ -222,6 +224,7 @@ impl Backend for Connection {
     }
 
     fn stop(&self, _: usize) {
-        // The device's thread holds the vring's lock while it works it, and has looked before whether it runs.
+        // The device's thread holds the vring's lock while it works it, and has looked before whether it
+        // runs.
     }
 }

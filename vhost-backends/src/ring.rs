@@ -14,7 +14,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap};
 
 /// Looks at the rings between two offers of the core to other threads. A look takes some 50 ns, giving way a
 /// microsecond or so: where cores are free an answer is not held up by it, and where they are few the driver
-/// that we wait for gets to run.
+/// that the thread waits for gets to run.
 const LOOKS_PER_YIELD: u32 = 32;
 
 /// A front end's memory table, replaced whole when the front end changes it.
@@ -39,7 +39,7 @@ pub(crate) enum RingError {
     #[error("what was in flight is noted in version {0} of the layout, and this server knows only version 1")]
     InFlightVersion(u16),
     /// There is no memory for the ring that requests are done again from.
-    #[error("there is no room to do requests again that an earlier server left in flight")]
+    #[error("there is no memory to do requests again that an earlier server left in flight")]
     NoReplay,
 }
 

@@ -1,7 +1,7 @@
 //! Front end after front end at each socket, until the process is told to stop.
 //!
-//! Every connection gets a device and a session of its own: a front end that went away, however rudely, leaves
-//! nothing to the next one, unless it keeps what is in flight and comes back with it.
+//! Every connection gets a device and a session of its own: a front end that disconnected, however abruptly,
+//! leaves nothing to the next one, unless it keeps what is in flight and comes back with it.
 
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -36,7 +36,7 @@ pub struct Peering {
     pub once: bool,
 }
 
-/// What is served.
+/// A device that front ends connect to.
 pub(crate) trait Device: Sync {
     /// The device as one connection sees it.
     type Backend: Backend;
@@ -44,11 +44,11 @@ pub(crate) trait Device: Sync {
     /// Announces what can be connected to beside the sockets for front ends, which were announced before.
     fn announce(&self) {}
 
-    /// A front end is about to come to socket number `port`; `memory` will hold its memory table.
+    /// A front end has connected to socket number `port`; `memory` will hold its memory table.
     fn open(&self, port: usize, memory: Memory) -> Self::Backend;
 
-    /// The front end is gone. On return nobody may touch its rings any more, except threads of the session,
-    /// and those must be on their way back to it.
+    /// The front end has disconnected. On return no thread may touch its rings any more, except those of the
+    /// session, and those must be on their way back to it.
     fn close(&self, port: usize, backend: &Self::Backend);
 }
 
@@ -58,11 +58,11 @@ enum Endpoint {
     Connect(PathBuf),
 }
 
-/// One socket and whoever is talking on it.
+/// One socket, and the front end that is connected to it.
 struct Port {
     index: usize,
     endpoint: Endpoint,
-    talking: Mutex<Option<UnixStream>>,
+    connected: Mutex<Option<UnixStream>>,
 }
 
 /// Serves `device` at each of `paths` until the process is told to stop or, with `--once`, has served.
@@ -73,7 +73,7 @@ pub(crate) fn serve<D: Device>(device: &D, paths: &[PathBuf], peering: &Peering)
         .iter()
         .enumerate()
         .map(|(index, path)| {
-            Ok(Port { index, endpoint: Endpoint::new(path, peering.connect)?, talking: Mutex::default() })
+            Ok(Port { index, endpoint: Endpoint::new(path, peering.connect)?, connected: Mutex::default() })
         })
         .collect::<Result<Vec<_>, Error>>()?;
     for port in &ports {
@@ -84,14 +84,14 @@ pub(crate) fn serve<D: Device>(device: &D, paths: &[PathBuf], peering: &Peering)
     thread::scope(|scope| {
         let mut result = Ok(());
         for port in &ports {
-            let attend = || {
-                port.attend(device, &stop, peering.once);
+            let serve = || {
+                port.serve(device, &stop, peering.once);
                 if open.fetch_sub(1, Ordering::AcqRel) == 1 {
                     stop.set();
                 }
             };
             let thread = thread::Builder::new().name(format!("port {}", port.index));
-            if let Err(source) = thread.spawn_scoped(scope, attend) {
+            if let Err(source) = thread.spawn_scoped(scope, serve) {
                 result = Err(Error::Resources { action: "start a thread", source });
                 stop.set();
             }
@@ -107,8 +107,8 @@ pub(crate) fn listen(path: &Path) -> Result<Listener, Error> {
     Listener::bind(path, None).map_err(|error| Error::listen(path, error))
 }
 
-/// Tells whoever started the server, on stdout, that `what` is so. It waits for the line, so that it is
-/// flushed; if it closed the pipe it does not want to know.
+/// Tells the process that started the server, on stdout, that `what` is so. It waits for the line, so that it
+/// is flushed; if it closed the pipe it does not want to know.
 pub(crate) fn announce(what: std::fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{what}").and_then(|()| out.flush());
@@ -132,9 +132,9 @@ impl Endpoint {
 
 impl Port {
     /// Serves one front end after the other until `stop` is set.
-    fn attend<D: Device>(&self, device: &D, stop: &StopFlag, once: bool) {
+    fn serve<D: Device>(&self, device: &D, stop: &StopFlag, once: bool) {
         while !stop.is_set() {
-            match self.converse(device, stop) {
+            match self.serve_one(device, stop) {
                 Ok(was_served) if once && was_served => return,
                 Ok(_) => {}
                 Err(error) => {
@@ -145,15 +145,17 @@ impl Port {
         }
     }
 
-    /// Serves one front end from its first message to its last. Returns whether it shared its memory;
-    /// somebody who only tries whether the socket is alive does not.
-    fn converse<D: Device>(&self, device: &D, stop: &StopFlag) -> Result<bool, ProtocolError> {
-        let Some(stream) = self.meet(stop).map_err(ProtocolError::SocketError)? else { return Ok(false) };
+    /// Serves one front end from its first message to its last. Returns whether it shared its memory; a
+    /// client that only tries whether the socket is served does not.
+    fn serve_one<D: Device>(&self, device: &D, stop: &StopFlag) -> Result<bool, ProtocolError> {
+        let Some(stream) = self.next_front_end(stop).map_err(ProtocolError::SocketError)? else {
+            return Ok(false);
+        };
         let memory = Memory::new(GuestMemoryMmap::new());
         let backend = Arc::new(device.open(self.index, memory.clone()));
         let session = Session::start(stream, &backend, memory.clone());
         let result = match &session {
-            Ok(session) => self.talk(session, stop),
+            Ok(session) => self.answer(session, stop),
             Err(error) => Err(ProtocolError::SocketError(error.kind().into())),
         };
         // Before the session is dropped, which waits for its threads: they may be polling a ring.
@@ -161,13 +163,13 @@ impl Port {
         result.map(|()| memory.memory().num_regions() > 0)
     }
 
-    /// Returns when a front end is connected, with its connection, or the process is to stop.
-    fn meet(&self, stop: &StopFlag) -> io::Result<Option<UnixStream>> {
+    /// Waits for a front end; nothing if the process is to stop.
+    fn next_front_end(&self, stop: &StopFlag) -> io::Result<Option<UnixStream>> {
         match &self.endpoint {
             Endpoint::Listen(listener) => listener.next_client(stop).transpose(),
             // The front end decides when it comes. Only a signal ends the wait for it.
             Endpoint::Connect(path) => loop {
-                match UnixStream::connect(path) {
+                match unix_service::connect(path) {
                     Ok(stream) => return Ok(Some(stream)),
                     Err(_) if stop.wait(None, Some(PAUSE)) => return Ok(None),
                     Err(_) => {}
@@ -176,30 +178,30 @@ impl Port {
         }
     }
 
-    /// Returns when the front end has gone or the process is to stop.
-    fn talk<B: Backend>(&self, session: &Session<B>, stop: &StopFlag) -> Result<(), ProtocolError> {
+    /// Answers the messages of the front end until it has disconnected or the process is to stop.
+    fn answer<B: Backend>(&self, session: &Session<B>, stop: &StopFlag) -> Result<(), ProtocolError> {
         let connection = session.connection().map_err(ProtocolError::SocketError)?;
-        *self.talking.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        *self.connected.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         if stop.is_set() {
-            // Whoever hangs up on all ports may have done so before we were talking.
+            // The thread that hangs up on all ports may have done so before the connection was stored.
             self.hang_up();
         }
-        info!("port {}: a front end is here", self.index);
-        let result = session.converse();
-        self.talking.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // What it was saying when we hung up on it is no trouble.
+        info!("port {}: a front end is connected", self.index);
+        let result = session.serve();
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A message that was cut short because we hung up is not an error.
         if result.is_ok() || stop.is_set() {
-            info!("port {}: the front end is gone", self.index);
+            info!("port {}: the front end has disconnected", self.index);
             return Ok(());
         }
         result
     }
 
-    /// Ends the conversation, if there is one.
+    /// Ends the connection, if there is one.
     fn hang_up(&self) {
-        if let Some(talking) = &*self.talking.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(connected) = &*self.connected.lock().unwrap_or_else(PoisonError::into_inner) {
             // Fails only on a connection that is down already.
-            let _ = talking.shutdown(Shutdown::Read);
+            let _ = connected.shutdown(Shutdown::Read);
         }
     }
 }

@@ -173,7 +173,7 @@ fn every_way_to_notify() {
                 let ring = &mut rig.front_end.rings[0];
                 let head = ring.add(&[Part::readable(header, 16), Part::writable(data, 513)]);
                 ring.notify(1);
-                // Whoever takes what is used before may not be interrupted for it any more.
+                // A driver that takes what is used before may not be interrupted for it any more.
                 ring.wait_call();
                 assert_eq!(ring.take_used(), Some((head, 513)));
             }
@@ -277,12 +277,12 @@ fn a_server_may_also_connect_and_serve_once() {
 }
 
 #[test]
-fn garbage_stops_a_ring_and_the_server_lives() {
+fn garbage_stops_a_ring_and_the_server_survives() {
     let mut rig = Rig::new(&[], &Setup::default());
     let idle = Duration::from_millis(30);
     let (header, data) = buffers(0);
 
-    // A chain that is no request goes back with nothing written.
+    // A chain that is not a request goes back with nothing written.
     let ring = &mut rig.front_end.rings[0];
     for parts in [
         vec![Part::readable(header, 15), Part::writable(data, 513)],

@@ -97,9 +97,9 @@ fn eight_terminals_see_the_same_and_each_may_type() {
     let mut late = None;
     eventually("there is a place again", || {
         let mut terminal = rig.terminal();
-        let welcome = terminal.see(5) == b"hello";
-        late = welcome.then_some(terminal);
-        welcome
+        let accepted = terminal.see(5) == b"hello";
+        late = accepted.then_some(terminal);
+        accepted
     });
     terminals.extend(late);
     driver.print(b"again");
@@ -275,7 +275,7 @@ fn garbage_stops_a_ring_and_the_terminals_stay() {
     assert!(ring.stays_idle(idle));
     assert!(driver.front_end.rings[RECEIVEQ].stays_idle(idle));
 
-    // A new front end heals both, and nobody at a terminal noticed.
+    // A new front end heals both, and no terminal noticed.
     driver.front_end.hang_up();
     let mut driver = rig.driver(&setup());
     driver.provide(1, 16);
@@ -295,7 +295,7 @@ fn terminals_that_hang_up_at_any_moment() {
     }
     let mut driver = rig.driver(&setup());
     driver.print(b"still here");
-    assert_eq!(rig.terminal().see(10), b"still here", "those that are gone make room");
+    assert_eq!(rig.terminal().see(10), b"still here", "those that hung up give their place away");
     driver.provide(64, 4096);
     let typed = driver.receive_all(TYPED, 4096);
     assert!(typed.iter().all(|&byte| byte == b'a'));
@@ -329,7 +329,7 @@ fn the_size_is_offered_if_it_is_known() {
 }
 
 #[test]
-fn a_console_that_nobody_uses_sleeps() {
+fn an_unused_console_sleeps() {
     let rig = Rig::new(&[]);
     let mut driver = rig.driver(&setup());
     let mut terminal = rig.terminal();

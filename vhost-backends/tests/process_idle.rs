@@ -1,5 +1,5 @@
-//! Back ends of a board that does next to nothing sleep, and sleep again after each event. What is counted are
-//! events of the scheduler: neither a time nor a share of a core, which a slower machine would fail.
+//! Back ends of a board that does next to nothing sleep, and sleep again after each event. What is counted
+//! are events of the scheduler: neither a time nor a share of a core, which a slower machine would fail.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // Helpers of tests fail loudly.
 
@@ -22,8 +22,8 @@ const WAKE_UPS: u64 = 4;
 #[test]
 fn back_ends_of_an_idle_board_sleep() {
     let mut board = Board::new();
-    // A thread may be shown as asleep, and be counted only after it has had the core once more: it does not wake
-    // a second time.
+    // A thread may be shown as asleep, and be counted only after it has had the core once more: it does not
+    // wake a second time.
     let quiet = || {
         board.sleeps() == {
             thread::sleep(Duration::from_secs(1));

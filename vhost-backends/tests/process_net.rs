@@ -68,7 +68,7 @@ fn frames_are_flooded_until_the_switch_has_learned() {
     let rig = Rig::new(3, &[]);
     let [mut a, mut b, mut c] = [0, 1, 2].map(|port| rig.station(port, 0, 2048));
 
-    // Nobody knows b yet: everybody but a hears it. c stays silent.
+    // The switch does not know b yet: every port but a gets it. c stays silent.
     let first = frame(mac(2), mac(1), 60);
     a.send(&first);
     assert_eq!([b.receive(), c.receive()], [first.clone(), first]);
@@ -139,7 +139,7 @@ fn a_frame_that_no_buffer_holds_is_dropped() {
 }
 
 #[test]
-fn a_checksum_is_completed_for_whom_it_matters() {
+fn a_checksum_is_completed_where_it_is_needed() {
     let rig = Rig::new(3, &[]);
     let mut a = rig.station(0, CSUM, 2048);
     let (mut knows, mut old) = (rig.station(1, GUEST_CSUM, 2048), rig.station(2, 0, 2048));
@@ -155,7 +155,7 @@ fn a_checksum_is_completed_for_whom_it_matters() {
 }
 
 #[test]
-fn a_long_segment_is_cut_for_whom_it_matters() {
+fn a_long_segment_is_cut_where_it_is_needed() {
     let rig = Rig::new(3, &[]);
     let mut a = rig.station(0, CSUM | HOST_TSO4, 2048);
     let takes_all = GUEST_CSUM | GUEST_TSO4 | MRG_RXBUF;

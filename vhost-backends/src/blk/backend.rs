@@ -31,7 +31,7 @@ pub(crate) struct Connection {
     negotiated: Negotiated,
     memory: Memory,
     poll: Duration,
-    /// The front end is gone: leave the rings alone.
+    /// The front end has disconnected: leave the rings alone.
     closing: AtomicBool,
     /// Held by the thread of a vring while it may have a request in hand.
     busy: Vec<Mutex<InFlight>>,
@@ -91,6 +91,8 @@ impl Connection {
                 Pass::Worked => polling.worked(),
                 Pass::Idle if polling.idle(Instant::now).pause() => {}
                 Pass::Idle => {
+                    // A chain that became available before the driver saw that it is to kick comes without a
+                    // kick.
                     let more =
                         self.on_queue(vring, |queue, memory| Ok(queue.enable_notification(memory)?))?;
                     if more != Some(true) {
@@ -109,8 +111,8 @@ impl Connection {
             let Some(part) = region.part(queue, ring.size()) else { return Ok(None) };
             let used = ring.used_idx(memory, Ordering::Acquire)?.0;
             let (tracker, heads) = Tracker::recover(part, ring.size(), used)?;
-            // Also when there are none: the front end may have looked at the used index before the last server
-            // was done.
+            // Also when there are none: the front end may have looked at the used index before the last
+            // server was done.
             ring.set_next_avail(used.wrapping_add(heads.len() as u16));
             if heads.is_empty() {
                 return Ok(Some((tracker, None)));
@@ -153,6 +155,8 @@ impl Connection {
                 None => return Ok(Pass::Stopped),
             };
             let head = chain.head_index();
+            // Noted before anything is done for it: a write that is repeated does no harm, one that is lost
+            // does.
             if let Some(tracker) = &mut in_flight.tracker {
                 tracker.taken(head);
             }
@@ -185,6 +189,10 @@ impl Connection {
         tracker: Option<&Tracker<Part>>,
         used: (u16, u32),
     ) -> Result<(), RingError> {
+        // The process may end between any two of these stores, and the next server repeats what is still
+        // noted: the chain is the last of its batch before the used index moves, and is struck out only after
+        // that. A used index that is ahead of the notes names the batch to strike out (vhost-user, Inflight
+        // I/O tracking).
         let mut state = vring.get_mut();
         let queue = state.get_queue_mut();
         let before = queue.next_used();
@@ -222,7 +230,7 @@ impl Connection {
     fn hand_back_unused(&self, head: u16, why: &str) -> u32 {
         if !self.malformed_reported.swap(true, Ordering::Relaxed) {
             warn!(
-                "the chain at descriptor {head} is no block request: {why}; it goes back unused, further ones are not reported"
+                "the chain at descriptor {head} is not a block request: {why}; it goes back unused, further ones are not reported"
             );
         }
         0
@@ -334,15 +342,17 @@ mod tests {
         vring
     }
 
-    /// earlier server: takes the request | this one: takes the ring up, the memory changes, does the request again
+    /// earlier server: takes the request | this one: takes the ring up, the memory changes, does the request
+    /// again
     #[test]
     fn what_is_done_again_is_written_to_the_memory_of_now() {
         let region = |at, size| Arc::new(GuestRegionMmap::from_range(GuestAddress(at), size, None).unwrap());
-        let (rings, [gone, there]) = (region(0, DATA as usize), [region(DATA, 0x1000), region(DATA, 0x1000)]);
+        let (rings, [removed, current]) =
+            (region(0, DATA as usize), [region(DATA, 0x1000), region(DATA, 0x1000)]);
         let with = |data: &Arc<GuestRegionMmap>| {
             GuestMemoryMmap::from_arc_regions(vec![Arc::clone(&rings), Arc::clone(data)]).unwrap()
         };
-        let memory = Memory::new(with(&gone));
+        let memory = Memory::new(with(&removed));
         let vring = ring(&memory);
         let notes = Arc::new(Region::create(1, SIZE).unwrap().0);
         Tracker::recover(notes.part(0, SIZE).unwrap(), SIZE, 0).unwrap().0.taken(0);
@@ -355,7 +365,7 @@ mod tests {
         connection.track(&notes);
         let mut in_flight = connection.busy[0].lock().unwrap();
         connection.take_up(&vring, 0, &mut in_flight).unwrap();
-        memory.lock().unwrap().replace(with(&there));
+        memory.lock().unwrap().replace(with(&current));
         assert!(connection.do_again(&vring, &mut in_flight).unwrap());
         assert!(!connection.do_again(&vring, &mut in_flight).unwrap());
 
@@ -364,7 +374,7 @@ mod tests {
             region.as_volatile_slice().unwrap().copy_to(&mut bytes);
             bytes
         };
-        assert!(bytes(&there).starts_with(&[0xaa; 512]), "it is read to where it was asked to");
-        assert!(bytes(&gone) == [0; 513], "what the front end took away is left alone");
+        assert!(bytes(&current).starts_with(&[0xaa; 512]), "it is read to where it was asked to");
+        assert!(bytes(&removed) == [0; 513], "what the front end took away is left alone");
     }
 }

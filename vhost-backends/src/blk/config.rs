@@ -30,7 +30,7 @@ pub(crate) struct Shape {
 #[derive(Debug)]
 pub(crate) struct Negotiated {
     shape: Shape,
-    /// Capacity in sectors.
+    /// Capacity in sectors of 512 bytes.
     sectors: AtomicU64,
     features: AtomicU64,
     /// The `writeback` field: whether completed writes may be lost before a FLUSH.
@@ -48,7 +48,8 @@ impl Negotiated {
         }
     }
 
-    /// The image has this many sectors now: what the configuration space says from here on, and requests are judged against.
+    /// The image has this many sectors now: what the configuration space says from here on, and requests are
+    /// judged against.
     pub(crate) fn resize(&self, sectors: u64) {
         self.sectors.store(sectors, Ordering::Relaxed);
     }
@@ -127,8 +128,8 @@ impl Negotiated {
         };
         let Shape { queues, queue_size, .. } = self.shape;
         let sectors = self.sectors.load(Ordering::Relaxed);
-        // 2.7.5.3.1: no chain is longer than the ring; header and status are part of it. A front end whose ring is
-        // shorter than ours tells its driver less.
+        // 2.7.5.3.1: no chain is longer than the ring; header and status are part of it. A front end whose
+        // ring is shorter than ours tells its driver less.
         let segments = u32::from(queue_size.saturating_sub(2).max(1));
         put(offset_of!(virtio_blk_config, capacity), &sectors.to_le_bytes());
         put(offset_of!(virtio_blk_config, seg_max), &segments.to_le_bytes());

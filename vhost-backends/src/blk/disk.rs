@@ -23,8 +23,8 @@ pub(crate) struct Disk {
     warned: AtomicBool,
 }
 
-/// The chain has no room for header and status, or its payload is longer than [`MAX_PAYLOAD`]: nobody can be
-/// told.
+/// The chain is too short for header and status, or its payload is longer than [`MAX_PAYLOAD`]: there is no
+/// status byte to tell the driver with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{readable} readable and {writable} writable bytes are not a header of 16, a status of 1 and at most 1 GiB between"
@@ -110,7 +110,7 @@ impl Disk {
         done.map_err(|error| self.report(&request, &error))
     }
 
-    /// An error of the image is news to whoever runs the server; the driver gets its status either way.
+    /// The first error of the image is logged for the operator; the driver gets its status either way.
     fn report(&self, request: &Request, error: &std::io::Error) -> Status {
         if !self.warned.swap(true, Ordering::Relaxed) {
             warn!(

@@ -44,13 +44,13 @@ impl Image {
         &self.path
     }
 
-    /// Capacity in sectors.
+    /// Capacity in sectors of 512 bytes.
     pub(crate) fn sectors(&self) -> u64 {
         self.sectors.load(Ordering::Relaxed)
     }
 
-    /// Looks whether the file has grown, and returns the capacity. One that was cut short keeps its capacity: what lies behind its
-    /// end fails request by request, and a driver that still knows it is told so.
+    /// Looks whether the file has grown, and returns the capacity. One that was cut short keeps its capacity:
+    /// what lies behind its end fails request by request, and a driver that still knows it is told so.
     pub(crate) fn look_again(&self) -> u64 {
         // Nothing else uses the file's position.
         let found = (&self.file).seek(SeekFrom::End(0)).map_or(0, |bytes| bytes / SECTOR);

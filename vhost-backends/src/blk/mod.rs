@@ -52,7 +52,7 @@ pub struct Options {
     /// How long to poll a virtqueue after its last request before sleeping, in microseconds; 0 never polls
     #[arg(long, value_name = "US", default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub poll_us: u32,
-    /// Who connects to whom, and how often.
+    /// Which side connects, and how often.
     #[command(flatten)]
     pub peering: Peering,
 }

@@ -35,7 +35,7 @@ pub(crate) const MAX_WRITE_ZEROES_SECTORS: u32 = 1 << 13;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Status {
-    /// Done.
+    /// The request was carried out.
     Ok = VIRTIO_BLK_S_OK as u8,
     /// The request is invalid, the disk refuses it, or the image gave an error.
     IoErr = VIRTIO_BLK_S_IOERR as u8,
@@ -46,7 +46,7 @@ pub(crate) enum Status {
 /// What a request is judged against.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Geometry {
-    /// Capacity in sectors.
+    /// Capacity in sectors of 512 bytes.
     pub(crate) sectors: u64,
     /// Refuse whatever changes the image.
     pub(crate) read_only: bool,
@@ -59,9 +59,9 @@ pub(crate) struct Geometry {
 /// Lengths of what lies between header and status, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Payload {
-    /// Device-readable.
+    /// Bytes that the device reads.
     pub(crate) out: usize,
-    /// Device-writable.
+    /// Bytes that the device writes.
     pub(crate) into: usize,
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct Extent {
     pub(crate) unmap: bool,
 }
 
-/// Judges one request.
+/// Says what a request asks for, or the status that refuses it.
 pub(crate) fn parse(header: &[u8; HEADER], payload: Payload, disk: &Geometry) -> Result<Request, Status> {
     let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = *header;
     let sector = u64::from_le_bytes(sector);

@@ -1,5 +1,5 @@
 //! File to guest memory and back without a buffer in between: one `preadv` or `pwritev` per request.
-#![allow(unsafe_code)] // The kernel is given addresses of guest memory. No safe wrapper takes volatile memory.
+#![allow(unsafe_code)] // The kernel takes addresses of guest memory. No safe wrapper takes volatile memory.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};

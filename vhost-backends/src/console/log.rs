@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::Error;
 
-/// An open log.
+/// A log file that is open for appending.
 #[derive(Debug)]
 pub(crate) struct Log {
     file: File,
@@ -25,7 +25,8 @@ impl Log {
         Ok(Self { file, path: path.into(), warned: false })
     }
 
-    /// Appends `bytes`. They are in the file, not in a buffer of ours, when this returns. A failure leaves a gap.
+    /// Appends `bytes`. They are in the file, not in a buffer of ours, when this returns. A failure leaves a
+    /// gap.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         if let Err(error) = self.file.write_all(bytes)
             && !self.warned

@@ -1,14 +1,15 @@
-//! A console: a virtio-console device of one port (virtio 1.3, 5.3) whose screen and keyboard are Unix sockets.
+//! A console: a virtio-console device of one port (virtio 1.3, 5.3) whose screen and keyboard are Unix
+//! sockets.
 //!
 //! * `output`: what the driver printed of late, and what of it each terminal has yet to see (pure)
 //! * `typed`: what was typed and waits for the driver (pure)
 //! * `queues`: both of them against the rings
-//! * `terminals`: whoever is connected; `log`: the file
+//! * `terminals`: the clients of the terminal socket; `log`: the file
 //! * `worker`: the one thread that moves all of it
 //!
-//! Whoever connects to the terminal socket sees what the driver printed, beginning with the last 64 KiB, and may
-//! type. A terminal never slows the driver down: one that is 4 MiB behind is disconnected. The driver may slow
-//! typing down: beyond 64 KiB that it has not taken, no terminal is read.
+//! A terminal that connects to the socket sees what the driver printed, beginning with the last 64 KiB, and
+//! may type. A terminal never slows the driver down: one that is 4 MiB behind is disconnected. The driver may
+//! slow typing down: beyond 64 KiB that it has not taken, no terminal is read.
 //!
 //! Terminals, the replay and what was typed outlive a reset of the driver and its front end.
 
@@ -59,7 +60,7 @@ pub struct Options {
     /// How long to poll after the last byte before sleeping, in microseconds; 0 never polls
     #[arg(long, value_name = "US", default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub poll_us: u32,
-    /// Who connects to whom, and how often.
+    /// Which side connects, and how often.
     #[command(flatten)]
     pub peering: Peering,
 }
@@ -69,7 +70,7 @@ pub struct Options {
 pub struct Size {
     /// Characters in a row, not zero.
     pub columns: u16,
-    /// Rows, not zero.
+    /// Rows on the screen, not zero.
     pub rows: u16,
 }
 
@@ -90,25 +91,25 @@ impl std::str::FromStr for Size {
 ///
 /// # Errors
 ///
-/// A socket or the log cannot be had, or the process is out of resources. Nothing that a front end or a terminal
-/// does is an error.
+/// A socket or the log cannot be had, or the process is out of resources. Nothing that a front end or a
+/// terminal does is an error.
 pub fn serve(options: Options) -> Result<(), Error> {
     let log = options.log.as_deref().map(Log::open).transpose()?;
     let listener = server::listen(&options.terminal)?;
     let no_event =
         |errno: rustix::io::Errno| Error::Resources { action: "make an event", source: errno.into() };
-    let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(no_event)?;
-    let bell = Arc::new(bell);
+    let waker = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(no_event)?;
+    let waker = Arc::new(waker);
     let (events, inbox) = channel();
     let terminals = Terminals::new(listener);
     let worker =
-        Worker::new(inbox, Arc::clone(&bell), terminals, log, Duration::from_micros(options.poll_us.into()));
+        Worker::new(inbox, Arc::clone(&waker), terminals, log, Duration::from_micros(options.poll_us.into()));
     let thread = thread::Builder::new()
         .name("console".into())
         .spawn(|| worker.run())
         .map_err(|source| Error::Resources { action: "start a thread", source })?;
     let server = Server {
-        line: Line::new(events, move || ring(&bell)),
+        line: Line::new(events, move || wake(&waker)),
         offer: offer(options.size),
         terminal: options.terminal,
     };
@@ -119,10 +120,10 @@ pub fn serve(options: Options) -> Result<(), Error> {
     result
 }
 
-/// Wakes whoever polls `bell`.
-fn ring(bell: &OwnedFd) {
+/// Wakes the thread that polls `waker`.
+fn wake(waker: &OwnedFd) {
     // A counter that is full has been readable for long.
-    let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+    let _ = rustix::io::write(waker, &1u64.to_ne_bytes());
 }
 
 struct Server {

@@ -11,7 +11,7 @@ use crate::ring::{self, RingError};
 pub(crate) const RECEIVEQ: usize = 0;
 /// 5.3.2: transmitq of port 0.
 pub(crate) const TRANSMITQ: usize = 1;
-/// Rings without MULTIPORT.
+/// Number of rings without MULTIPORT (5.3.2).
 pub(crate) const COUNT: usize = 2;
 
 /// Most chains that are taken at once. Terminals and the other ring are looked at in between.
@@ -20,7 +20,8 @@ const MAX_CHAINS: usize = 64;
 /// Most descriptors of a chain.
 const MAX_DESCRIPTORS: usize = 1024;
 
-/// Most bytes that a chain may print: one chain must not keep the thread busy for long. Linux sends 32 KiB at most.
+/// Most bytes that a chain may print: one chain must not keep the thread busy for long. Linux sends 32 KiB at
+/// most.
 const MAX_PRINTED: usize = 1 << 20;
 
 /// Bytes after which no further chain is printed.
@@ -29,7 +30,7 @@ const ENOUGH_BYTES: usize = 64 << 10;
 /// What a look at a ring came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Pass {
-    /// Used index before.
+    /// Used index before the first of them.
     pub(crate) before: u16,
     /// Chains that went back to the driver, each with the bytes written to it.
     pub(crate) used: Vec<(u16, u32)>,
@@ -90,14 +91,14 @@ pub(crate) fn enter(
         let head = chain.head_index();
         let is_chain = buffers.collect(chain, memory, MAX_DESCRIPTORS).is_ok();
         // 5.3.6.1: no device-readable buffer in a receiveq.
-        let room = if is_chain && buffers.readable.len() == 0 { buffers.writable.len() } else { 0 };
+        let writable = if is_chain && buffers.readable.len() == 0 { buffers.writable.len() } else { 0 };
         let mut written = 0;
-        while written < room && !typed.is_empty() {
+        while written < writable && !typed.is_empty() {
             let count = buffers.writable.write(written, typed.front());
             typed.taken(count);
             written += count;
         }
-        pass.malformed += usize::from(room == 0);
+        pass.malformed += usize::from(writable == 0);
         pass.used.push((head, written as u32));
     }
     pass.publish(queue, memory)

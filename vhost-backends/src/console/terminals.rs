@@ -1,4 +1,4 @@
-//! Whoever is connected to the terminal socket.
+//! The clients of the terminal socket.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +19,7 @@ const MOST: usize = 8;
 const FULL: &[u8] = b"8 terminals are connected to this console; disconnect one of them\r\n";
 
 /// Most bytes that are read from a terminal before the others are looked at.
-const MOUTHFUL: usize = 4096;
+const MAX_READ: usize = 4096;
 
 /// How long to leave the socket alone when a terminal could not be accepted.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The terminals and the socket that they come from.
 pub(crate) struct Terminals {
     listener: Listener,
-    deaf_until: Option<Instant>,
+    paused_until: Option<Instant>,
     terminals: Vec<Terminal>,
 }
 
@@ -35,7 +35,7 @@ struct Terminal {
     stream: UnixStream,
     /// Position in the output up to which the stream has it.
     seen: u64,
-    /// The stream took less than there was, and is written to again when it has room.
+    /// The stream took less than there was, and is written to again when it takes more.
     behind: bool,
     /// The other end may type more: it has not shut down its half.
     typing: bool,
@@ -47,59 +47,59 @@ struct Terminal {
 struct Over;
 
 impl Terminals {
-    /// Nobody, yet.
+    /// No terminal is connected yet.
     pub(crate) fn new(listener: Listener) -> Self {
-        Self { listener, deaf_until: None, terminals: Vec::new() }
+        Self { listener, paused_until: None, terminals: Vec::new() }
     }
 
-    /// Shows every terminal what was printed since the last time. Whoever is too far behind is disconnected.
+    /// Shows every terminal what was printed since the last time. One that is too far behind is disconnected.
     pub(crate) fn show(&mut self, output: &Output) {
         self.terminals.retain_mut(|terminal| terminal.gone || terminal.show(output).is_ok());
     }
 
-    /// Waits for `bell`, for terminals that come, type or have room again, until `timeout` is over. Serves them
-    /// and silences the bell. Returns whether there was anything.
-    pub(crate) fn attend(
+    /// Waits for `waker`, for terminals that connect, type or take more again, until `timeout` is over.
+    /// Serves them and clears the waker. Returns whether there was anything.
+    pub(crate) fn serve(
         &mut self,
-        bell: &OwnedFd,
+        waker: &OwnedFd,
         typed: &mut Typed,
         output: &Output,
         timeout: Option<Duration>,
     ) -> bool {
-        let events = self.wait(bell, typed.room() > 0, timeout);
-        let [rung, called, terminals @ ..] = events.as_slice() else { return false };
-        if !rung.is_empty() {
-            let _ = rustix::io::read(bell, &mut [0u8; 8]);
+        let events = self.wait(waker, typed.free() > 0, timeout);
+        let [woken, called, terminals @ ..] = events.as_slice() else { return false };
+        if !woken.is_empty() {
+            let _ = rustix::io::read(waker, &mut [0u8; 8]);
         }
         let mut events = terminals.iter();
         self.terminals.retain_mut(|terminal| {
             // One for each that was waited for.
             let ready = events.next().copied().unwrap_or(PollFlags::empty());
-            ready.is_empty() || terminal.attend(ready, typed, output).is_ok()
+            ready.is_empty() || terminal.serve(ready, typed, output).is_ok()
         });
         if !called.is_empty() {
             self.accept(output);
         }
-        [rung, called].into_iter().chain(terminals).any(|ready| !ready.is_empty())
+        [woken, called].into_iter().chain(terminals).any(|ready| !ready.is_empty())
     }
 
-    /// What is ready: the bell, the socket, and each terminal.
-    fn wait(&mut self, bell: &OwnedFd, room: bool, timeout: Option<Duration>) -> Vec<PollFlags> {
-        let pause = self.deaf_until.map(|until| until.saturating_duration_since(Instant::now()));
-        self.deaf_until = self.deaf_until.filter(|_| pause != Some(Duration::ZERO));
+    /// What is ready: the waker, the socket, and each terminal. `typing` says whether terminals may type.
+    fn wait(&mut self, waker: &OwnedFd, typing: bool, timeout: Option<Duration>) -> Vec<PollFlags> {
+        let pause = self.paused_until.map(|until| until.saturating_duration_since(Instant::now()));
+        self.paused_until = self.paused_until.filter(|_| pause != Some(Duration::ZERO));
         let timeout = [timeout, pause].into_iter().flatten().min();
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
 
-        // Whoever is not to be looked at now is replaced by the bell and asked nothing: a hang-up would be
-        // reported even so.
-        let nobody = || PollFd::new(bell, PollFlags::empty());
-        let mut fds = vec![PollFd::new(bell, PollFlags::IN)];
-        fds.push(match self.deaf_until {
-            Some(_) => nobody(),
+        // A descriptor that is not to be looked at now is replaced by the waker and asked nothing: of its own
+        // a hang-up would be reported even so.
+        let none = || PollFd::new(waker, PollFlags::empty());
+        let mut fds = vec![PollFd::new(waker, PollFlags::IN)];
+        fds.push(match self.paused_until {
+            Some(_) => none(),
             None => PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
         });
-        fds.extend(self.terminals.iter().map(|terminal| match terminal.interest(room) {
-            None => nobody(),
+        fds.extend(self.terminals.iter().map(|terminal| match terminal.interest(typing) {
+            None => none(),
             Some(interest) => PollFd::new(&terminal.stream, interest),
         }));
         match poll(&mut fds, timeout.as_ref()) {
@@ -109,9 +109,9 @@ impl Terminals {
         }
     }
 
-    /// Lets one terminal in. Those that are gone make room for it, although there is no room for what they typed.
+    /// Takes one terminal. Those that hung up give it their place, although what they typed is lost then.
     fn accept(&mut self, output: &Output) {
-        // It is written to and read from as far as it has room and bytes.
+        // Neither reading nor writing may wait for a terminal.
         let accepted = self.listener.accept().and_then(|stream| {
             stream.set_nonblocking(true)?;
             Ok(stream)
@@ -120,8 +120,8 @@ impl Terminals {
             Ok(stream) => stream,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return,
             Err(error) => {
-                warn!("a terminal cannot be let in: {error}");
-                self.deaf_until = Some(Instant::now() + PAUSE);
+                warn!("a terminal cannot be accepted: {error}");
+                self.paused_until = Some(Instant::now() + PAUSE);
                 return;
             }
         };
@@ -129,7 +129,7 @@ impl Terminals {
             self.terminals.retain(|terminal| !terminal.gone);
         }
         if self.terminals.len() >= MOST {
-            // A new stream has room for a line; if not, hanging up says enough.
+            // A new stream takes a line; if not, hanging up says enough.
             let _ = (&stream).write(FULL);
             return;
         }
@@ -142,17 +142,17 @@ impl Terminals {
 }
 
 impl Terminal {
-    /// What to wait for, or nothing if not even a hang-up matters now. `room` says whether it may type.
-    fn interest(&self, room: bool) -> Option<PollFlags> {
+    /// What to wait for, or nothing if not even a hang-up matters now. `typing` says whether it may type.
+    fn interest(&self, typing: bool) -> Option<PollFlags> {
         let mut interest = PollFlags::empty();
-        interest.set(PollFlags::IN, self.typing && room);
+        interest.set(PollFlags::IN, self.typing && typing);
         interest.set(PollFlags::OUT, self.behind && !self.gone);
-        (!self.gone || room).then_some(interest)
+        (!self.gone || typing).then_some(interest)
     }
 
-    fn attend(&mut self, ready: PollFlags, typed: &mut Typed, output: &Output) -> Result<(), Over> {
+    fn serve(&mut self, ready: PollFlags, typed: &mut Typed, output: &Output) -> Result<(), Over> {
         self.gone |= ready.intersects(PollFlags::HUP | PollFlags::ERR);
-        // From one that is gone everything at once, as far as there is room, so that its place is free.
+        // From one that hung up everything at once, as far as it fits, so that its place is free.
         while self.typing && self.read(typed)? > 0 && self.gone {}
         match self.gone {
             true if !self.typing => Err(Over),
@@ -161,14 +161,14 @@ impl Terminal {
         }
     }
 
-    /// Reads a mouthful if there is room, and returns its length.
+    /// Reads what fits, [`MAX_READ`] at most, and returns its length.
     fn read(&mut self, typed: &mut Typed) -> Result<usize, Over> {
-        let mut bytes = [0; MOUTHFUL];
-        let room = typed.room().min(MOUTHFUL);
-        if room == 0 {
+        let mut bytes = [0; MAX_READ];
+        let free = typed.free().min(MAX_READ);
+        if free == 0 {
             return Ok(0);
         }
-        match self.stream.read(&mut bytes[..room]) {
+        match self.stream.read(&mut bytes[..free]) {
             Ok(count) => {
                 self.typing = count > 0;
                 Ok(typed.push(&bytes[..count]))
@@ -185,7 +185,8 @@ impl Terminal {
         }
     }
 
-    /// Writes as much as the stream takes. One that takes no more at all may yet have something typed to be read.
+    /// Writes as much as the stream takes. One that takes no more at all may yet have something typed to be
+    /// read.
     fn write(&mut self, output: &Output) -> Result<(), Over> {
         loop {
             let unseen = self.unseen(output)?;

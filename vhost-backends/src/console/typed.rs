@@ -11,7 +11,7 @@ pub(crate) struct Typed(VecDeque<u8>);
 
 impl Typed {
     /// How much more may be typed now, in bytes.
-    pub(crate) fn room(&self) -> usize {
+    pub(crate) fn free(&self) -> usize {
         LIMIT - self.0.len()
     }
 
@@ -19,9 +19,9 @@ impl Typed {
         self.0.is_empty()
     }
 
-    /// Adds `bytes`, no more than there is [room](Self::room) for. Returns how many.
+    /// Adds `bytes`, no more than are [free](Self::free). Returns how many.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
-        let count = bytes.len().min(self.room());
+        let count = bytes.len().min(self.free());
         self.0.extend(bytes.iter().take(count));
         count
     }
@@ -50,15 +50,15 @@ mod tests {
             let (mut written, mut read) = (0usize, 0usize);
             for (len, count) in turns {
                 let bytes: Vec<u8> = (written..written + len).map(|at| (at / 3) as u8).collect();
-                let room = typed.room();
-                prop_assert_eq!(typed.push(&bytes), len.min(room));
-                written += len.min(room);
+                let free = typed.free();
+                prop_assert_eq!(typed.push(&bytes), len.min(free));
+                written += len.min(free);
                 let front = typed.front();
                 prop_assert!(front.iter().enumerate().all(|(index, &byte)| byte == ((read + index) / 3) as u8));
                 let count = count.min(front.len());
                 typed.taken(count);
                 read += count;
-                prop_assert_eq!(typed.room(), LIMIT - (written - read));
+                prop_assert_eq!(typed.free(), LIMIT - (written - read));
                 prop_assert_eq!(typed.is_empty(), written == read);
                 prop_assert_eq!(typed.front().is_empty(), typed.is_empty());
             }

@@ -1,7 +1,8 @@
 //! The console's thread: it alone looks at the rings and at the terminals.
 //!
-//! While it looks, the driver is asked not to kick. When there was nothing to do for the polling time the rings
-//! are armed again, looked at once more, and then the thread sleeps until the bell rings or a terminal stirs.
+//! While it looks, the driver is asked not to kick. When there was nothing to do for the polling time the
+//! rings are armed again, looked at once more, and then the thread sleeps until it is woken or a terminal
+//! does something.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use crate::ring;
 /// The console's state. All but the link outlives front ends.
 pub(crate) struct Worker {
     events: Receiver<Event>,
-    /// Rung for each event and each kick.
-    bell: Arc<OwnedFd>,
+    /// Written for each event and each kick.
+    waker: Arc<OwnedFd>,
     poll: Duration,
     link: Option<Link>,
     terminals: Terminals,
@@ -39,14 +40,14 @@ impl Worker {
     /// `poll` is how long to look at idle rings and terminals before sleeping.
     pub(crate) fn new(
         events: Receiver<Event>,
-        bell: Arc<OwnedFd>,
+        waker: Arc<OwnedFd>,
         terminals: Terminals,
         log: Option<Log>,
         poll: Duration,
     ) -> Self {
         Self {
             events,
-            bell,
+            waker,
             poll,
             link: None,
             terminals,
@@ -61,13 +62,14 @@ impl Worker {
     /// Serves until told to quit.
     pub(crate) fn run(mut self) {
         let mut polling = ring::polling(self.poll);
-        while self.obey() {
-            // The bell counts as work, so that an event is obeyed before the thread sleeps.
-            if self.pass() | self.attend(Some(Duration::ZERO)) {
+        while self.handle_events() {
+            // A wake-up counts as work, so that an event is handled before the thread sleeps.
+            if self.pass() | self.serve_terminals(Some(Duration::ZERO)) {
                 polling.worked();
             } else if !polling.idle(Instant::now).pause() {
+                // What was written to the waker since the last look makes the wait return at once.
                 if !self.arm() {
-                    self.attend(None);
+                    self.serve_terminals(None);
                 }
                 self.disarm();
                 polling.worked();
@@ -75,14 +77,14 @@ impl Worker {
         }
     }
 
-    /// Carries out what was asked for. Returns whether to go on.
-    fn obey(&mut self) -> bool {
+    /// Carries out what was asked for. Returns false when it is to quit.
+    fn handle_events(&mut self) -> bool {
         while let Ok(event) = self.events.try_recv() {
             match event {
                 Event::Attach(_, link) => self.link = Some(link),
                 Event::Detach(_, done) => {
                     self.link = None;
-                    // Nobody waits any more if this fails.
+                    // It fails when the front end's thread waits no more.
                     let _ = done.send(());
                 }
                 Event::Quit => return false,
@@ -93,7 +95,7 @@ impl Worker {
 
     /// Looks at both rings once. Returns whether there was anything to do.
     fn pass(&mut self) -> bool {
-        // A ring was started since: its driver has to be told, too, that somebody is looking.
+        // A ring was started since: its driver has to be told, too, that the rings are polled.
         if self.link.as_ref().is_some_and(Link::was_kicked) {
             self.disarm();
         }
@@ -124,8 +126,8 @@ impl Worker {
         self.conclude(RECEIVEQ, pass)
     }
 
-    /// Tells the driver, and once whoever runs the server if something was wrong. Returns whether there was
-    /// anything to do.
+    /// Interrupts the driver, and logs the first chain that was wrong. Returns whether there was anything to
+    /// do.
     fn conclude(&mut self, ring: usize, pass: Result<Pass, Stopped>) -> bool {
         let (Ok(pass), Some(link)) = (pass, &self.link) else { return false };
         if pass.used.is_empty() {
@@ -141,7 +143,7 @@ impl Worker {
         true
     }
 
-    /// Asks the driver not to kick: somebody is looking.
+    /// Asks the driver not to kick: the rings are polled.
     fn disarm(&mut self) {
         if let Some(link) = &self.link {
             for ring in 0..COUNT {
@@ -163,7 +165,7 @@ impl Worker {
         })
     }
 
-    fn attend(&mut self, timeout: Option<Duration>) -> bool {
-        self.terminals.attend(&self.bell, &mut self.typed, &self.output, timeout)
+    fn serve_terminals(&mut self, timeout: Option<Duration>) -> bool {
+        self.terminals.serve(&self.waker, &mut self.typed, &self.output, timeout)
     }
 }

@@ -1,9 +1,9 @@
 //! Requests in flight, noted in memory that outlives this process (vhost-user, *Inflight I/O tracking*).
 //!
-//! The front end keeps a region of shared memory and gives it to whoever serves the rings next. Each request is
-//! noted there before anything is done for it, and struck out after it is in the used ring, so that the next
-//! server finds out what was taken and not returned. The stores go in the order that the protocol names; a
-//! process may end between any two of them.
+//! The front end keeps a region of shared memory and gives it to the server that takes the rings next. Each
+//! request is noted there before anything is done for it, and struck out after it is in the used ring, so
+//! that the next server finds out what was taken and not returned. The stores go in the order that the
+//! protocol names; a process may end between any two of them.
 
 mod region;
 mod replay;
@@ -41,7 +41,7 @@ const _: () = assert!(size_of::<Header>() == 16 && offset_of!(Header, used_idx) 
 const _: () = assert!(size_of::<State>() == 16 && offset_of!(State, next) == 6);
 const _: () = assert!(offset_of!(State, counter) == 8);
 
-/// The version of this layout. Zero is a region that nobody has begun.
+/// The version of this layout. Zero is a region that no server has begun.
 const VERSION: u16 = 1;
 
 /// Bytes that a ring of `size` descriptors takes.
@@ -49,12 +49,12 @@ const fn bytes(size: u16) -> usize {
     size_of::<Header>() + size as usize * size_of::<State>()
 }
 
-/// One ring's part of a region. Accesses are atomic; stores are seen by others in the order in which they were
-/// made. What lies outside reads as zero and cannot be written.
+/// One ring's part of a region. Accesses are atomic; stores are seen by others in the order in which they
+/// were made. What lies outside reads as zero and cannot be written.
 pub(crate) trait Words {
     /// The value at offset `at`.
     fn load<T: AtomicAccess + Default>(&self, at: usize) -> T;
-    /// Replaces it.
+    /// Replaces the value at offset `at`.
     fn store<T: AtomicAccess>(&self, at: usize, value: T);
 }
 
@@ -68,9 +68,9 @@ pub(crate) struct Tracker<W> {
 }
 
 impl<W: Words> Tracker<W> {
-    /// Takes up the notes of a ring of `size` descriptors whose used index is `used`, and the heads that are to
-    /// be done again, in order. They were taken right after the `used` ones that were returned: the available
-    /// index to go on at is as far ahead as there are heads.
+    /// Takes up the notes of a ring of `size` descriptors whose used index is `used`, and the heads that are
+    /// to be done again, in order. They were taken right after the `used` ones that were returned: the
+    /// available index to continue at is as far ahead as there are heads.
     pub(crate) fn recover(words: W, size: u16, used: u16) -> Result<(Self, Vec<u16>), RingError> {
         let mut tracker = Self { words, size, counter: 0 };
         match tracker.words.load::<u16>(offset_of!(Header, version)) {
@@ -100,7 +100,8 @@ impl<W: Words> Tracker<W> {
     }
 
     /// Strikes out what was returned right before the end. "If the value of used_idx does not match the idx
-    /// value of used ring (means the inflight field of DescStateSplit entries in last batch may be incorrect)".
+    /// value of used ring (means the inflight field of DescStateSplit entries in last batch may be
+    /// incorrect)".
     fn finish_last_batch(&self, used: u16) {
         let known: u16 = self.words.load(offset_of!(Header, used_idx));
         let batch = used.wrapping_sub(known).min(self.size);

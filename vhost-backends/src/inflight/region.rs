@@ -20,7 +20,7 @@ pub(crate) struct Region {
     queues: u16,
     /// Bytes from one part to the next: "mmap_size / num_queues".
     stride: usize,
-    /// Descriptors of the longest ring that has room in a part.
+    /// Descriptors of the longest ring that fits a part.
     longest: u16,
 }
 
@@ -30,7 +30,7 @@ impl Region {
         u64::from(queues) * bytes(size).next_multiple_of(ALIGNMENT) as u64
     }
 
-    /// A new region of zeroes, in a file that nobody can resize.
+    /// A new region of zeroes, in a file that cannot be resized.
     pub(crate) fn create(queues: u16, size: u16) -> io::Result<(Self, File)> {
         let file =
             File::from(memfd_create("vhost-inflight", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
@@ -58,7 +58,7 @@ impl Region {
         Ok(Self { memory, queues, stride, longest: size })
     }
 
-    /// The part of ring `index`, if that is there and has room for `size` descriptors.
+    /// The part of ring `index`, if that is there and holds `size` descriptors.
     pub(crate) fn part(self: &Arc<Self>, index: usize, size: u16) -> Option<Part> {
         let is_there = index < usize::from(self.queues) && size <= self.longest;
         is_there.then(|| Part { region: Arc::clone(self), at: index * self.stride })
@@ -78,7 +78,7 @@ impl Words for Part {
     }
 
     fn store<T: AtomicAccess>(&self, at: usize, value: T) {
-        // Nothing is out of range: the part has room for the ring.
+        // Nothing is out of range: the part is as long as the ring needs.
         let _ = self.region.memory.as_volatile_slice().store(value, self.at + at, Ordering::Release);
     }
 }

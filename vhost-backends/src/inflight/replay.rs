@@ -11,12 +11,13 @@ use crate::ring::{self, RingError};
 const HEADER: u64 = 4;
 
 /// A ring over the descriptor table of another, whose available entries are this server's own: crate
-/// `virtio-queue` walks a chain only from a head that it found in an available ring, and that of the driver is
-/// not the device's to write.
+/// `virtio-queue` walks a chain only from a head that it found in an available ring, and that of the driver
+/// is not the device's to write.
 pub(crate) struct Replay {
     queue: Queue,
-    /// The front end's memory when the ring was taken up, and behind it a page or more with the available ring. Only
-    /// descriptors are read from it: they stay where they are for as long as a ring runs, which other memory need not.
+    /// The front end's memory when the ring was taken up, and behind it a page or more with the available
+    /// ring. Only descriptors are read from it: they stay where they are for as long as a ring runs, which
+    /// other memory need not.
     memory: GuestMemoryMmap,
 }
 
@@ -42,7 +43,7 @@ impl Replay {
         Ok(Self { queue: offered, memory })
     }
 
-    /// The next one.
+    /// The next request, in the order of the heads.
     pub(crate) fn pop(&mut self) -> Result<Option<DescriptorChain<&GuestMemoryMmap>>, RingError> {
         ring::pop(&mut self.queue, &self.memory)
     }

@@ -1,4 +1,4 @@
-//! A server that may end between any two stores, and whoever comes after it.
+//! A server that may end between any two stores, and the ones that come after it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -25,8 +25,8 @@ struct World {
 }
 
 impl World {
-    /// Whether the server is alive for one more effect.
-    fn lives(&self) -> bool {
+    /// Whether the server runs for one more effect.
+    fn runs(&self) -> bool {
         let left = self.left.get();
         self.left.set(left.saturating_sub(1));
         left > 0
@@ -48,7 +48,7 @@ impl Words for Shared {
     }
 
     fn store<T: AtomicAccess>(&self, at: usize, value: T) {
-        if self.0.lives() {
+        if self.0.runs() {
             self.0.region.borrow_mut()[at..at + size_of::<T>()].copy_from_slice(value.as_slice());
         }
     }
@@ -71,7 +71,8 @@ impl Driver {
         Self { free: (0..SIZE).collect(), ..Self::default() }
     }
 
-    /// Takes back what was returned, each at most once, and makes `more` requests if there is room.
+    /// Takes back what was returned, each at most once, and makes `more` requests if there are free
+    /// descriptors.
     fn turn(&mut self, world: &World, more: usize) {
         for head in world.used.borrow().iter().skip(self.taken_back) {
             let request = self.at_head.remove(head).expect("a chain is returned that is not in flight");
@@ -93,21 +94,21 @@ impl Driver {
 fn give_back(world: &World, tracker: &Tracker<Shared>, head: u16) {
     tracker.returning(head);
     // The element without its index is nothing, so that both are one effect.
-    if world.lives() {
+    if world.runs() {
         world.used.borrow_mut().push(head);
     }
     tracker.returned(head, world.used_index());
 }
 
 fn carry_out(world: &World, driver: &Driver, head: u16) {
-    if world.lives() {
+    if world.runs() {
         *world.done.borrow_mut().entry(driver.at_head[&head]).or_default() += 1;
     }
 }
 
-/// One server's life: it takes up what is there, and works with `held` requests in hand, returned in an order
+/// One server's run: it takes up what is there, and works with `held` requests in hand, returned in an order
 /// that `picks` chooses, until its stores are used up or there is nothing left to do.
-fn live(world: &Rc<World>, driver: &mut Driver, stores: u32, held: usize, mut picks: impl FnMut() -> usize) {
+fn run(world: &Rc<World>, driver: &mut Driver, stores: u32, held: usize, mut picks: impl FnMut() -> usize) {
     world.left.set(stores);
     let done_before: HashSet<u32> = driver.returned.clone();
     let used = world.used_index();
@@ -142,7 +143,7 @@ fn live(world: &Rc<World>, driver: &mut Driver, stores: u32, held: usize, mut pi
 }
 
 /// After any number of servers, a last one that nothing ends.
-fn prove(lives: &[(u32, usize)], seed: u64) {
+fn prove(runs: &[(u32, usize)], seed: u64) {
     let world = Rc::new(World { region: RefCell::new(vec![0; bytes(SIZE)]), ..World::default() });
     let mut driver = Driver::new();
     let mut state = seed | 1;
@@ -150,8 +151,8 @@ fn prove(lives: &[(u32, usize)], seed: u64) {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) as usize
     };
-    for (stores, held) in lives {
-        live(&world, &mut driver, *stores, *held, &mut pick);
+    for (stores, held) in runs {
+        run(&world, &mut driver, *stores, *held, &mut pick);
         // What the driver took back before the next server starts is all that it ever hears of this one.
         driver.turn(&world, 0);
     }
@@ -174,7 +175,7 @@ fn prove(lives: &[(u32, usize)], seed: u64) {
 
 #[test]
 fn every_single_cut_is_survived() {
-    // Alone and with several in hand, cut after each store of the first life.
+    // Alone and with several in hand, cut after each store of the first run.
     for held in [1, 3, 8] {
         for cut in 0..400 {
             prove(&[(cut, held), (37, held)], u64::from(cut));
@@ -186,9 +187,9 @@ proptest! {
     /// Whenever servers end, and in whatever order they return what they took: each request is returned once.
     #[test]
     fn nothing_is_lost_and_nothing_returned_twice(
-        lives in prop::collection::vec((0u32..200, 1usize..9), 1..12), seed: u64,
+        runs in prop::collection::vec((0u32..200, 1usize..9), 1..12), seed: u64,
     ) {
-        prove(&lives, seed);
+        prove(&runs, seed);
     }
 }
 
@@ -206,7 +207,7 @@ fn what_was_taken_first_is_done_again_first() {
     let (_, again) = Tracker::recover(Shared(Rc::clone(&world)), SIZE, 1).unwrap();
     assert_eq!(again, [5, 2, 0]);
     let (_, again) = Tracker::recover(Shared(Rc::clone(&world)), SIZE, 1).unwrap();
-    assert_eq!(again, [5, 2, 0], "whoever recovers may end, too");
+    assert_eq!(again, [5, 2, 0], "a server that recovers may end, too");
 }
 
 /// A server that returns several at a time, as others do, ended before it had struck them out.
@@ -226,7 +227,8 @@ fn the_last_batch_of_another_server_is_struck_out() {
 }
 
 proptest! {
-    /// The region comes from a socket: whatever is in it, what is done again are heads that there are, each once.
+    /// The region comes from a socket: whatever is in it, what is done again are heads that there are, each
+    /// once.
     #[test]
     fn no_region_is_too_wild(garbage in prop::collection::vec(any::<u8>(), bytes(SIZE)), used: u16, ours: bool) {
         let world = Rc::new(World { region: RefCell::new(garbage), ..World::default() });

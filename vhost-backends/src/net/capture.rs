@@ -60,7 +60,7 @@ impl Capture {
     /// Writes what was recorded since the last time.
     ///
     /// When that fails, e.g. because the disk is full, the file is cut back to whole records and the capture
-    /// ends. The switch goes on.
+    /// ends. The switch continues.
     pub(crate) fn flush(&mut self) {
         let Some(file) = &mut self.file else { return };
         if !std::mem::take(&mut self.dirty) {

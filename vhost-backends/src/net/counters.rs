@@ -12,7 +12,7 @@ pub(crate) struct Counters {
     pub(crate) filtered: u64,
     /// From the board: not a chain, a bad length, a bad header, a group address as source.
     pub(crate) malformed: u64,
-    /// To the board.
+    /// To the board, and in its buffers.
     pub(crate) delivered: u64,
     /// To the board, but it had no buffers and the backlog was full, or its ring was stopped.
     pub(crate) no_buffers: u64,

@@ -1,5 +1,5 @@
-//! `struct virtio_net_hdr` (virtio 1.3, 5.1.6): what a sender left undone, and who may be handed such a
-//! frame. Pure.
+//! `struct virtio_net_hdr` (virtio 1.3, 5.1.6): what a sender left undone, and which port takes such a frame
+//! as it is. Pure.
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_net::{
@@ -14,8 +14,8 @@ use super::segment::{Ip, Layout};
 /// Length of the header in bytes, `num_buffers` included.
 pub(crate) const HEADER: usize = 12;
 
-/// Length without `num_buffers`: what a legacy driver without MRG_RXBUF uses (5.1.6.1).
-const LEGACY_HEADER: usize = 10;
+/// Length without `num_buffers`: what a driver of virtio 0.9.5 uses without MRG_RXBUF (5.1.6.1).
+const SHORT_HEADER: usize = 10;
 
 /// Shortest frame in bytes: an Ethernet header.
 pub(crate) const MIN_FRAME: usize = 14;
@@ -36,7 +36,7 @@ impl Negotiated {
     pub(crate) fn header(self) -> usize {
         match self.has(VIRTIO_F_VERSION_1) || self.mergeable() {
             true => HEADER,
-            false => LEGACY_HEADER,
+            false => SHORT_HEADER,
         }
     }
 
@@ -60,7 +60,7 @@ impl Negotiated {
     }
 }
 
-/// Work that the sender left to whoever puts the frame on a wire.
+/// Work that the sender left to the device that puts the frame on a wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Offload {
     /// NEEDS_CSUM: sum from `start` to the end of the frame belongs `offset` bytes behind `start`.
@@ -86,7 +86,7 @@ pub(crate) enum Treatment {
     Keep,
     /// With its checksum completed.
     Complete,
-    /// Cut into segments.
+    /// Cut into segments, each with its own headers and checksum.
     Segment,
 }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_twelve_bytes_unless_legacy() {
+    fn the_header_is_twelve_bytes_except_for_virtio_0_9_5() {
         assert_eq!(features(&[VIRTIO_F_VERSION_1]).header(), 12);
         assert_eq!(features(&[VIRTIO_NET_F_MRG_RXBUF]).header(), 12);
         assert_eq!(features(&[]).header(), 10);

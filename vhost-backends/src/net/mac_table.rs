@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// An Ethernet address.
+/// An Ethernet address, first byte on the wire first.
 pub(crate) type Mac = [u8; 6];
 
 /// Most addresses that one port may have (16 ports: 1024 in all). The bound is per port, so that a board that
@@ -117,7 +117,7 @@ mod tests {
         }
         assert_eq!(table.entries.len(), ADDRESSES_PER_PORT + 1);
         assert_eq!(table.port(&mac(0), Duration::ZERO), Some(1));
-        // Once they are too old there is room again.
+        // Once they are too old the port learns again.
         table.learn(mac(9_999), 0, AGEING);
         assert_eq!(table.port(&mac(9_999), AGEING), Some(0));
         assert_eq!(table.entries.len(), 1);

@@ -1,7 +1,8 @@
 //! A learning Ethernet switch whose ports are virtio-net devices (virtio 1.3, 5.1).
 //!
 //! * `switch`, `mac_table`: where a frame goes (pure)
-//! * `header`, `checksum`, `segment`: what a sender left undone, and doing it for a port that wants it done (pure)
+//! * `header`, `checksum`, `segment`: what a sender left undone, and doing it for a port that wants it done
+//!   (pure)
 //! * `transmit`, `receive`: frames off a ring and into one
 //! * `port`: the rings of one board, and frames that wait for its buffers
 //! * `worker`: the one thread that looks at all rings; `features`: what is offered to the front ends
@@ -56,7 +57,7 @@ pub struct Options {
     /// How long to poll all virtqueues after the last frame before sleeping, in microseconds; 0 never polls
     #[arg(long, value_name = "US", default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub poll_us: u32,
-    /// Who connects to whom, and how often.
+    /// Which side connects, and how often.
     #[command(flatten)]
     pub peering: Peering,
 }

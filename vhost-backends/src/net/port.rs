@@ -34,7 +34,7 @@ struct Backlog {
     untold: Option<u16>,
 }
 
-/// One port.
+/// A port of the switch, with or without a board.
 pub(crate) struct Port {
     /// A board at the port: a receive queue and a transmit queue in turn (virtio 1.3, 5.1.2).
     link: Option<Link>,
@@ -152,14 +152,14 @@ impl Port {
         }
     }
 
-    /// Asks the driver again not to kick, if it did although somebody is looking: a ring was started since.
+    /// Asks the driver again not to kick, if it did although the rings are polled: a ring was started since.
     pub(crate) fn disarm_if_kicked(&mut self) {
         if self.link.as_ref().is_some_and(Link::was_kicked) {
             self.disarm();
         }
     }
 
-    /// Asks the driver not to kick: somebody is looking.
+    /// Asks the driver not to kick: the rings are polled.
     pub(crate) fn disarm(&mut self) {
         for ring in 0..2 * self.backlogs.len() {
             let _ = self.on_queue(ring, |queue, memory| queue.disable_notification(memory));

@@ -30,7 +30,7 @@ pub(crate) enum Outcome {
 pub(crate) enum ReceiveError {
     #[error(transparent)]
     Ring(#[from] RingError),
-    #[error("the chain at descriptor {head} is no receive buffer: {why}")]
+    #[error("the chain at descriptor {head} is not a receive buffer: {why}")]
     Chain { head: u16, why: Malformed },
     #[error("the receive buffer at descriptor {0} is not device-writable, or shorter than a header")]
     Buffer(u16),
@@ -185,8 +185,8 @@ mod tests {
                 }
                 prop_assert_eq!(&joined[12..], &bytes[..]);
             } else {
-                let room: u32 = lengths.iter().sum();
-                prop_assert!((room as usize) < 12 + bytes.len());
+                let capacity: u32 = lengths.iter().sum();
+                prop_assert!((capacity as usize) < 12 + bytes.len());
             }
         }
     }

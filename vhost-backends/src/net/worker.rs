@@ -37,7 +37,7 @@ impl Worker {
     /// Switches until told to quit.
     pub(crate) fn run(mut self) {
         let mut polling = ring::polling(self.poll);
-        while self.obey() {
+        while self.handle_events() {
             if self.pass() {
                 polling.worked();
             } else if !polling.idle(Instant::now).pause() {
@@ -54,8 +54,8 @@ impl Worker {
         }
     }
 
-    /// Carries out what was asked for. Returns whether to go on.
-    fn obey(&mut self) -> bool {
+    /// Carries out what was asked for. Returns false when it is to quit.
+    fn handle_events(&mut self) -> bool {
         while let Ok(event) = self.events.try_recv() {
             match event {
                 Event::Attach(port, link) => {
@@ -65,7 +65,7 @@ impl Worker {
                 Event::Detach(port, done) => {
                     self.switch.detach(port);
                     info!("port {port}: {}", self.ports[port].detach());
-                    // Nobody waits any more if this fails.
+                    // It fails when the front end's thread waits no more.
                     let _ = done.send(());
                 }
                 Event::Quit => return false,

@@ -83,7 +83,8 @@ impl<B: Backend> Handler<B> {
         (0..self.vrings.len()).for_each(|index| self.run(index));
     }
 
-    /// Refuses to give the rings another place for what is in flight while one of them runs: its notes would be torn in two.
+    /// Refuses to give the rings another place for what is in flight while one of them runs: its notes would
+    /// be torn in two.
     fn may_track(&self) -> Result<()> {
         let running = self.vrings.iter().any(|vring| vring.get_ref().get_queue().ready());
         if running { refuse("a place for what is in flight, while a ring runs") } else { Ok(()) }
@@ -98,7 +99,7 @@ impl<B: Backend> Handler<B> {
         self.mappings.iter().find_map(offset).ok_or(Error::InvalidParam)
     }
 
-    /// Shows `memory` to all who have the table.
+    /// Replaces the table by `memory`, for every thread that has the table.
     fn replace_memory(&self, memory: GuestMemoryMmap) {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).replace(memory);
     }
@@ -243,6 +244,8 @@ impl<B: Backend> VhostUserBackendReqHandlerMut for Handler<B> {
     /// Stops the ring: "client must stop ring upon receiving VHOST_USER_GET_VRING_BASE" (Ring states).
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         let vring = self.vring(index)?.clone();
+        // First no thread may begin with it, then the one that is at it must have left it: only then is the
+        // index that is answered the last one.
         vring.set_queue_ready(false);
         if let Some(kick) = self.kick_files.get_mut(index as usize) {
             *kick = None;

@@ -1,8 +1,8 @@
-//! One front end's conversation: its messages, and the threads that work its rings.
+//! The connection of one front end: its messages, and the threads that wait for its kicks.
 //!
-//! Crate `vhost` reads and answers the messages, [`handler`] does what they ask for, and a [`worker`] calls the
-//! device when a ring was kicked. Crate `vhost-user-backend` has all that too, but answers the messages for
-//! in-flight tracking with an error and lets nobody in between, so that only its vring is used
+//! Crate `vhost` reads and answers the messages, [`handler`] does what they ask for, and a [`worker`] calls
+//! the device when a ring was kicked. Crate `vhost-user-backend` has all that too, but answers the messages
+//! for in-flight tracking with an error and has no place to take them first, so that only its vring is used
 //! (docs/decisions/0012).
 
 mod handler;
@@ -20,11 +20,12 @@ use self::worker::Worker;
 use crate::inflight;
 use crate::ring::{Memory, Vring};
 
-/// Bit 30 of the feature word says that the vhost-user protocol features can be negotiated; it is not a virtio
-/// feature.
+/// Bit 30 of the feature word says that the vhost-user protocol features can be negotiated; it is not a
+/// virtio feature.
 pub(crate) const VHOST_USER_F_PROTOCOL_FEATURES: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
-/// A device as one front end sees it: asked by the thread that handles messages, and worked by those of the rings.
+/// A device as one front end sees it: asked by the thread that handles messages, and called by the threads
+/// that wait for kicks.
 pub(crate) trait Backend: Send + Sync + 'static {
     /// How many rings it has.
     fn queues(&self) -> usize;
@@ -50,11 +51,11 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// The threads that are to work rings: of each the rings, one bit for each index.
     fn queues_per_thread(&self) -> Vec<u64>;
 
-    /// Works ring `queue` of `vrings`, which are all that there are. It was kicked, or runs since the last call; called by one
-    /// of the threads of the rings.
+    /// Works ring `queue` of `vrings`, which are all that there are. It was kicked, or runs since the last
+    /// call; called by one of the threads of the rings.
     fn work(&self, queue: usize, vrings: &[Vring]);
 
-    /// Ring `queue` is marked stopped by now. Nobody touches it any more when this returns.
+    /// Ring `queue` is marked stopped by now. No thread touches it any more when this returns.
     fn stop(&self, queue: usize);
 
     /// The front end keeps `region` for what is in flight. Only a device that offers INFLIGHT_SHMFD is told,
@@ -66,7 +67,8 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
 /// A connection with a front end. When it is dropped, no thread of it touches a ring any more.
 ///
-/// The front end sees the end of the connection after that, and not before: then it may take stock of the rings.
+/// The front end sees the end of the connection after that, and not before: then it may take stock of the
+/// rings.
 pub(crate) struct Session<B: Backend> {
     // Dropped in this order.
     _workers: Vec<Worker>,
@@ -84,13 +86,13 @@ impl<B: Backend> Session<B> {
         Ok(Self { _workers: workers, handler, stream })
     }
 
-    /// What ends the conversation when it is shut down for reading.
+    /// The stream, whose shutdown for reading ends [`Self::serve`].
     pub(crate) fn connection(&self) -> io::Result<UnixStream> {
         self.stream.try_clone()
     }
 
     /// Answers messages until the front end has gone.
-    pub(crate) fn converse(&self) -> Result<(), ProtocolError> {
+    pub(crate) fn serve(&self) -> Result<(), ProtocolError> {
         let stream = self.stream.try_clone().map_err(ProtocolError::ReqHandlerError)?;
         let mut messages = BackendReqHandler::from_stream(stream, Arc::clone(&self.handler));
         let ended = loop {

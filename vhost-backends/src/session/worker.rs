@@ -13,7 +13,7 @@ use tracing::warn;
 use super::Backend;
 use crate::ring::Vring;
 
-/// The kick descriptors of the rings that one thread works, shared with whoever handles messages.
+/// The kick descriptors of the rings that one thread works, shared with the thread that handles messages.
 pub(super) struct Kicks {
     /// Which of the device's rings, by index, these are.
     mask: u64,
@@ -56,10 +56,11 @@ impl Kicks {
             running.push(Running { index, kick: Arc::clone(kick), fresh: !again });
         }
         drop(running);
-        self.ring();
+        self.wake();
     }
 
-    fn ring(&self) {
+    /// Makes the thread look at the list again.
+    fn wake(&self) {
         // A counter that is full has been readable for long.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
@@ -83,7 +84,8 @@ impl Kicks {
             .zip(&kicks)
             .filter(|(fd, _)| !fd.revents().is_empty())
             .map(|(_, (index, kick))| {
-                // It does not wait; nothing to read is not an error.
+                // Cleared before the ring is looked at: a kick that comes later makes it due once more, and
+                // none is lost. The descriptor does not wait, and nothing to read is not an error.
                 let _ = rustix::io::read(&**kick, &mut [0; 8]);
                 *index
             })
@@ -138,7 +140,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.kicks.quit.store(true, Ordering::Release);
-        self.kicks.ring();
+        self.kicks.wake();
         if let Some(thread) = self.thread.take() {
             // A panic of it was reported when it happened.
             let _ = thread.join();

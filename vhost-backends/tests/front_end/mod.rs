@@ -104,7 +104,8 @@ impl Server {
         Duration::from_nanos(tasks.filter_map(|task| run_time(task.ok()?)).sum())
     }
 
-    /// Waits until every thread of the process sleeps. Returns how often each has gone to sleep, by its number.
+    /// Waits until every thread of the process sleeps. Returns how often each has gone to sleep, by its
+    /// number.
     ///
     /// A thread that sleeps at two moments, and has not gone to sleep in between, has slept all the time: the
     /// kernel counts events here, whatever the speed and the load of the machine.
@@ -255,8 +256,8 @@ impl FrontEnd {
 
     /// Closes the connection. Memory and rings stay as they are.
     pub fn hang_up(&mut self) {
-        let (nobody, _) = UnixStream::pair().unwrap();
-        self.frontend = Frontend::from_stream(nobody, 1);
+        let (unconnected, _) = UnixStream::pair().unwrap();
+        self.frontend = Frontend::from_stream(unconnected, 1);
     }
 
     pub fn config(&mut self, offset: u32, len: u32) -> Vec<u8> {

@@ -49,7 +49,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Room for a ring of 1024 in guest memory, its tables for indirect descriptors included.
+    /// Bytes of guest memory for a ring of 1024, its tables for indirect descriptors included.
     pub const STRIDE: u64 = 0x4_0000;
 
     pub fn new(memory: GuestMemoryMmap, at: u64, size: u16, features: u64) -> Self {

@@ -49,7 +49,7 @@ impl Rig {
         fs::read(self.place.path("image")).unwrap()
     }
 
-    /// Sends a request with `out` as its payload, or room for `into` bytes, on ring 0. Returns status and
+    /// Sends a request with `out` as its payload, or `into` writable bytes, on ring 0. Returns status and
     /// data.
     pub fn request(&mut self, kind: u32, sector: u64, out: &[u8], into: u32) -> (u8, Vec<u8>) {
         request(&mut self.front_end, 0, kind, sector, out, into)
@@ -117,8 +117,8 @@ pub fn extent(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
     [&sector.to_le_bytes()[..], &sectors.to_le_bytes(), &flags.to_le_bytes()].concat()
 }
 
-/// A request of `count` segments of `len` bytes each in an indirect table. Neighbours in the request are none in
-/// memory, as in slots that were given back in any order.
+/// A request of `count` segments of `len` bytes each in an indirect table. Neighbours in the request are none
+/// in memory, as in slots that were given back in any order.
 pub fn scattered(kind: u32, count: u64, len: u32) -> Vec<Part> {
     let (header, data) = buffers(0);
     let writable = kind == IN;

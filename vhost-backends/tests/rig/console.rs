@@ -25,7 +25,7 @@ pub fn setup() -> Setup {
     Setup { rings: 2, ..Setup::default() }
 }
 
-/// A console.
+/// A console as a process, with the paths of its sockets.
 pub struct Rig {
     pub place: Place,
     pub server: Server,
@@ -64,7 +64,7 @@ impl Rig {
     }
 }
 
-/// A board's driver.
+/// The driver of a board, at the console's socket.
 pub struct Driver {
     pub front_end: FrontEnd,
     /// Address of the receive buffer at each descriptor.
@@ -115,7 +115,7 @@ impl Driver {
     }
 }
 
-/// Somebody at a terminal.
+/// A client of the terminal socket.
 pub struct Terminal(pub UnixStream);
 
 impl Terminal {

@@ -52,7 +52,7 @@ impl Board {
         for front_end in board.ports.iter_mut().chain([&mut board.console]) {
             provide(front_end);
         }
-        // A frame that a port sends to itself is heard by nobody else, and is taken when the port is in use. A
+        // A frame that a port sends to itself reaches no other port, and is taken when the port is in use. A
         // broadcast before that would be lost: the switch floods to the ports that it has.
         for (port, station) in board.ports.iter_mut().enumerate() {
             let address = station_address(port);
@@ -90,7 +90,8 @@ impl Board {
         std::array::from_fn(|index| (after[index] - before[index]).as_secs_f64() / wall.as_secs_f64())
     }
 
-    /// Waits until every thread of the servers sleeps. Returns how often the threads of each have gone to sleep.
+    /// Waits until every thread of the servers sleeps. Returns how often the threads of each have gone to
+    /// sleep.
     pub fn sleeps(&self) -> [u64; 3] {
         self.servers.each_ref().map(|server| server.sleeps().values().sum())
     }

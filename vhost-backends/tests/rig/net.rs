@@ -59,14 +59,14 @@ impl Rig {
         let front_end = FrontEnd::connect(&self.place.path(&format!("port{port}")), &setup);
         let buffers = vec![[0; 256]; 2 * pairs];
         let mut station = Station { front_end, buffers, provided: 0, size: 0, refills: false };
-        // A station that sends to itself is heard by nobody else. Its frame is taken when the port is in use.
+        // A station that sends to itself reaches no other port. Its frame is taken when the port is in use.
         let probe = mac(200 + port as u8);
         station.send_on(pairs - 1, PLAIN, &frame(probe, probe, 60));
         station
     }
 }
 
-/// Somebody at a port.
+/// A board at a port.
 pub struct Station {
     pub front_end: FrontEnd,
     /// Address of the buffer at each descriptor of each ring.

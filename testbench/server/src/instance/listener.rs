@@ -1,20 +1,19 @@
 //! Takes requests from `control.sock` to the thread that owns the instance, and its replies back.
 
 use std::{
-    fs, io,
+    io,
     io::Write,
-    os::unix::{
-        fs::PermissionsExt,
-        net::{UnixListener, UnixStream},
-    },
+    os::unix::net::UnixStream,
     path::Path,
     sync::{
         Arc,
-        mpsc::{self, Receiver, SyncSender},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+
+use unix_service::{Listener, StopFlag};
 
 use super::{
     Reply, Request,
@@ -42,24 +41,51 @@ impl Asked {
     }
 }
 
-/// Listens at `path`, for this user only; requests come out of the receiver. The thread ends with the process, as it waits for
-/// clients without an end; once the receiver is gone it turns them away.
-pub(super) fn listen(path: &Path) -> io::Result<Receiver<Asked>> {
-    // The directory is ours alone already, so that nobody connects in between.
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    let (asked, requests) = mpsc::sync_channel(MOST_CLIENTS);
-    thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &asked))?;
-    Ok(requests)
+/// Requests of clients, and the thread that listens for them. Dropping it ends the thread and removes the socket.
+#[derive(Debug)]
+pub(super) struct Requests {
+    requests: Receiver<Asked>,
+    stop: StopFlag,
+    thread: Option<JoinHandle<()>>,
 }
 
-fn accept(listener: &UnixListener, asked: &SyncSender<Asked>) {
+impl Requests {
+    /// Listens at `path`, for this user only.
+    pub(super) fn listen(path: &Path) -> io::Result<Self> {
+        let listener = Listener::bind(path, Some(0o600))?;
+        let stop = StopFlag::new()?;
+        let (asked, requests) = mpsc::sync_channel(MOST_CLIENTS);
+        let accept = {
+            let stop = stop.clone();
+            move || accept(&listener, &stop, &asked)
+        };
+        let thread = thread::Builder::new().name("control".into()).spawn(accept)?;
+        Ok(Self { requests, stop, thread: Some(thread) })
+    }
+
+    /// The next request, if one comes within `timeout`.
+    pub(super) fn recv_timeout(&self, timeout: Duration) -> Result<Asked, RecvTimeoutError> {
+        self.requests.recv_timeout(timeout)
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.stop.set();
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn accept(listener: &Listener, stop: &StopFlag, asked: &SyncSender<Asked>) {
     // As many as there are clients.
     let places = Arc::new(());
-    for stream in listener.incoming() {
+    while let Some(stream) = listener.next_client(stop) {
         let Ok(stream) = stream else {
             // Out of descriptors, say: not to be tried in a loop.
-            thread::sleep(Duration::from_millis(100));
+            stop.wait(None, Some(Duration::from_millis(100)));
             continue;
         };
         if Arc::strong_count(&places) > MOST_CLIENTS {
@@ -102,16 +128,16 @@ fn forward(request: Request, asked: &SyncSender<Asked>) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::{fs, io::Read, os::unix::fs::PermissionsExt};
 
     use super::*;
 
     /// An instance that answers everything with [`Reply::Done`] until the sender is dropped.
     fn instance(path: &Path) -> Receiver<Request> {
-        let asked = listen(path).unwrap();
+        let asked = Requests::listen(path).unwrap();
         let (seen, requests) = mpsc::channel();
         thread::spawn(move || {
-            for one in asked {
+            while let Ok(one) = asked.recv_timeout(Duration::MAX) {
                 let _ = seen.send(one.request.clone());
                 one.answer(Reply::Done);
             }

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::mpsc::RecvTimeoutError,
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use super::{
     Action, Event, Power, PowerError, Reply, Request, RunDirectory, RunDirectoryError,
     board::{POWER_BUTTON, POWER_BUTTON_AT_END, PoweredBoard},
     health::{Watch, drivers_up},
-    listener::{Asked, listen},
+    listener::Requests,
 };
 use crate::{
     LiveError, Served,
@@ -68,7 +68,7 @@ pub struct Instance {
     pub(super) boards: Vec<PoweredBoard>,
     pub(super) served: Served,
     pub(super) watch: Watch,
-    requests: Receiver<Asked>,
+    requests: Requests,
     pub(super) options: Options,
     pub(super) started: Instant,
     directory: RunDirectory,
@@ -98,7 +98,7 @@ impl Instance {
         let boards =
             options.scenario.boards.iter().map(power).collect::<Result<Vec<_>, RunDirectoryError>>()?;
         let socket = directory.control_socket();
-        let requests = listen(&socket).map_err(system(&socket))?;
+        let requests = Requests::listen(&socket).map_err(system(&socket))?;
         let watch = Watch::new(&options.scenario);
         Ok(Self { boards, served, watch, requests, options, started: Instant::now(), directory })
     }

@@ -8,12 +8,18 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use iobond_model::live::{Bond, Idle};
+use iobond_model::live::Bond;
+use unix_service::{Polling, Rest};
 
 use super::wake_up::WakeUp;
+
+/// Passes that find nothing before the core is first given away: a few microseconds, about what giving it away
+/// and getting it back takes. From then on it is given away after each, as the threads that it waits for may
+/// want it.
+const PASSES: u32 = 64;
 
 /// What a base core works for.
 pub trait Base: Send + Sync + 'static {
@@ -41,15 +47,6 @@ impl Base for Bonds {
     }
 }
 
-/// When a base core's thread sleeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// Never: it looks again and again.
-    Never,
-    /// When there was nothing to do for so long.
-    After(Duration),
-}
-
 /// A thread that works for a [`Base`] until it is dropped.
 #[derive(Debug)]
 pub struct BaseThread {
@@ -65,16 +62,14 @@ impl BaseThread {
     /// The system has no thread to give.
     pub fn start(base: Arc<impl Base>, rest: Rest, wake_up: Arc<WakeUp>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, rung) = (Arc::clone(&stop), Arc::clone(&wake_up));
+        let (stopped, asleep_on) = (Arc::clone(&stop), Arc::clone(&wake_up));
         let work = move || {
-            let (idle, mut since) = (Idle::default(), Instant::now());
+            let mut polling = Polling::new(rest, PASSES, 1);
             while !stopped.load(Ordering::Relaxed) {
-                let busy = base.pass();
-                idle.after(busy);
-                match rest {
-                    _ if busy => since = Instant::now(),
-                    Rest::After(limit) if since.elapsed() >= limit => base.sleep(&rung),
-                    Rest::After(_) | Rest::Never => {}
+                if base.pass() {
+                    polling.worked();
+                } else if !polling.idle(Instant::now).pause() {
+                    base.sleep(&asleep_on);
                 }
             }
         };

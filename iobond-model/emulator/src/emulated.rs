@@ -5,9 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use iobond_model::live::Bond;
 use iobond_vfio_user::{Function, Server, ServerError};
+use unix_service::Rest;
 
 use super::{
-    base_core::{BaseThread, Bonds, Rest},
+    base_core::{BaseThread, Bonds},
     base_function::{BaseFunction, BaseLine},
     board_function::{InterruptLines, serve_functions},
     wake_up::WakeUp,

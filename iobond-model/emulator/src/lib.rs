@@ -14,7 +14,8 @@ mod emulated;
 mod granted_memory;
 mod wake_up;
 
-pub use base_core::{Base, BaseThread, Rest};
+pub use base_core::{Base, BaseThread};
 pub use board_function::{InterruptLines, serve_functions};
 pub use emulated::{BoardSockets, Emulated, EmulatedBond, EmulatorError};
+pub use unix_service::Rest;
 pub use wake_up::WakeUp;

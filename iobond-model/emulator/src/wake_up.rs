@@ -7,30 +7,28 @@ use std::{
     time::Duration,
 };
 
-use vmm_sys_util::{
-    epoll::{ControlOperation, Epoll, EpollEvent, EventSet},
-    eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd},
-};
+use unix_service::SleepSet;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-/// Milliseconds of the longest sleep: how late an access that nobody answered may end.
-const LONGEST_SLEEP_MS: i32 = 100;
+/// The longest sleep: how late an access that nobody answered may end.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
 /// What a base core sleeps on: IO-Bonds ring here themselves, and the bells of pollers ring along.
 #[derive(Debug)]
 pub struct WakeUp {
     asleep: AtomicBool,
     event: EventFd,
-    sources: Epoll,
+    sources: SleepSet,
 }
 
 impl WakeUp {
-    /// Nothing yet to wake it but [`Bell`]s.
+    /// Nothing yet to wake it but the IO-Bonds of the core.
     ///
     /// # Errors
     /// The system has no eventfd or epoll to give.
     pub fn new() -> io::Result<Self> {
         let event = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
-        let wake_up = Self { asleep: AtomicBool::new(false), event, sources: Epoll::new()? };
+        let wake_up = Self { asleep: AtomicBool::new(false), event, sources: SleepSet::new()? };
         wake_up.hear(wake_up.event.as_raw_fd())?;
         Ok(wake_up)
     }
@@ -40,16 +38,13 @@ impl WakeUp {
     /// # Errors
     /// `source` cannot be waited for.
     pub fn hear(&self, source: RawFd) -> io::Result<()> {
-        self.sources.ctl(ControlOperation::Add, source, EpollEvent::new(EventSet::IN, 0))
+        self.sources.add(&source)
     }
 
     /// Sleeps until something happens that was announced, for `longest` at most, in whole milliseconds, and no longer than
-    /// [`LONGEST_SLEEP_MS`].
+    /// [`LONGEST_SLEEP`].
     pub fn wait(&self, longest: Option<Duration>) {
-        let longest = longest.map_or(u128::MAX, |longest| longest.as_micros().div_ceil(1000));
-        let longest = i32::try_from(longest).unwrap_or(i32::MAX).min(LONGEST_SLEEP_MS);
-        // An interrupted sleep is a short one.
-        let _ = self.sources.wait(longest, &mut [EpollEvent::default()]);
+        self.sources.sleep(longest.map_or(LONGEST_SLEEP, |longest| longest.min(LONGEST_SLEEP)));
     }
 
     /// From now on whatever happens writes to the event.
@@ -119,6 +114,6 @@ mod tests {
         }
         ringer.join().unwrap();
         // Had one ring in twenty been lost, it would have taken longer.
-        assert!(started.elapsed().as_millis() < u128::from(ROUNDS) / 20 * LONGEST_SLEEP_MS as u128);
+        assert!(started.elapsed() < LONGEST_SLEEP * ROUNDS as u32 / 20);
     }
 }

@@ -1,8 +1,8 @@
 //! How the base reaches an IO-Bond: its register page, and base memory that it may touch.
 //!
 //! A port is an interface and no more: it neither interprets registers nor owns memory. [`vfio`] is a device
-//! in this machine; the in-process emulator is behind one of crate `model-port`, one in another process behind
-//! [`vfio_user`].
+//! in this machine; the in-process emulator is behind one of crate `model-port`, one in another process
+//! behind [`vfio_user`].
 
 pub mod conformance;
 mod mappings;

@@ -156,7 +156,8 @@ fn poll_until<P: Port>(poller: &mut Poller<P>, rest: Rest, sleep_set: &SleepSet,
     }
 }
 
-/// What wakes the poll thread: its back ends and the control thread, a signal, a client that asks for the end.
+/// What wakes the poll thread: its back ends and the control thread, a signal, a client that asks for the
+/// end.
 fn sleep_set<P: Port>(poller: &Poller<P>, signals: &Signals, api: Option<&Server>) -> io::Result<SleepSet> {
     let set = SleepSet::new()?;
     set.add(poller.waker())?;

@@ -1,4 +1,5 @@
-//! What arrives at an IO-Bond in virtual time, and at board and base from it: a task per direction of each link.
+//! What arrives at an IO-Bond in virtual time, and at board and base from it: a task per direction of each
+//! link.
 
 use iobond_spec::{address::Address, status_page};
 use zerocopy::IntoBytes;

@@ -1,4 +1,5 @@
-//! Links: how many bytes packets and frames take on a wire, and how long these take. Nothing here has a state.
+//! Links: how many bytes packets and frames take on a wire, and how long these take. Nothing here has a
+//! state.
 
 mod ethernet;
 mod pcie;

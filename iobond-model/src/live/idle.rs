@@ -7,7 +7,8 @@ use std::cell::Cell;
 pub struct Idle(Cell<u32>);
 
 impl Idle {
-    /// Looks before the processor is given away: a few microseconds, about what giving it away and getting it back takes.
+    /// Looks before the processor is given away: a few microseconds, about what giving it away and getting it
+    /// back takes.
     const LOOKS: u32 = 64;
 
     /// There was something to do, or there was nothing.

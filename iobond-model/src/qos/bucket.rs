@@ -78,7 +78,7 @@ mod tests {
         assert_eq!((bucket.ready_at(0), bucket.available(0)), (0, 10));
         bucket.charge(0, 12);
         assert_eq!(bucket.available(0), 0);
-        assert_eq!(bucket.ready_at(0), 2_000_001, "two units at one a millisecond, and above 0");
+        assert_eq!(bucket.ready_at(0), 2_000_001, "two units at one per millisecond, and above 0");
         assert_eq!((bucket.available(2_000_000), bucket.available(2_000_001)), (0, 1));
         assert_eq!(bucket.available(u64::MAX), 10, "no more than the burst");
         assert_eq!(bucket.ready_at(1), 2_000_001, "asking earlier changes nothing");

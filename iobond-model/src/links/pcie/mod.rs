@@ -147,7 +147,8 @@ impl Pcie {
                 return Err(PcieError::new(field, format!("= {bytes}"), expected));
             }
         }
-        // PCI Express allows it; yet no completion would ever be as large as a write, which nobody means who says so.
+        // PCI Express allows it; yet no completion would ever be as large as a write, which can only be a
+        // mistake.
         if payload > read {
             let found = format!(
                 "= {payload} is more than max_read_request = {read}, so no completion could be so large"

@@ -28,8 +28,8 @@ pub(super) fn write(
     })
 }
 
-/// Cuts `len` bytes at `offset` into naturally aligned accesses of at most four bytes, as PCI knows them: where each begins in the
-/// whole, and its width.
+/// Cuts `len` bytes at `offset` into naturally aligned accesses of at most four bytes, as PCI knows them:
+/// where each begins in the whole, and its width.
 fn accesses(offset: u64, len: usize) -> impl Iterator<Item = (usize, u8)> {
     let mut done = 0;
     std::iter::from_fn(move || {

@@ -1,5 +1,6 @@
-//! IO-Bond's own function before a base that another process is: configuration space, registers, interrupt and base memory of
-//! one [`Bond`] as vfio-user carries them. A bm-hypervisor is its client, or a QEMU whose guest runs one.
+//! IO-Bond's own function before a base that another process is: configuration space, registers, interrupt
+//! and base memory of one [`Bond`] as vfio-user carries them. A bm-hypervisor is its client, or a QEMU whose
+//! guest runs one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -93,7 +94,8 @@ impl Function for BaseFunction {
         *self.line.client() = Some(client);
     }
 
-    /// A base that is gone leaves a device that was reset, as the kernel's vfio-pci does when its device is let go.
+    /// A base that is gone leaves a device that was reset, as the kernel's vfio-pci does when its device is
+    /// let go.
     fn detach(&self) {
         self.reset();
         *self.line.client() = None;

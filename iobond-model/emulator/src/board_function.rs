@@ -1,5 +1,5 @@
-//! A function of an IO-Bond before another process that hosts the board: configuration space, BAR, interrupts and memory of
-//! one [`Bond`] as vfio-user carries them.
+//! A function of an IO-Bond before another process that hosts the board: configuration space, BAR, interrupts
+//! and memory of one [`Bond`] as vfio-user carries them.
 
 use std::{
     path::PathBuf,
@@ -35,8 +35,8 @@ const MSIX_ENABLE: u8 = 1 << 7;
 /// Words of an MSI-X table entry.
 const ENTRY_WORDS: u32 = MSIX_ENTRY_SIZE / 4;
 
-/// The board's interrupt controller is the hosting process's: messages become eventfds. The base's is too, where the base is
-/// another process.
+/// The board's interrupt controller is the hosting process's: messages become eventfds. The base's is too,
+/// where the base is another process.
 #[derive(Debug)]
 pub struct InterruptLines {
     board: [Mutex<Option<Arc<Client>>>; MAX_FUNCTIONS],
@@ -69,8 +69,8 @@ impl InterruptLines {
 }
 
 impl Environment for InterruptLines {
-    /// The message is one that [`BoardFunction`] put into the MSI-X table. A driver that reaches the table past its host (by the
-    /// PCI access capability) can only make it name other vectors of its own board.
+    /// The message is one that `BoardFunction` put into the MSI-X table. A driver that reaches the table
+    /// past its host (by the PCI access capability) can only make it name other vectors of its own board.
     fn message(&self, message: Message) {
         let (Ok(function), Ok(vector)) = (usize::try_from(message.address), u16::try_from(message.data))
         else {
@@ -107,7 +107,8 @@ pub(super) struct BoardFunction {
 }
 
 impl BoardFunction {
-    /// Function `id` of `bond`, whose interrupts go to `lines`. `files` are shared with the board's other functions.
+    /// Function `id` of `bond`, whose interrupts go to `lines`. `files` are shared with the board's other
+    /// functions.
     pub(super) fn new(
         bond: Arc<Bond>,
         id: FunctionId,
@@ -123,8 +124,8 @@ impl BoardFunction {
         self.lines.connect(self.id, client);
     }
 
-    /// Writes the MSI-X table as the host of a board does with the function's own: the driver's table is the host's to emulate, and
-    /// what the function sends is just which of its vectors it is.
+    /// Writes the MSI-X table as the host of a board does with the function's own: the driver's table is the
+    /// host's to emulate, and what the function sends is just which of its vectors it is.
     fn program_msix_table(&self, wait: &mut dyn FnMut()) {
         for vector in 0..u32::from(MSIX_VECTORS) {
             let entry = [self.id.index() as u32, 0, vector, 0];
@@ -160,7 +161,7 @@ impl Function for BoardFunction {
     }
 
     fn detach(&self) {
-        // The queues stop first, so that what the client takes along is in nobody's use.
+        // The queues stop first: none may be in the memory that the client takes along.
         self.bond.reset(self.id);
         self.set_client(None);
         self.unmap_all();

@@ -1,5 +1,6 @@
-//! IO-Bonds alone, as hardware would be there: every function of a board stands on a vfio-user socket, and so does each IO-Bond's
-//! own function on the base. Bases and boards are other processes, or machines; they come and go.
+//! IO-Bonds alone, as hardware would be there: every function of a board stands on a vfio-user socket, and so
+//! does each IO-Bond's own function on the base. Bases and boards are other processes, or machines; they come
+//! and go.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -8,7 +9,7 @@ use iobond_vfio_user::{Function, Server, ServerError};
 use unix_service::Rest;
 
 use super::{
-    base_core::{BaseThread, Bonds},
+    base_core::{BaseCore, BaseThread},
     base_function::{BaseFunction, BaseLine},
     board_function::{InterruptLines, serve_functions},
     wake_up::WakeUp,
@@ -25,40 +26,37 @@ pub struct BoardSockets {
     pub functions: Vec<PathBuf>,
 }
 
-/// One board's IO-Bond.
+/// One board's IO-Bond, with its servers.
 pub struct EmulatedBond {
     /// Where it is reached.
     pub sockets: BoardSockets,
-    /// The IO-Bond itself.
+    /// The IO-Bond itself, for reading its registers.
     pub bond: Arc<Bond>,
     _servers: Vec<Server>,
 }
 
 /// Running IO-Bonds. Dropping it stops them.
 pub struct Emulated {
-    // The sockets go before whoever works for them.
+    // The sockets go before the thread that works for them.
     bonds: Vec<EmulatedBond>,
     _thread: BaseThread,
 }
 
 /// IO-Bonds that did not come up.
+#[allow(missing_docs, reason = "the fields are those of the message")]
 #[derive(Debug, thiserror::Error)]
 pub enum EmulatorError {
     /// A function could not be served.
     #[error("board {board}: {source}")]
-    Server {
-        /// The board.
-        board: String,
-        /// Why.
-        source: ServerError,
-    },
+    Server { board: String, source: ServerError },
     /// No thread for the base.
     #[error("cannot start the base core's thread: {0}")]
     Thread(std::io::Error),
 }
 
 impl Emulated {
-    /// Starts an IO-Bond for each of `boards`. What a function is, and its back end, are for the base that comes to say.
+    /// Starts an IO-Bond for each of `boards`. What a function is, and its back end, are for the base that
+    /// comes to say.
     ///
     /// # Errors
     /// [`EmulatorError`]; nothing is left running then.
@@ -66,8 +64,8 @@ impl Emulated {
         let wake_up = Arc::new(WakeUp::new().map_err(EmulatorError::Thread)?);
         let bonds = boards.into_iter().map(|board| start_bond(board, &wake_up));
         let bonds = bonds.collect::<Result<Vec<_>, _>>()?;
-        let base = Bonds(bonds.iter().map(|bond| Arc::clone(&bond.bond)).collect());
-        let thread = BaseThread::start(Arc::new(base), rest, wake_up).map_err(EmulatorError::Thread)?;
+        let core = BaseCore::new(bonds.iter().map(|bond| Arc::clone(&bond.bond)).collect());
+        let thread = BaseThread::start(core, rest, wake_up).map_err(EmulatorError::Thread)?;
         Ok(Self { bonds, _thread: thread })
     }
 

@@ -20,42 +20,21 @@ const LOOK: Duration = Duration::from_millis(50);
 const STOP_TIME: Duration = Duration::from_secs(3);
 
 /// A back end that did not start.
+#[allow(missing_docs, reason = "the fields are those of the message")]
 #[derive(Debug, thiserror::Error)]
 pub enum BackEndError {
     /// The program could not be run.
     #[error("cannot start back end {name} ({}): {source}", program.display())]
-    Spawn {
-        /// Its name in the scenario.
-        name: String,
-        /// The program.
-        program: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    Spawn { name: String, program: PathBuf, source: std::io::Error },
     /// It ended before it listened.
     #[error("back end {name} did not come up: {said}")]
-    Ended {
-        /// Its name in the scenario.
-        name: String,
-        /// What it said on standard error.
-        said: String,
-    },
-    /// Nobody wanted it any more.
+    Ended { name: String, said: String },
+    /// The caller gave up.
     #[error("back end {name} was not waited for any longer")]
-    GivenUp {
-        /// Its name in the scenario.
-        name: String,
-    },
+    GivenUp { name: String },
     /// It neither listened nor ended.
     #[error("back end {name} opened {opened} of {wanted} sockets in {START_TIME:?}; it was ended")]
-    Silent {
-        /// Its name in the scenario.
-        name: String,
-        /// Sockets it said it listens on.
-        opened: usize,
-        /// Sockets it was to listen on.
-        wanted: usize,
-    },
+    Silent { name: String, opened: usize, wanted: usize },
 }
 
 /// A running back end. Dropping it ends it.
@@ -66,8 +45,8 @@ pub struct BackEndProcess {
 }
 
 impl BackEndProcess {
-    /// Starts `program backend ARGS` and waits until it listens on `sockets` sockets, which it says on standard output, a line
-    /// each, or until `give_up` says that it is not wanted any more.
+    /// Starts `program backend ARGS` and waits until it listens on `sockets` sockets, which it says on
+    /// standard output, a line each, or until `give_up` says that it is not wanted any more.
     ///
     /// # Errors
     /// [`BackEndError`]; nothing is left running then.
@@ -84,7 +63,7 @@ impl BackEndProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A Ctrl-C at the terminal is for us: we end back ends when nobody uses them any more.
+            // A Ctrl-C at the terminal is for us: we end back ends when no board uses them any more.
             .process_group(0)
             .spawn();
         let child = spawned.map_err(|source| BackEndError::Spawn {
@@ -95,7 +74,7 @@ impl BackEndProcess {
         let mut process = Self { name: name.to_owned(), child };
         let came_up = process.await_sockets(sockets, give_up);
         if came_up.is_err() {
-            // It serves nobody yet who would want it to end in order.
+            // It serves no client yet for which it would have to end in order.
             process.kill();
         }
         came_up.map(|()| process)
@@ -135,14 +114,14 @@ impl BackEndProcess {
         Ok(())
     }
 
-    /// Its process id.
+    /// The back end's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        // An error would be that somebody else has waited for it, which nobody does.
+        // The only error is that it was waited for elsewhere, which is done nowhere.
         self.child.try_wait().ok().flatten()
     }
 
@@ -164,7 +143,8 @@ impl Drop for BackEndProcess {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
             && matches!(self.child.try_wait(), Ok(None))
         {
-            // It ends between the two calls at worst; the child has not been waited for, so the pid is still its own.
+            // It ends between the two calls at worst; the child has not been waited for, so the pid is still
+            // its own.
             let _ = kill_process(pid, Signal::TERM);
         }
         let deadline = Instant::now() + STOP_TIME;
@@ -175,8 +155,8 @@ impl Drop for BackEndProcess {
     }
 }
 
-/// The lines of a pipe, as they come; the channel closes with the pipe. A line is cut at 4 KiB, so that a back end gone mad
-/// fills no memory.
+/// The lines of a pipe, as they come; the channel closes with the pipe. A line is cut at 4 KiB, so that a
+/// back end gone mad fills no memory.
 fn lines_of(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     const LONGEST: u64 = 4096;
     let (send, receive) = mpsc::sync_channel(64);
@@ -190,13 +170,13 @@ fn lines_of(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
                 break;
             }
         }
-        // Nobody listens any more, but the pipe must not fill up.
+        // No receiver is left, but the pipe must not fill up.
         let _ = std::io::copy(&mut reader, &mut std::io::sink());
     });
     receive
 }
 
-/// Ends this process when its parent does: called first thing in a back end that a world started.
+/// Ends this process when its parent does: called first thing in a back end that a base server started.
 pub fn end_with_parent() {
     // Only an invalid signal could fail, and this one is valid.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));

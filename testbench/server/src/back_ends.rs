@@ -13,8 +13,8 @@ use scenario::{BackEnd, Backing, Blk, Board, Device, Scenario};
 
 use super::{BackEndError, BackEndProcess, LiveError, places::Places};
 
-/// Where scratch disks lie when `TMPDIR` does not say: what is written to them may not fit into memory, of which both a run
-/// directory and `/tmp` may be made. `/var/tmp` is for large files (FHS 3.0, 5.15).
+/// Where scratch disks lie when `TMPDIR` does not say: what is written to them may not fit into memory, of
+/// which both a run directory and `/tmp` may be made. `/var/tmp` is for large files (FHS 3.0, 5.15).
 const SCRATCH: &str = "/var/tmp";
 
 /// The back ends that run, and what each is for.
@@ -25,7 +25,7 @@ pub(super) struct BackEnds {
     scratch: Vec<File>,
 }
 
-/// One of them.
+/// A back end with what it takes to start it again.
 #[derive(Debug)]
 struct Running {
     which: BackEnd,
@@ -44,8 +44,8 @@ pub struct BackEndCommand {
 }
 
 impl BackEndCommand {
-    /// Starts it, and waits until it listens, unless `give_up` says in between that it is not wanted any more. It ends with the
-    /// thread that calls this.
+    /// Starts it, and waits until it listens, unless `give_up` says in between that it is not wanted any
+    /// more. It ends with the thread that calls this.
     ///
     /// # Errors
     /// [`BackEndError`]; nothing is left running then.
@@ -55,7 +55,8 @@ impl BackEndCommand {
 }
 
 impl BackEnds {
-    /// Starts whatever `scenario` needs, unless `give_up` says in between that it is not wanted any more. Captures go to `output`.
+    /// Starts whatever `scenario` needs, unless `give_up` says in between that it is not wanted any more.
+    /// Captures go to `output`.
     ///
     /// # Errors
     /// [`LiveError`]; none is left running then.
@@ -147,8 +148,8 @@ impl BackEnds {
     }
 }
 
-/// An empty disk that `name` leads to while it is open: the file has no name of its own, so that it goes with this process
-/// however that ends, and `name` is a link to it through proc(5).
+/// An empty disk that `name` leads to while it is open: the file has no name of its own, so that it goes with
+/// this process however that ends, and `name` is a link to it through proc(5).
 fn scratch_disk(bytes: u64, name: &Path) -> Result<File, LiveError> {
     let directory =
         env::var_os("TMPDIR").filter(|path| !path.is_empty()).map_or(SCRATCH.into(), PathBuf::from);

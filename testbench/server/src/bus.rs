@@ -6,28 +6,27 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use iobond_emulator::Base as _;
 use iobond_model::{
     device::Access,
     front_end::Message,
-    live::{Bond, Environment, Idle},
+    live::{Bond, DmaMapError, Environment, Idle},
 };
 use iobond_spec::address::{BoardAddr, FunctionId};
 use results::measure::{Stage, StageClock};
 use software_board::bus::Bus;
 use vm_memory::GuestMemoryMmap;
 
-use super::{base_core::Base, stamps::Stamps};
+use super::stamps::Stamps;
 
 /// The board's interrupt controller, which counts what arrives, and stamps for what IO-Bond does.
 #[derive(Debug)]
-pub(super) struct InterruptCounts {
+struct InterruptCounts {
     counts: Mutex<HashMap<u32, u64>>,
     stamps: Stamps,
 }
 
 impl InterruptCounts {
-    pub(super) fn new(stamps: Stamps) -> Self {
+    fn new(stamps: Stamps) -> Self {
         Self { counts: Mutex::default(), stamps }
     }
 
@@ -38,7 +37,8 @@ impl InterruptCounts {
 
 impl Environment for InterruptCounts {
     fn message(&self, message: Message) {
-        // A driver programs a bounded number of vectors, but may do so again and again: what it asks for beyond is not kept.
+        // A driver programs a bounded number of vectors, but may do so again and again: what it asks for
+        // beyond is not kept.
         const MOST: usize = 4096;
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() < MOST || counts.contains_key(&message.data) {
@@ -55,30 +55,53 @@ impl Environment for InterruptCounts {
     }
 }
 
+/// One pass over the base; whether there was anything to do.
+type Pass = Box<dyn Fn() -> bool>;
+
 /// A board's way to its IO-Bond.
 pub struct LiveBus {
     bond: Arc<Bond>,
     memory: GuestMemoryMmap,
     interrupts: Arc<InterruptCounts>,
-    /// Whom to lend the processor while the board waits; none when the base has a thread of its own.
-    base: RefCell<Option<Arc<Base>>>,
+    /// What the processor is lent to while the board waits; none when the base has a thread of its own.
+    base: RefCell<Option<Pass>>,
     clock: Option<Arc<StageClock>>,
     idle: Idle,
 }
 
 impl LiveBus {
-    pub(super) fn new(
-        bond: Arc<Bond>,
-        memory: GuestMemoryMmap,
-        interrupts: Arc<InterruptCounts>,
-        base: Option<Arc<Base>>,
-        clock: Option<Arc<StageClock>>,
-    ) -> Self {
-        Self { bond, memory, interrupts, base: RefCell::new(base), clock, idle: Idle::default() }
+    /// A board with `memory` and a new IO-Bond, which has no base yet. With a `clock`, the stages of requests
+    /// are stamped on it.
+    ///
+    /// # Errors
+    /// IO-Bond cannot reach the memory.
+    pub fn new(memory: GuestMemoryMmap, clock: Option<Arc<StageClock>>) -> Result<Self, DmaMapError> {
+        let interrupts = Arc::new(InterruptCounts::new(Stamps(clock.clone())));
+        let bond = Bond::new(Arc::<InterruptCounts>::clone(&interrupts) as _);
+        bond.map_board_memory(&memory)?;
+        Ok(Self {
+            bond: Arc::new(bond),
+            memory,
+            interrupts,
+            base: RefCell::new(None),
+            clock,
+            idle: Idle::default(),
+        })
     }
 
-    /// The world ends: nobody is lent the processor any more.
-    pub(super) fn end(&self) {
+    /// The IO-Bond that it leads to.
+    pub fn bond(&self) -> &Arc<Bond> {
+        &self.bond
+    }
+
+    /// Lends the processor to the base from now on while the board waits: `pass` is one pass over it and
+    /// returns whether there was anything to do.
+    pub fn lend(&self, pass: impl Fn() -> bool + 'static) {
+        self.base.replace(Some(Box::new(pass)));
+    }
+
+    /// Lends it no longer.
+    pub(super) fn lend_no_longer(&self) {
         self.base.take();
     }
 }
@@ -109,7 +132,7 @@ impl Bus for LiveBus {
     }
 
     fn relax(&self) {
-        self.idle.after(self.base.borrow().as_ref().is_some_and(|base| base.pass()));
+        self.idle.after(self.base.borrow().as_ref().is_some_and(|pass| pass()));
     }
 
     fn messages(&self, data: u32) -> u64 {

@@ -8,11 +8,11 @@ use scenario::{BackEnd, Board, Device, Fault, Function, Scenario};
 
 use super::places::Places;
 
-/// Microseconds that a forwarded access may take. Far above the register's reset value: on a laptop whoever answers may have
-/// to wait for a processor, and a driver that is told all ones gives up.
+/// Microseconds that a forwarded access may take. Far above the register's reset value: on a laptop the
+/// thread that answers may have to wait for a processor, and a driver that is told all ones gives up.
 const MAILBOX_DEADLINE_US: u32 = 5_000_000;
 
-/// A board waits for those back ends that somebody starts again; whoever else dies ends what it serves.
+/// A board waits for those back ends that are started again; any other that dies ends what it serves.
 pub(super) fn board_config(index: usize, board: &Board, scenario: &Scenario, places: &Places) -> BoardConfig {
     let restarts = |which, fault: &Fault| fault.kill == which && fault.restart_after.is_some();
     let returns = |which| scenario.restart || scenario.faults.iter().any(|fault| restarts(which, fault));

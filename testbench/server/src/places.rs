@@ -1,15 +1,16 @@
-//! Where a world keeps its sockets and files: in one directory, named after board and function.
+//! Where a base server keeps its sockets and files: in one directory, named after board and function.
 
 use std::path::{Path, PathBuf};
 
 use scenario::Backing;
 
-/// A world's directory.
+/// The directory of a base server's sockets and files.
 #[derive(Clone, Debug)]
 pub(super) struct Places(PathBuf);
 
 impl Places {
-    /// In `directory`, which exists. Its path is short enough for sockets: 107 bytes with 16 for a name (unix(7)).
+    /// In `directory`, which exists. Its path is short enough for sockets: 107 bytes with 16 for a name
+    /// (unix(7)).
     pub(super) fn new(directory: &Path) -> Self {
         Self(directory.to_owned())
     }

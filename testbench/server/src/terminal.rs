@@ -1,7 +1,7 @@
 //! A user's terminal on a board's: keys go there as they are pressed, what comes is shown as it comes.
 //!
-//! A terminal is put into raw mode, so that Ctrl-C reaches the board's shell, and is put back however this ends. A pipe is no
-//! terminal: it is sent to its end, and what the board says to it is awaited for a moment.
+//! A terminal is put into raw mode, so that Ctrl-C reaches the board's shell, and is put back however this
+//! ends. A pipe is no terminal: it is sent to its end, and what the board says to it is awaited for a moment.
 
 use std::{
     io::{self, IsTerminal},
@@ -25,23 +25,24 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Why a terminal is no longer attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// Somebody pressed Ctrl-].
+    /// The user pressed Ctrl-].
     Detached,
     /// The pipe that stands for the keyboard is at its end, and the board has nothing more to say.
     EndOfInput,
     /// The board's side has closed the connection.
     Closed,
-    /// A signal came.
+    /// The process was sent a signal.
     Interrupted,
 }
 
-/// Whether somebody sits at the keyboard.
+/// Whether the keyboard is a terminal.
 #[must_use]
 pub fn is_interactive() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Connects keyboard and screen to `board` until one side has enough; `interrupted` is asked ten times a second.
+/// Connects keyboard and screen to `board` until one side has enough; `interrupted` is asked ten times a
+/// second.
 ///
 /// # Errors
 /// The terminal or the connection cannot be read or written.

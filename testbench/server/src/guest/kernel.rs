@@ -1,4 +1,5 @@
-//! Whether a file can be a kernel at all. QEMU takes any file for one, and says of most that they are "too old".
+//! Whether a file can be a kernel at all. QEMU takes any file for one, and says of most that they are "too
+//! old".
 
 use std::{
     fs::File,
@@ -11,19 +12,15 @@ const ELF: &[u8] = b"\x7fELF";
 /// Where a bzImage says what it is (Linux x86 boot protocol, `header`), and how.
 const BZ_IMAGE: (usize, &[u8]) = (0x202, b"HdrS");
 
-/// A file that is no kernel.
+/// A file that cannot be a kernel.
+#[allow(missing_docs, reason = "the fields are those of the message")]
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// It cannot be read.
     #[error("cannot read kernel {}: {reason}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        reason: io::Error,
-    },
+    Read { path: PathBuf, reason: io::Error },
     /// It is something else.
-    #[error("{} is no kernel; `kernel` wants an uncompressed vmlinux with a PVH entry, or a bzImage", .0.display())]
+    #[error("{} is not a kernel; `kernel` wants an uncompressed vmlinux with a PVH entry, or a bzImage", .0.display())]
     Other(PathBuf),
 }
 

@@ -30,7 +30,11 @@ pub struct GuestFiles {
     pub initrd: PathBuf,
 }
 
+/// What to do about a manifest that cannot be used.
+const NEW: &str = "`cargo xtask guest` makes a new one";
+
 /// Guest files that cannot be used.
+#[allow(missing_docs, reason = "the fields are those of the message")]
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// No directory has any.
@@ -38,26 +42,17 @@ pub enum ManifestError {
         "there are no guest files in {}; `cargo xtask guest` makes them, --guest names another directory",
         places(looked)
     )]
-    Missing {
-        /// Where they were looked for.
-        looked: Vec<PathBuf>,
-    },
+    Missing { looked: Vec<PathBuf> },
     /// A manifest cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The manifest.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A manifest is none.
-    #[error("{}: {reason}; `cargo xtask guest` makes a new one", path.display())]
-    Invalid {
-        /// The manifest.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: it has {length} bytes, which no manifest has; {NEW}", path.display())]
+    TooLong { path: PathBuf, length: u64 },
+    #[error("{}: line {line}: {}; {NEW}", path.display(), reason.message().replace('\n', ", "))]
+    Syntax { path: PathBuf, line: usize, reason: Box<toml::de::Error> },
+    /// It names a file that is not there.
+    #[error("{}: it names {}, which is not there; {NEW}", path.display(), file.display())]
+    NoFile { path: PathBuf, file: PathBuf },
 }
 
 fn places(looked: &[PathBuf]) -> String {
@@ -73,32 +68,29 @@ impl GuestFiles {
         let path = directory.join(MANIFEST);
         let cannot_read = |source| ManifestError::Read { path: path.clone(), source };
         let directory = directory.canonicalize().map_err(cannot_read)?;
-        let invalid = |reason: String| ManifestError::Invalid { path: path.clone(), reason };
         let length = fs::metadata(&path).map_err(cannot_read)?.len();
         if length > LONGEST {
-            return Err(invalid(format!("it has {length} bytes, which no manifest has")));
+            return Err(ManifestError::TooLong { path, length });
         }
         let text = fs::read_to_string(&path).map_err(cannot_read)?;
         let mut files: Self = toml::from_str(&text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            invalid(format!(
-                "line {}: {}",
-                before.matches('\n').count() + 1,
-                error.message().replace('\n', ", ")
-            ))
+            let line = before.matches('\n').count() + 1;
+            ManifestError::Syntax { path: path.clone(), line, reason: Box::new(error) }
         })?;
         for file in [&mut files.qemu, &mut files.kernel, &mut files.initrd] {
             *file = directory.join(&*file);
             if !file.is_file() {
-                return Err(invalid(format!("it names {}, which is not there", file.display())));
+                return Err(ManifestError::NoFile { path, file: file.clone() });
             }
         }
         Ok(files)
     }
 }
 
-/// Finds and reads guest files: in `directory` where one is named, else where the environment variable `BMHIVE_GUEST` says, else
-/// in `target/guest` of the current directory, else beside the executable's build directory.
+/// Finds and reads guest files: in `directory` where one is named, else where the environment variable
+/// `BMHIVE_GUEST` says, else in `target/guest` of the current directory, else beside the executable's build
+/// directory.
 ///
 /// # Errors
 /// [`ManifestError`], with every place that was looked at.

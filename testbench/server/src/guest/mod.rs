@@ -1,4 +1,5 @@
-//! Linux on a compute board: QEMU as the board's processor and memory, with the board's functions on its PCI bus.
+//! Linux on a compute board: QEMU as the board's processor and memory, with the board's functions on its PCI
+//! bus.
 //!
 //! ```text
 //!   guest.toml ---- GuestFiles --+
@@ -7,8 +8,9 @@
 //!                                                  Qmp (power button, reset, quit)
 //! ```
 //!
-//! QEMU gives the guest no device of its own but a serial port: whatever else it drives is IO-Bond's. Left out: what serves the
-//! functions' sockets ([`crate`]), and when guests are started and stopped ([`crate::instance`]).
+//! QEMU gives the guest no device of its own but a serial port: whatever else it drives is IO-Bond's. Left
+//! out: what serves the functions' sockets ([`crate`]), and when guests are started and stopped
+//! ([`crate::instance`]).
 
 mod accelerator;
 mod kernel;

@@ -15,7 +15,7 @@ use super::{Machine, Qmp, QmpError};
 
 /// Bytes of QEMU's log, from its end, that are told as its last words.
 const LAST_WORDS: u64 = 2048;
-/// Lines of them.
+/// The last lines of those bytes that are told.
 const LAST_LINES: usize = 5;
 
 /// A running QEMU. Dropping it kills it.
@@ -30,7 +30,7 @@ pub struct Qemu {
 /// How a QEMU ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Its exit status.
+    /// The exit status, or the signal that ended it.
     pub status: ExitStatus,
     /// The last lines that it said on standard error.
     pub last_words: String,
@@ -57,11 +57,13 @@ impl fmt::Display for Ended {
 }
 
 impl Qemu {
-    /// Starts the machine, with `more` arguments after its own: what a measurement adds, such as QEMU's own devices. `program` is
-    /// `bmhive`, whose `launch` command becomes QEMU: so QEMU ends with the thread that calls this, however that ends.
+    /// Starts the machine, with `more` arguments after its own: what a measurement adds, such as QEMU's own
+    /// devices. `program` is `bmhive`, whose `launch` command becomes QEMU: so QEMU ends with the thread that
+    /// calls this, however that ends.
     ///
     /// # Errors
-    /// The log cannot be made, or `program` cannot be run. That QEMU itself cannot be run is said by [`Qemu::ended`].
+    /// The log cannot be made, or `program` cannot be run. That QEMU itself cannot be run is said by
+    /// [`Qemu::ended`].
     pub fn start(program: &Path, machine: &Machine<'_>, more: &[OsString]) -> io::Result<Self> {
         let log = machine.qemu_log();
         let errors = File::create(&log)?;
@@ -79,7 +81,7 @@ impl Qemu {
         Ok(Self { child, started: Instant::now(), qmp_socket: machine.qmp_socket(), log })
     }
 
-    /// Its process id.
+    /// QEMU's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{Accelerator, GuestFiles};
 
-/// PCI device number of a board's function 0; the others follow. Each has a slot of its own, so that a guest's IOMMU, and its
-/// drivers, may treat each apart. Below are the devices that q35 itself has.
+/// PCI device number of a board's function 0; the others follow. Each has a slot of its own, so that a
+/// guest's IOMMU, and its drivers, may treat each apart. Below are the devices that q35 itself has.
 const FIRST_SLOT: usize = 0x10;
 /// The network that the boards of a scenario share; board N has host number N + 1.
 const NETWORK: [u8; 3] = [10, 11, 0];
@@ -25,13 +25,13 @@ pub const SERIAL_LOG: &str = "serial.log";
 pub struct Machine<'a> {
     /// What it is made of, where the scenario does not say.
     pub files: &'a GuestFiles,
-    /// The board.
+    /// The board that it stands for.
     pub board: &'a Board,
-    /// The board's guest.
+    /// The guest of that board.
     pub guest: &'a Guest,
     /// Index of the board in the scenario.
     pub index: usize,
-    /// Who runs its instructions.
+    /// What runs its instructions.
     pub accelerator: Accelerator,
     /// The vfio-user socket of each function, in order.
     pub functions: &'a [PathBuf],
@@ -67,7 +67,8 @@ impl Machine<'_> {
         line.word("-M").word("q35").word("-accel").word(self.accelerator.option());
         line.word("-cpu").word(self.accelerator.cpu()).word("-smp").word(self.guest.cpus.to_string());
         line.word("-m").word(format!("{mebibytes}M"));
-        // Shared memory comes with a descriptor in DMA_MAP: IO-Bond copies from and to it without asking QEMU.
+        // Shared memory comes with a descriptor in DMA_MAP: IO-Bond copies from and to it without asking
+        // QEMU.
         line.word("-object").word(format!("memory-backend-memfd,id=ram,size={mebibytes}M,share=on"));
         line.word("-machine").word("memory-backend=ram");
         line.word("-nodefaults").word("-no-user-config").word("-display").word("none");
@@ -104,8 +105,8 @@ impl Machine<'_> {
         line.word("-qmp").word(format!("unix:{qmp},server=on,wait=off"));
     }
 
-    /// What Linux and its init are told. The last console is init's; the serial port hears what happens before there is a
-    /// virtio driver.
+    /// What Linux and its init are told. The last console is init's; the serial port hears what happens
+    /// before there is a virtio driver.
     fn kernel_command_line(&self) -> String {
         let has = |wanted: fn(&Device) -> bool| {
             self.board.functions.iter().any(|function| wanted(&function.device))

@@ -1,7 +1,7 @@
 //! A client of QEMU's machine protocol (QMP): the few commands that a board's power switch needs.
 //!
-//! QEMU speaks first: `{"QMP": {...}}`. Then commands are a line of JSON each, and so are their answers; lines with `event` come in
-//! between.
+//! QEMU speaks first: `{"QMP": {...}}`. Then commands are a line of JSON each, and so are their answers;
+//! lines with `event` come in between.
 
 use std::{
     io::{self, Read, Write},
@@ -12,12 +12,14 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// How long one command and its answer may take. QEMU answers from its main loop, in milliseconds unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long one command and its answer may take. QEMU answers from its main loop, in milliseconds unless it
+/// hangs.
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest line that QEMU may send; a greeting has a few hundred bytes.
 const LONGEST: usize = 64 << 10;
 
 /// QEMU did not do as it was told.
+#[allow(missing_docs, reason = "the fields are those of the message")]
 #[derive(Debug, thiserror::Error)]
 pub enum QmpError {
     /// The socket failed, or nothing came in time.
@@ -28,15 +30,10 @@ pub enum QmpError {
     Nonsense(String),
     /// QEMU refused a command.
     #[error("QEMU refused {command}: {reason}")]
-    Refused {
-        /// The command.
-        command: &'static str,
-        /// QEMU's words.
-        reason: String,
-    },
+    Refused { command: &'static str, reason: String },
 }
 
-/// A connection to one QEMU. Each exchange is over within half a second.
+/// A connection to one QEMU. Each exchange is over within 3 s.
 #[derive(Debug)]
 pub struct Qmp {
     stream: UnixStream,
@@ -50,9 +47,9 @@ impl Qmp {
     /// [`QmpError`]
     pub fn connect(socket: &Path) -> Result<Self, QmpError> {
         let stream = UnixStream::connect(socket)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         let mut client = Self { stream, received: Vec::new() };
-        let greeting = client.line(Instant::now() + PATIENCE)?;
+        let greeting = client.line(Instant::now() + TIMEOUT)?;
         if greeting.get("QMP").is_none() {
             return Err(QmpError::Nonsense(greeting.to_string()));
         }
@@ -65,7 +62,7 @@ impl Qmp {
     /// # Errors
     /// [`QmpError`]
     pub fn quit(&mut self) -> Result<(), QmpError> {
-        self.execute("quit").map(drop)
+        self.execute("quit")
     }
 
     /// Presses the power button. What comes of it is the guest's.
@@ -73,7 +70,7 @@ impl Qmp {
     /// # Errors
     /// [`QmpError`]
     pub fn system_powerdown(&mut self) -> Result<(), QmpError> {
-        self.execute("system_powerdown").map(drop)
+        self.execute("system_powerdown")
     }
 
     /// Resets the machine, without a word to the guest.
@@ -81,26 +78,16 @@ impl Qmp {
     /// # Errors
     /// [`QmpError`]
     pub fn system_reset(&mut self) -> Result<(), QmpError> {
-        self.execute("system_reset").map(drop)
+        self.execute("system_reset")
     }
 
-    /// The run state, `running` or one of QEMU's others.
-    ///
-    /// # Errors
-    /// [`QmpError`]
-    pub fn query_status(&mut self) -> Result<String, QmpError> {
-        let answer = self.execute("query-status")?;
-        let status = answer.get("status").and_then(Value::as_str);
-        status.map(str::to_owned).ok_or_else(|| QmpError::Nonsense(answer.to_string()))
-    }
-
-    fn execute(&mut self, command: &'static str) -> Result<Value, QmpError> {
-        let deadline = Instant::now() + PATIENCE;
+    fn execute(&mut self, command: &'static str) -> Result<(), QmpError> {
+        let deadline = Instant::now() + TIMEOUT;
         self.stream.write_all(format!("{}\n", json!({ "execute": command })).as_bytes())?;
         loop {
-            let mut answer = self.line(deadline)?;
-            if let Some(value) = answer.get_mut("return") {
-                return Ok(value.take());
+            let answer = self.line(deadline)?;
+            if answer.get("return").is_some() {
+                return Ok(());
             }
             if let Some(error) = answer.get("error") {
                 let reason =
@@ -157,7 +144,8 @@ mod tests {
     const GREETING: &str = r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#;
     const DONE: &str = r#"{"return": {}}"#;
 
-    /// Connects to a QEMU that says the greeting, then `answers` to one command each, in pieces, and goes on to be silent.
+    /// Connects to a QEMU that says the greeting, then `answers` to one command each, in pieces, and then is
+    /// silent.
     fn against<T>(
         greeting: &str,
         answers: &[&str],
@@ -191,16 +179,14 @@ mod tests {
 
     #[test]
     fn commands_go_out_one_by_one_and_events_in_between_are_passed_over() {
-        let event = "{\"event\": \"RESET\", \"data\": {}}\r\n{\"return\": {\"status\": \"running\"}}";
-        let (status, commands) = against(GREETING, &[DONE, event, DONE], |qmp| {
+        let event = "{\"event\": \"RESET\", \"data\": {}}\r\n{\"return\": {}}";
+        let ((), commands) = against(GREETING, &[DONE, event, DONE], |qmp| {
             let mut qmp = qmp.unwrap();
-            let status = qmp.query_status().unwrap();
+            qmp.system_reset().unwrap();
             qmp.quit().unwrap();
-            status
         });
-        assert_eq!(status, "running");
         let expected =
-            ["qmp_capabilities", "query-status", "quit"].map(|name| json!({ "execute": name }).to_string());
+            ["qmp_capabilities", "system_reset", "quit"].map(|name| json!({ "execute": name }).to_string());
         assert_eq!(commands, expected);
     }
 
@@ -213,17 +199,19 @@ mod tests {
     }
 
     #[test]
-    fn silence_and_nonsense_are_errors_in_time() {
-        let start = Instant::now();
+    fn silence_is_an_error_in_time() {
         let (error, _) = against(GREETING, &[DONE], |qmp| qmp.unwrap().system_reset().unwrap_err());
         assert!(
             matches!(&error, QmpError::Socket(error) if error.kind() == io::ErrorKind::TimedOut),
             "{error}"
         );
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
         for nonsense in ["hello", "[1]", &"x".repeat(2 * LONGEST)] {
             let (error, _) = against(nonsense, &[], |qmp| qmp.unwrap_err());
             assert!(matches!(error, QmpError::Nonsense(_)), "{error}");
         }
-        assert!(start.elapsed() < 8 * PATIENCE, "{:?}", start.elapsed());
     }
 }

@@ -11,12 +11,13 @@ use crate::guest::{Ended, KernelError, Machine, Qemu, QmpError, check_kernel};
 
 /// How long a guest may take to switch off when its power button was pressed, before it is switched off.
 pub(super) const POWER_BUTTON: Duration = Duration::from_secs(15);
-/// The same when the whole instance ends and somebody waits for a prompt.
+/// The same when the whole instance ends and the user waits for a prompt.
 pub(super) const POWER_BUTTON_AT_END: Duration = Duration::from_secs(5);
 /// How long QEMU may take to quit, before it is killed.
 const QUIT: Duration = Duration::from_secs(1);
 
 /// Something that happened to a board or a back end.
+#[allow(missing_docs, reason = "the fields are those of the message")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Its machine was switched on.
@@ -25,7 +26,6 @@ pub enum Event {
     DriversUp(Duration),
     /// It is off: the guest switched it off, or it was told to.
     Off,
-    /// It was killed.
     Killed,
     /// QEMU ended without order; how, and its last words.
     Crashed(String),
@@ -33,18 +33,13 @@ pub enum Event {
     Failed(String),
     /// A function failed, most likely its back end, and asks its driver for a reset.
     FunctionFailed {
-        /// Which function of the board.
         function: usize,
-        /// Why.
         reason: String,
     },
     /// A back end ended. The functions that it served, as `BOARD.FUNCTION`, ask their drivers for a reset.
     BackEndEnded {
-        /// How.
         how: String,
-        /// Which functions.
         functions: Vec<String>,
-        /// They wait for it to be started again.
         wait: bool,
     },
     /// A back end was started again.
@@ -52,43 +47,29 @@ pub enum Event {
 }
 
 /// What cannot be done to a board's power.
+#[allow(missing_docs, reason = "the fields are those of the message")]
 #[derive(Debug, thiserror::Error)]
 pub enum PowerError {
+    /// The scenario has no such board.
+    #[error("no board is called {name:?}; there are {}", known.join(", "))]
+    NoBoard { name: String, known: Vec<String> },
     /// The scenario has no guest for it.
     #[error("board {0} has no guest; give it a [board.guest] in the scenario")]
     NoGuest(String),
     /// It is on already.
     #[error("board {0} is on already")]
     On(String),
-    /// It is off.
     #[error("board {0} is off; `bmhive board {0} start` switches it on")]
     Off(String),
-    /// Its kernel is none.
     #[error("board {board}: {source}")]
-    Kernel {
-        /// The board.
-        board: String,
-        /// Why.
-        source: KernelError,
-    },
+    Kernel { board: String, source: KernelError },
     /// QEMU cannot be started.
     #[error("board {board}: cannot start QEMU: {source}")]
-    Start {
-        /// The board.
-        board: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// QEMU does not do as it is told.
+    Start { board: String, source: io::Error },
     #[error(
         "board {board}: {source}; has it only just been started? `bmhive board {board} kill` cuts its power"
     )]
-    Qmp {
-        /// The board.
-        board: String,
-        /// Why.
-        source: QmpError,
-    },
+    Qmp { board: String, source: QmpError },
 }
 
 /// A machine on its way to its end.
@@ -150,20 +131,20 @@ impl PoweredBoard {
         Ok(Event::On)
     }
 
-    /// Asks the guest to switch off; `patience` later it is switched off. A guest without drivers cannot hear it, and QEMU is told
-    /// to quit at once.
-    pub(super) fn stop(&mut self, now: Instant, patience: Duration) -> Result<(), PowerError> {
+    /// Asks the guest to switch off; `timeout` later it is switched off. A guest without drivers cannot hear
+    /// it, and QEMU is told to quit at once.
+    pub(super) fn stop(&mut self, now: Instant, timeout: Duration) -> Result<(), PowerError> {
         let machine = self.machine.as_ref().ok_or_else(|| PowerError::Off(self.name.clone()))?;
         if self.ending.is_some() {
             return Ok(());
         }
         let heard = self.drivers_up_after.is_some()
             && machine.qmp().and_then(|mut qmp| qmp.system_powerdown()).is_ok();
-        self.ending = Some(Ending::Guest(if heard { now + patience } else { now }));
+        self.ending = Some(Ending::Guest(if heard { now + timeout } else { now }));
         Ok(())
     }
 
-    /// Cuts the power.
+    /// Cuts the board's power: QEMU is killed.
     pub(super) fn kill(&mut self) -> Result<Event, PowerError> {
         let mut machine = self.machine.take().ok_or_else(|| PowerError::Off(self.name.clone()))?;
         machine.kill();

@@ -16,21 +16,17 @@ pub(super) const LONGEST_REQUEST: usize = 4096;
 /// Bytes of a reply: a status of 16 boards with 8 functions each takes a tenth.
 const LONGEST_REPLY: usize = 1 << 20;
 /// How long an instance may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an instance can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "request", deny_unknown_fields)]
 pub enum Request {
-    /// [`Reply::Status`].
+    /// How everything is, which [`Reply::Status`] tells.
     Status,
-    /// Does something to a board's power.
-    Board {
-        /// The board's name.
-        board: String,
-        /// What.
-        action: Action,
-    },
+    /// Does something to the power of the board of this name.
+    #[allow(missing_docs, reason = "the fields are those of the message")]
+    Board { board: String, action: Action },
 }
 
 /// What can be done to a board's power.
@@ -51,42 +47,29 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "reply")]
 pub enum Reply {
-    /// How it is.
+    /// How everything is.
     Status(Box<Status>),
     /// What was asked for is done, or on its way.
     Done,
-    /// It is not.
+    /// What was asked for is not done.
     Refused {
-        /// Why.
+        /// Why, in a sentence for the user.
         reason: String,
     },
 }
 
 /// An instance that could not be asked, or refused.
+#[allow(missing_docs, reason = "the fields are those of the message")]
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// There is none.
     #[error(transparent)]
     Directory(#[from] RunDirectoryError),
-    /// The socket failed.
     #[error("instance {name:?} does not answer on its control socket: {source}")]
-    Socket {
-        /// The instance's name.
-        name: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The answer is none.
+    Socket { name: String, source: io::Error },
     #[error(
         "instance {name:?} answers what this bmhive does not understand ({reason}); are both of one version?"
     )]
-    Nonsense {
-        /// The instance's name.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The instance refused.
+    Nonsense { name: String, reason: serde_json::Error },
     #[error("{0}")]
     Refused(String),
 }
@@ -97,23 +80,23 @@ pub enum ControlError {
 /// [`ControlError`]; a [`Reply::Refused`] is one of them.
 pub fn ask(name: &str, request: &Request) -> Result<Reply, ControlError> {
     let path = locate(name)?;
-    let nonsense = |reason: String| ControlError::Nonsense { name: name.into(), reason };
-    let line = serde_json::to_string(request).map_err(|error| nonsense(error.to_string()))?;
+    let nonsense = |reason| ControlError::Nonsense { name: name.into(), reason };
+    let line = serde_json::to_string(request).map_err(nonsense)?;
     let answer = exchange(&path, &line).map_err(|source| match source.kind() {
         // The socket of an instance that was killed.
         io::ErrorKind::ConnectionRefused => RunDirectoryError::absent(name).into(),
         _ => ControlError::Socket { name: name.into(), source },
     })?;
-    match serde_json::from_slice(&answer).map_err(|error| nonsense(error.to_string()))? {
+    match serde_json::from_slice(&answer).map_err(nonsense)? {
         Reply::Refused { reason } => Err(ControlError::Refused(reason)),
         reply => Ok(reply),
     }
 }
 
 fn exchange(path: &Path, line: &str) -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut stream = UnixStream::connect(path)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(format!("{line}\n").as_bytes())?;
     read_line(&mut stream, LONGEST_REPLY, deadline)
 }

@@ -34,7 +34,7 @@ pub(super) struct WatchedBackEnd {
 #[derive(Clone, Copy, Debug)]
 enum Heard {
     Nothing,
-    /// Not told yet.
+    /// Noticed then, and not told yet.
     Since(Instant),
     Told,
 }

@@ -23,9 +23,9 @@ use super::{
 /// Clients at a time; one more is turned away.
 const MOST_CLIENTS: usize = 16;
 /// How long a client may take to send its line, and to take the answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the owner may take.
-const OWNER_PATIENCE: Duration = Duration::from_secs(8);
+const OWNER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A request, and where the reply is waited for.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ impl Asked {
     }
 }
 
-/// Requests of clients, and the thread that listens for them. Dropping it ends the thread and removes the socket.
+/// Requests of clients, and the thread that listens for them. Dropping it ends the thread and removes the
+/// socket.
 #[derive(Debug)]
 pub(super) struct Requests {
     requests: Receiver<Asked>,
@@ -106,14 +107,14 @@ fn accept(listener: &Listener, stop: &StopFlag, asked: &SyncSender<Asked>) {
 }
 
 fn serve(mut stream: UnixStream, asked: &SyncSender<Asked>) -> io::Result<()> {
-    let line = read_line(&mut stream, LONGEST_REQUEST, Instant::now() + PATIENCE)?;
+    let line = read_line(&mut stream, LONGEST_REQUEST, Instant::now() + TIMEOUT)?;
     let reply = match serde_json::from_slice(&line) {
         Ok(request) => forward(request, asked),
         Err(error) => Reply::Refused { reason: format!("not a request: {error}") },
     };
     let mut answer = serde_json::to_vec(&reply).map_err(io::Error::other)?;
     answer.push(b'\n');
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(&answer)
 }
 
@@ -123,7 +124,7 @@ fn forward(request: Request, asked: &SyncSender<Asked>) -> Reply {
     if asked.try_send(Asked { request, reply }).is_err() {
         return Reply::Refused { reason: "the instance is busy, or ending; try again".into() };
     }
-    answer.recv_timeout(OWNER_PATIENCE).unwrap_or_else(ending)
+    answer.recv_timeout(OWNER_TIMEOUT).unwrap_or_else(ending)
 }
 
 #[cfg(test)]
@@ -177,10 +178,10 @@ mod tests {
         let silent: Vec<_> = (0..MOST_CLIENTS - 1).map(|_| UnixStream::connect(&path).unwrap()).collect();
         assert_eq!(say(&path, b"{\"request\":\"status\"}\n"), "{\"reply\":\"done\"}\n");
         for mut stream in silent {
-            stream.set_read_timeout(Some(5 * PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(5 * TIMEOUT)).unwrap();
             assert_eq!(stream.read(&mut [0]).unwrap(), 0, "a silent client was kept");
         }
-        assert!(start.elapsed() < 4 * PATIENCE, "{:?}", start.elapsed());
+        assert!(start.elapsed() < 4 * TIMEOUT, "{:?}", start.elapsed());
         assert_eq!(
             say(&path, b"{\"request\":\"board\",\"board\":\"b\",\"action\":\"kill\"}\n"),
             "{\"reply\":\"done\"}\n"

@@ -1,15 +1,16 @@
-//! A base server with guests that stays up until it is told to end: what `bmhive up` is, and what the other commands ask it.
+//! A base server with guests that stays up until it is told to end: what `bmhive up` is, and what the other
+//! commands ask it.
 //!
 //! ```text
-//!   bmhive up -- Instance --+-- Served            back ends, IO-Bonds, hypervisors      (one thread starts and ends all
-//!                           +-- PoweredBoard      one QEMU each, on and off              processes: they die with it)
+//!   bmhive up -- Instance --+-- Served            back ends, IO-Bonds, hypervisors    (one thread starts and
+//!                           +-- PoweredBoard      one QEMU each, on and off           ends all of them)
 //!   bmhive status  --\      |
 //!   bmhive console ---+-- control.sock -- Listener      a line of JSON each way
 //!   bmhive board   --/
 //! ```
 //!
-//! Everything of an instance lies in its [`RunDirectory`]. Left out: what QEMU is told ([`crate::guest`]), what the base does
-//! ([`crate`]), and the words of the command line.
+//! Everything of an instance lies in its [`RunDirectory`]. Left out: what QEMU is told ([`crate::guest`]),
+//! what the base does ([`crate`]), and the words of the command line.
 
 mod board;
 mod control;

@@ -1,7 +1,8 @@
 //! The directory that a running instance owns: its lock, its sockets, its logs.
 //!
-//! `$XDG_RUNTIME_DIR/bmhive/NAME`, or `/tmp/bmhive-UID/NAME` where there is no such variable. Whoever holds the lock on `NAME/lock`
-//! owns the directory; the lock goes with its process, so what an instance leaves that was killed is known to be stale.
+//! `$XDG_RUNTIME_DIR/bmhive/NAME`, or `/tmp/bmhive-UID/NAME` where there is no such variable. The process
+//! that holds the lock on `NAME/lock` owns the directory; the lock goes with its process, so what an instance
+//! leaves that was killed is known to be stale.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -17,7 +18,8 @@ use rustix::fs::{FlockOperation, flock};
 
 /// Longest name of an instance: it becomes part of a socket's path, of which Linux takes 107 bytes.
 const NAME_LENGTH: usize = 32;
-/// Bytes below the directory that a socket's name takes at most: a board's name of 32, a slash, and `15.7.vfio` or `serial.sock`.
+/// Bytes below the directory that a socket's name takes at most: a board's name of 32, a slash, and
+/// `15.7.vfio` or `serial.sock`.
 const LONGEST_SOCKET: usize = 48;
 /// Bytes of a socket's path, with the zero at its end (unix(7), `sun_path`).
 const SOCKET_PATH: usize = 108;
@@ -25,56 +27,32 @@ const LOCK: &str = "lock";
 const CONTROL: &str = "control.sock";
 
 /// A directory that cannot be owned, or found.
+#[allow(missing_docs, reason = "the fields are those of the message")]
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirectoryError {
-    /// A name that is none.
     #[error(
         "an instance cannot be called {0:?}; a name has 1 to {NAME_LENGTH} lower case letters, digits or '-'"
     )]
     Name(String),
-    /// The directory's path leaves no room for the names of sockets.
+    /// The directory's path is too long for names of sockets behind it.
     #[error("{} is too long for a directory of sockets; set XDG_RUNTIME_DIR to a shorter path", .0.display())]
     TooLong(PathBuf),
-    /// Somebody else's directory stands where ours should.
+    /// Another user's directory stands where ours should.
     #[error("{} belongs to user {owner} or may be written by others; remove it or set XDG_RUNTIME_DIR", path.display())]
-    Foreign {
-        /// The directory.
-        path: PathBuf,
-        /// Its owner.
-        owner: u32,
-    },
-    /// An instance of that name runs.
+    Foreign { path: PathBuf, owner: u32 },
     #[error(
         "instance {name:?} runs already (process {pid}); end it with Ctrl-C where it runs, or give another --name"
     )]
-    Running {
-        /// Its name.
-        name: String,
-        /// Its process, as it says itself.
-        pid: String,
-    },
-    /// No instance of that name runs.
+    Running { name: String, pid: String },
     #[error(
         "no instance {name:?} runs in {}{}; `bmhive up --name {name}` starts it",
         home.display(),
         others(running)
     )]
-    Absent {
-        /// The name.
-        name: String,
-        /// Where it was looked for.
-        home: PathBuf,
-        /// Names of those that seem to run there.
-        running: Vec<String>,
-    },
+    Absent { name: String, home: PathBuf, running: Vec<String> },
     /// The system refused something.
     #[error("cannot use {}: {reason}; XDG_RUNTIME_DIR names another directory for it", path.display())]
-    System {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        reason: io::Error,
-    },
+    System { path: PathBuf, reason: io::Error },
 }
 
 impl RunDirectoryError {
@@ -109,7 +87,8 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Makes the directory of instance `name` and takes its lock. What a dead instance of that name left is removed.
+    /// Makes the directory of instance `name` and takes its lock. What a dead instance of that name left is
+    /// removed.
     ///
     /// # Errors
     /// [`RunDirectoryError`], among them [`RunDirectoryError::Running`].
@@ -145,7 +124,7 @@ impl RunDirectory {
         Ok(Self { path, _lock: lock })
     }
 
-    /// Where it is.
+    /// The directory's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -170,8 +149,8 @@ impl RunDirectory {
 
 impl Drop for RunDirectory {
     fn drop(&mut self) {
-        // The lock goes last, with the descriptor: until then nobody else may think that the directory is theirs. What cannot be
-        // removed is removed by the next instance of the name.
+        // The lock goes last, with the descriptor: until then no other process may take the directory for its
+        // own. What cannot be removed is removed by the next instance of the name.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! The instance itself: the base, the boards' machines, and who asks about them.
+//! The instance itself: the base, the boards' machines, and the clients that ask about them.
 
 use std::{
     fs, io,
@@ -20,46 +20,39 @@ use crate::{
     guest::{Choice, GuestFiles, Machine},
 };
 
-/// Where the world has its sockets and files, in the run directory. No board is called so: names have no dot.
-const WORLD: &str = "base.d";
+/// Where the base has its sockets and files, in the run directory. No board is called so: names have no dot.
+const BASE: &str = "base.d";
 /// Between two looks at machines that are to end.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// What an instance is made of.
 #[derive(Debug)]
 pub struct Options {
-    /// Its name.
+    /// The instance's name, as `--name` gives it.
     pub name: String,
-    /// What it runs.
+    /// The boards, and what they are made of.
     pub scenario: Scenario,
     /// What guests are made of where the scenario does not say.
     pub files: GuestFiles,
-    /// Who runs their instructions.
+    /// What runs their instructions.
     pub accelerator: Choice,
     /// `bmhive`, as which back ends and guests are started.
     pub program: PathBuf,
 }
 
 /// An instance that did not come up.
+#[allow(missing_docs, reason = "the fields are those of the message")]
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
-    /// The base did not.
     #[error(transparent)]
-    World(#[from] LiveError),
-    /// A board's machine did not.
+    Base(#[from] LiveError),
     #[error(transparent)]
     Power(#[from] PowerError),
-    /// A directory could not be made.
     #[error(transparent)]
     Directory(#[from] RunDirectoryError),
-    /// The control socket, or the world's directory, could not be made.
+    /// The control socket, or the base's directory, could not be made.
     #[error("cannot make {}: {source}", path.display())]
-    System {
-        /// What was to be made.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    System { path: PathBuf, source: io::Error },
 }
 
 /// A running instance. Dropping it kills its guests, stops its base and removes its directory.
@@ -75,8 +68,8 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Starts the base, unless `give_up` says in between that nobody wants it any more; all boards are off. The calling thread has
-    /// to live as long as the instance: processes that it starts end with it.
+    /// Starts the base, unless `give_up` says in between that it is not wanted any more; all boards are off.
+    /// The calling thread has to last as long as the instance: processes that it starts end with it.
     ///
     /// # Errors
     /// [`InstanceError`]; nothing is left running then.
@@ -89,9 +82,9 @@ impl Instance {
             let path = path.to_owned();
             move |source| InstanceError::System { path, source }
         };
-        let world = directory.path().join(WORLD);
-        fs::create_dir(&world).map_err(system(&world))?;
-        let served = Served::start(&options.scenario, &options.program, &world, give_up)?;
+        let base = directory.path().join(BASE);
+        fs::create_dir(&base).map_err(system(&base))?;
+        let served = Served::start(&options.scenario, &options.program, &base, give_up)?;
         let power = |board: &Board| {
             Ok(PoweredBoard::new(&board.name, directory.make(&board.name)?, board.guest.is_some()))
         };
@@ -122,17 +115,18 @@ impl Instance {
         wanted.into_iter().map(|index| self.switch_on(index)).collect()
     }
 
-    /// Answers whoever asks within `patience`, and looks after the boards. Returns what happened to them.
-    pub fn step(&mut self, patience: Duration) -> Vec<(String, Event)> {
+    /// Answers a client that asks within `timeout`, and looks after the boards. Returns what happened to
+    /// them.
+    pub fn step(&mut self, timeout: Duration) -> Vec<(String, Event)> {
         let mut events = Vec::new();
-        match self.requests.recv_timeout(patience) {
+        match self.requests.recv_timeout(timeout) {
             Ok(asked) => {
                 let reply = self.carry_out(&asked.request, &mut events);
                 asked.answer(reply);
             }
             Err(RecvTimeoutError::Timeout) => {}
-            // Nobody can ask any more; the boards go on.
-            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(patience),
+            // No client can ask any more; the boards run on.
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(timeout),
         }
         self.look(&mut events);
         events
@@ -150,8 +144,8 @@ impl Instance {
         self.boards.iter().any(|board| matches!(board.power(), Power::Crashed { .. }))
     }
 
-    /// Ends everything in order, within a few seconds: guests first, which are asked to switch off; `hurry` says that nobody
-    /// waits for them any more.
+    /// Ends everything in order, within a few seconds: guests first, which are asked to switch off, unless
+    /// `hurry` says that the user does not wait for them.
     pub fn shut_down(mut self, hurry: impl Fn() -> bool) -> Vec<(String, Event)> {
         let mut events = Vec::new();
         for board in &mut self.boards {
@@ -182,25 +176,24 @@ impl Instance {
                     events.extend(happened);
                     Reply::Done
                 }
-                Err(reason) => Reply::Refused { reason },
+                Err(error) => Reply::Refused { reason: error.to_string() },
             },
         }
     }
 
-    fn act(&mut self, name: &str, action: Action) -> Result<Option<(String, Event)>, String> {
+    fn act(&mut self, name: &str, action: Action) -> Result<Option<(String, Event)>, PowerError> {
         let boards = &self.options.scenario.boards;
         let Some(index) = boards.iter().position(|board| board.name == name) else {
-            let known: Vec<_> = boards.iter().map(|board| board.name.as_str()).collect();
-            return Err(format!("no board is called {name:?}; there are {}", known.join(", ")));
+            let known = boards.iter().map(|board| board.name.clone()).collect();
+            return Err(PowerError::NoBoard { name: name.into(), known });
         };
-        let board = self.boards.get_mut(index).ok_or("the board has no power switch")?;
-        let outcome = match action {
+        let board = &mut self.boards[index];
+        match action {
             Action::Start => self.switch_on(index).map(Some),
             Action::Stop => board.stop(Instant::now(), POWER_BUTTON).map(|()| None),
             Action::Kill => board.kill().map(|event| Some((name.to_owned(), event))),
             Action::Reset => board.reset().map(|()| None),
-        };
-        outcome.map_err(|error| error.to_string())
+        }
     }
 
     fn switch_on(&mut self, index: usize) -> Result<(String, Event), PowerError> {

@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest::Accelerator;
 
-/// A whole instance.
+/// A running instance: its base, its boards and its back ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// The instance's name.
+    /// The instance's name, as `--name` gives it.
     pub instance: String,
     /// The process that is the base.
     pub pid: u32,
-    /// The scenario's file.
+    /// The scenario's file, or the name of one that is built in.
     pub scenario: String,
     /// Seconds since it was up.
     pub uptime: f64,
-    /// Who runs the guests' instructions.
+    /// What runs the guests' instructions.
     pub accelerator: Accelerator,
-    /// Why.
+    /// Why this one, in half a sentence.
     pub accelerator_reason: String,
     /// The boards, in the scenario's order.
     pub boards: Vec<BoardStatus>,
-    /// The back ends.
+    /// The back ends, in the order of `Scenario::back_ends`.
     pub back_ends: Vec<BackEndStatus>,
 }
 
-/// A board.
+/// A board: its machine, and its functions as the base sees them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BoardStatus {
-    /// Its name.
+    /// Its name in the scenario.
     pub name: String,
     /// Whether its machine is on.
     pub power: Power,
@@ -58,7 +58,7 @@ pub struct BoardStatus {
 pub enum Power {
     /// The scenario has no guest for it.
     None,
-    /// Off; nobody has switched it on yet, or it ended in order.
+    /// Off: it was not switched on yet, or it ended in order.
     Off,
     /// On, and not all functions have a driver yet.
     Starting,
@@ -97,7 +97,7 @@ impl Power {
     }
 }
 
-/// A PCI function.
+/// A PCI function: its driver, its queues and its back end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FunctionStatus {
     /// `console`, `blk` or `net`.
@@ -110,11 +110,12 @@ pub struct FunctionStatus {
     pub status: u8,
     /// Features that the driver accepted.
     pub features: u64,
-    /// Queues that run.
+    /// Queues that the driver has enabled and that run.
     pub queues: u16,
     /// Interrupts sent; wraps at 2^32.
     pub interrupts: u64,
-    /// Requests, frames or buffers that were returned to the driver since it enabled its queues; wraps at 2^32 for each queue.
+    /// Requests, frames or buffers that were returned to the driver since it enabled its queues; wraps at
+    /// 2^32 for each queue.
     pub requests: u64,
     /// Bytes of payload from board to base since then.
     pub bytes_up: u64,
@@ -122,12 +123,13 @@ pub struct FunctionStatus {
     pub bytes_down: u64,
     /// Why IO-Bond stopped one of its queues, if it did.
     pub queue_error: Option<String>,
-    /// What is wrong with its back end, if anything is: the function then asks its driver for a reset, and the board's others go on.
+    /// What is wrong with its back end, if anything is: the function then asks its driver for a reset, and
+    /// the board's others go on.
     pub failure: Option<String>,
 }
 
 impl FunctionStatus {
-    /// Who drives the function, in a few words, from the device status.
+    /// How far the function's driver is, in a few words, from the device status.
     #[must_use]
     pub const fn driver(&self) -> &'static str {
         const ACKNOWLEDGE: u8 = 1;
@@ -145,7 +147,7 @@ impl FunctionStatus {
     }
 }
 
-/// A back end.
+/// A back end: its process, and the functions that it serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackEndStatus {
     /// Its name in the scenario.

@@ -49,7 +49,7 @@ fn two_boards_boot_to_a_shell_and_leave_nothing() {
     for part in ["board0", "running", "board1.2", "ready", "switch"] {
         assert!(table.contains(part), "{part:?} is missing in\n{table}");
     }
-    let typed = up.home.write("typed", "echo $((6 * 7)) from $(hostname)\n");
+    let typed = up.folder.write("typed", "echo $((6 * 7)) from $(hostname)\n");
     let said =
         up.command(&["--quiet", "console", "board1"]).stdin(File::open(typed).unwrap()).output().unwrap();
     let said = String::from_utf8_lossy(&said.stdout);
@@ -93,5 +93,5 @@ fn a_board_comes_back_from_reboot_reset_and_power_off() {
 
     up.done(&["board", "board0", "start"]);
     up.signal(Signal::KILL);
-    up.home.await_quiet();
+    up.folder.await_quiet();
 }

@@ -1,4 +1,5 @@
-//! Disks of a Linux board: what is written stays, queues share the work, and requests are what they are on the host.
+//! Disks of a Linux board: what is written stays, queues share the work, and requests are what they are on
+//! the host.
 //!
 //! ```text
 //!   board0: ext4, fio, dd -- virtio_blk -- vda -- IO-Bond -- bmhive backend blk -- scratch.img
@@ -11,8 +12,9 @@ use std::{fmt::Write, fs, os::unix::fs::MetadataExt};
 
 use bmhive_server::instance::{FunctionStatus, Power};
 use rig::{
-    home::{Home, random_bytes, sha256},
     linux::{Shell, Up},
+    test_folder::{TestFolder, random_bytes, sha256},
+    toml::{SERVER, blk, linux},
 };
 use rustix::process::Signal;
 
@@ -21,45 +23,28 @@ const SECTOR: usize = 512;
 /// Where the functions of [`scenario`]'s board are.
 const SCRATCH: usize = 1;
 
-/// One board with a console and two disks. vda is `scratch.img` with two queues, vdb is `seeded.img`, read only.
+/// One board with a console and two disks. vda is `scratch.img` with two queues, vdb is `seeded.img`, read
+/// only.
 fn scenario(cpus: u8, memory_mib: u32) -> String {
-    format!(
-        r#"
-        [server]
-        name = "disks"
-        [[board]]
-        name = "board0"
-        memory_mib = {memory_mib}
-        [board.guest]
-        cpus = {cpus}
-        [[board.function]]
-        kind = "console"
-        [[board.function]]
-        kind = "blk"
-        image = "scratch.img"
-        serial = "scratch-of-board0-20"
-        queues = 2
-        [[board.function]]
-        kind = "blk"
-        image = "seeded.img"
-        serial = "seeded"
-        read_only = true
-        "#
-    )
+    let disks = [
+        blk("image = \"scratch.img\"\nserial = \"scratch-of-board0-20\"\nqueues = 2"),
+        blk("image = \"seeded.img\"\nserial = \"seeded\"\nread_only = true"),
+    ];
+    SERVER.to_owned() + &linux("board0", cpus, memory_mib, &disks)
 }
 
 /// Starts the board of [`scenario`] with these images.
 fn start(cpus: u8, memory_mib: u32, scratch: &[u8], seeded: &[u8]) -> (Up, Shell) {
-    let home = Home::new();
-    home.write("scratch.img", scratch);
-    home.write("seeded.img", seeded);
-    let up = Up::start_in(home, &scenario(cpus, memory_mib), &["--accel", "tcg"]);
+    let folder = TestFolder::new();
+    folder.write("scratch.img", scratch);
+    folder.write("seeded.img", seeded);
+    let up = Up::start_in(folder, &scenario(cpus, memory_mib), &["--accel", "tcg"]);
     let shell = up.shell("board0");
     (up, shell)
 }
 
 fn image(up: &Up, name: &str) -> Vec<u8> {
-    fs::read(up.home.path(name)).unwrap()
+    fs::read(up.folder.path(name)).unwrap()
 }
 
 /// The same of all that a command of the guest's says.
@@ -85,7 +70,8 @@ fn interrupts(shell: &mut Shell) -> Vec<u64> {
     lines.lines().map(cpus).collect()
 }
 
-/// Field `number`, from 1, of /sys/block/vda/stat: 12 discards, 16 flushes (Linux, Documentation/block/stat.rst).
+/// Field `number`, from 1, of /sys/block/vda/stat: 12 discards, 16 flushes (Linux,
+/// Documentation/block/stat.rst).
 fn counted(shell: &mut Shell, number: usize) -> u64 {
     let fields = shell.check("cat /sys/block/vda/stat");
     fields.split_whitespace().nth(number - 1).unwrap().parse().unwrap()
@@ -104,8 +90,8 @@ fn end(mut up: Up) {
 }
 
 /// ```text
-///   host:  seeded bytes --> vdb --> board: files on ext4 on vda --> umount, mount --> the same files, fsck clean
-///                                          power off            --> host: both images are what the board saw
+///   host:  seeded bytes -> vdb -> board: files on ext4 on vda -> umount, mount -> the same files, fsck clean
+///                                        power off           -> host: both images are what the board saw
 /// ```
 #[test]
 fn an_ext4_file_system_keeps_what_was_written() {
@@ -141,7 +127,7 @@ fn an_ext4_file_system_keeps_what_was_written() {
 }
 
 /// ```text
-///   CPU 0: dd, one request at a time: interrupts that the guest took = interrupts that IO-Bond sent = requests
+///   CPU 0: dd, one request at a time: interrupts that the guest took = those that IO-Bond sent = requests
 ///   CPU 0: fio -- queue 0 --\
 ///   CPU 1: fio -- queue 1 --- vda: every block that was written is read back and verified
 ///   memory: half of it above 4 GiB, where Linux takes pages from first
@@ -227,7 +213,8 @@ fn a_disk_does_what_it_says() {
     end(up);
 }
 
-/// The last sector can be read and written, by itself and at the end of a long request; there is none behind it.
+/// The last sector can be read and written, by itself and at the end of a long request; there is none behind
+/// it.
 fn at_the_end(up: &Up, shell: &mut Shell, bytes: &[u8]) {
     let (sectors, last) = (bytes.len() / SECTOR, bytes.len() - SECTOR);
     for count in [513, 1] {
@@ -248,7 +235,7 @@ fn at_the_end(up: &Up, shell: &mut Shell, bytes: &[u8]) {
 fn discards(up: &Up, shell: &mut Shell) {
     const FROM: usize = 32 * MIB;
     const TO: usize = 40 * MIB;
-    let blocks = || fs::metadata(up.home.path("scratch.img")).unwrap().blocks();
+    let blocks = || fs::metadata(up.folder.path("scratch.img")).unwrap().blocks();
     let (before, had, discards) = (image(up, "scratch.img"), blocks(), counted(shell, 12));
     shell.check(&format!("blkdiscard -o {FROM} -l {} /dev/vda", TO - FROM));
     assert!(counted(shell, 12) > discards);

@@ -1,4 +1,5 @@
-//! Disks of Linux boards that break: an image that shrinks, a back end that dies. Nothing else does with them.
+//! Disks of Linux boards that break: an image that shrinks, a back end that dies. Nothing else does with
+//! them.
 //!
 //! ```text
 //!   board0: console
@@ -13,29 +14,28 @@ use std::fs::File;
 
 use bmhive_server::instance::{BoardStatus, FunctionStatus, Status};
 use rig::{
-    home::{Home, random_bytes},
     linux::{Shell, Up},
+    test_folder::{TestFolder, random_bytes},
+    toml::{SERVER, blk, linux},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
 const MIB: usize = 1 << 20;
-const SERVER: &str = "[server]\nname = \"disks that break\"\n";
 /// Where `breaks.img` is: function 1 of board 0, `board0.1`.
 const BREAKS: usize = 1;
 
 /// A board with a console and a disk for each image, of 8 MiB.
-fn board(home: &Home, name: &str, images: &[&str]) -> String {
+fn board(folder: &TestFolder, name: &str, images: &[&str]) -> String {
     const SEED: u64 = 0xfa17;
-    let head = format!("[[board]]\nname = \"{name}\"\nmemory_mib = 256\n[board.guest]\n");
     let disk = |image: &&str| {
-        home.write(image, random_bytes(8 * MIB, SEED));
-        format!("[[board.function]]\nkind = \"blk\"\nimage = \"{image}\"\nserial = \"{image}\"\n")
+        folder.write(image, random_bytes(8 * MIB, SEED));
+        blk(&format!("image = \"{image}\"\nserial = \"{image}\""))
     };
-    head + "[[board.function]]\nkind = \"console\"\n" + &images.iter().map(disk).collect::<String>()
+    linux(name, 1, 256, &images.iter().map(disk).collect::<Vec<_>>())
 }
 
-fn start(home: Home, boards: &str) -> Up {
-    Up::start_in(home, &(SERVER.to_owned() + boards), &["--accel", "tcg"])
+fn start(folder: TestFolder, boards: &str) -> Up {
+    Up::start_in(folder, &(SERVER.to_owned() + boards), &["--accel", "tcg"])
 }
 
 /// Every byte of a disk can be read, and its first sectors can be written.
@@ -59,12 +59,12 @@ fn end(mut up: Up) {
 /// ```
 #[test]
 fn an_image_that_shrinks_is_an_io_error() {
-    let home = Home::new();
-    let boards = board(&home, "board0", &["breaks.img", "stays.img"]);
-    let up = start(home, &boards);
+    let folder = TestFolder::new();
+    let boards = board(&folder, "board0", &["breaks.img", "stays.img"]);
+    let up = start(folder, &boards);
     let mut shell = up.shell("board0");
     let set_len = |mib: usize| {
-        let image = File::options().write(true).open(up.home.path("breaks.img")).unwrap();
+        let image = File::options().write(true).open(up.folder.path("breaks.img")).unwrap();
         image.set_len((mib * MIB) as u64).unwrap();
     };
     assert_works(&mut shell, "vda");
@@ -102,10 +102,10 @@ fn an_image_that_shrinks_is_an_io_error() {
 /// ```
 #[test]
 fn a_back_end_that_dies_takes_its_disk_along_and_nothing_else() {
-    let home = Home::new();
-    let boards = board(&home, "board0", &["breaks.img", "stays.img"]);
-    let boards = boards + &board(&home, "board1", &["neighbour.img"]);
-    let up = start(home, &boards);
+    let folder = TestFolder::new();
+    let boards = board(&folder, "board0", &["breaks.img", "stays.img"]);
+    let boards = boards + &board(&folder, "board1", &["neighbour.img"]);
+    let up = start(folder, &boards);
     let [mut shell, mut neighbour] = ["board0", "board1"].map(|name| up.shell(name));
     assert_eq!(functions(&up.status()), ["ready"; 5]);
 

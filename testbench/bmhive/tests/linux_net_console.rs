@@ -1,4 +1,5 @@
-//! The console of a Linux board: long outputs, long pastes, several terminals, and `bmhive console` on a terminal.
+//! The console of a Linux board: long outputs, long pastes, several terminals, and `bmhive console` on a
+//! terminal.
 //!
 //! ```text
 //!   board0: sh -- hvc0 -- virtio_console -- IO-Bond -- bmhive backend console -- terminals, bmhive console
@@ -16,7 +17,11 @@ use std::{
 };
 
 use bmhive_server::instance::Power;
-use rig::{home::Home, linux::Up};
+use rig::{
+    linux::Up,
+    test_folder::TestFolder,
+    toml::{SERVER, blk, linux},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags},
@@ -33,28 +38,22 @@ const PASTED: usize = 100 << 10;
 /// What a terminal that comes late is shown of what was printed before.
 const REPLAY: usize = 64 << 10;
 /// How long any of it may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// What a terminal does itself unless it is raw: lines, echo, signals.
 const COOKED: LocalModes = LocalModes::ICANON.union(LocalModes::ECHO).union(LocalModes::ISIG);
-/// Ctrl-].
+/// Ctrl-], by which `bmhive console` is left.
 const DETACH: &[u8] = b"\x1d";
 
-const CONSOLE: &str = r#"
-    [server]
-    name = "console"
-    [[board]]
-    name = "board0"
-    memory_mib = 256
-    [board.guest]
-    [[board.function]]
-    kind = "console"
-    [[board.function]]
-    kind = "blk"
-    image = "text.img"
-    read_only = true
-"#;
+/// A board that prints what is on its disk.
+fn start(printed: impl AsRef<[u8]>) -> Up {
+    let folder = TestFolder::new();
+    folder.write("text.img", printed);
+    let board = linux("board0", 1, 256, &[blk("image = \"text.img\"\nread_only = true")]);
+    Up::start_in(folder, &(SERVER.to_owned() + &board), &["--accel", "tcg"])
+}
 
-/// Lines of printable characters. Control characters would mean something to a terminal, and 0x0f to a kernel's console.
+/// Lines of printable characters. Control characters would mean something to a terminal, and 0x0f to a
+/// kernel's console.
 fn text(bytes: usize, seed: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     let character = |at: usize| if at % 80 == 79 { b'\n' } else { random.u8(b' '..=b'~') };
@@ -67,12 +66,12 @@ fn read_to(from: &mut (impl Read + AsFd), end: &[u8]) -> Vec<u8> {
     let mut searched = 0;
     while !heard[searched..].windows(end.len()).any(|window| window == end) {
         searched = heard.len().saturating_sub(end.len());
-        let left = Timespec::try_from(PATIENCE.saturating_sub(start.elapsed())).unwrap();
+        let left = Timespec::try_from(TIMEOUT.saturating_sub(start.elapsed())).unwrap();
         let ready = poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&left)).unwrap();
         let mut piece = [0; 4096];
         let count = if ready > 0 { from.read(&mut piece).unwrap() } else { 0 };
         let (wanted, last) = (String::from_utf8_lossy(end), String::from_utf8_lossy(&heard[searched..]));
-        assert!(count > 0, "no {wanted:?} after {PATIENCE:?} or the end; {} bytes, {last:?}", heard.len());
+        assert!(count > 0, "no {wanted:?} after {TIMEOUT:?} or the end; {} bytes, {last:?}", heard.len());
         heard.extend(&piece[..count]);
     }
     heard
@@ -81,7 +80,7 @@ fn read_to(from: &mut (impl Read + AsFd), end: &[u8]) -> Vec<u8> {
 /// One more terminal on the board's console.
 fn terminal(up: &Up) -> UnixStream {
     let stream = UnixStream::connect(up.board("board0").terminal.unwrap()).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -93,16 +92,14 @@ fn end(mut up: Up) {
 }
 
 /// ```text
-///   board0: cat /dev/vda ====== 1 MiB =====> log, a shell, a terminal that reads, one that reads when it is over
-///                                            one that comes when it is over: the last 64 KiB
+///   board0: cat /dev/vda ====== 1 MiB =====> log, a shell, a terminal that reads, one that reads afterwards
+///                                            one that comes afterwards: the last 64 KiB
 ///   board0: head >/tmp/pasted <= 100 KiB === one of them
 /// ```
 #[test]
 fn long_outputs_and_pastes_arrive_byte_for_byte() {
     let (printed, pasted) = (text(PRINTED, 0x9417), text(PASTED, 0x9a57));
-    let home = Home::new();
-    home.write("text.img", &printed);
-    let up = Up::start_in(home, CONSOLE, &["--accel", "tcg"]);
+    let up = start(&printed);
     let mut shell = up.shell("board0");
 
     let (mut prompt, mut late) = (terminal(&up), terminal(&up));
@@ -121,7 +118,7 @@ fn long_outputs_and_pastes_arrive_byte_for_byte() {
     }
     let mut replay = vec![0; REPLAY];
     let mut typist = terminal(&up);
-    typist.set_read_timeout(Some(PATIENCE)).unwrap();
+    typist.set_read_timeout(Some(TIMEOUT)).unwrap();
     typist.read_exact(&mut replay).unwrap();
     assert!(log.ends_with(&replay), "{:?}", String::from_utf8_lossy(&replay));
 
@@ -178,7 +175,7 @@ impl Attached {
     fn await_raw(&self) {
         let start = Instant::now();
         while self.modes().intersects(COOKED) {
-            assert!(start.elapsed() < PATIENCE, "not raw: {:?}", self.modes());
+            assert!(start.elapsed() < TIMEOUT, "not raw: {:?}", self.modes());
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -193,7 +190,7 @@ impl Attached {
         let status = loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => break status,
-                None => assert!(start.elapsed() < PATIENCE, "bmhive console does not end"),
+                None => assert!(start.elapsed() < TIMEOUT, "bmhive console does not end"),
             }
             thread::sleep(Duration::from_millis(5));
         };
@@ -218,9 +215,7 @@ impl Drop for Attached {
 /// ```
 #[test]
 fn terminals_attach_share_the_console_and_detach() {
-    let home = Home::new();
-    home.write("text.img", text(PRINTED, 0x7e47));
-    let up = Up::start_in(home, CONSOLE, &["--accel", "tcg"]);
+    let up = start(text(PRINTED, 0x7e47));
     let mut shell = up.shell("board0");
     let [mut first, mut second] = [(); 2].map(|()| Attached::start(&up));
 
@@ -246,7 +241,7 @@ fn terminals_attach_share_the_console_and_detach() {
     second.assert_gone();
 
     assert_eq!(up.board("board0").power, Power::Running);
-    // Without echo: what everybody heard, and the line that Ctrl-C ends.
+    // Without echo: what all terminals heard, and the line that Ctrl-C ends.
     let heard = "first-42\nasleep\n\nwoken-130\nsecond-54\nstill here\n";
     assert_eq!(shell.check("echo still here"), heard);
     end(up);

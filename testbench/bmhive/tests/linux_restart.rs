@@ -3,7 +3,7 @@
 //! ```text
 //!   board:   fio --verify, in rounds ----------------------------------------------> exit 0 each
 //!            reads device_status, rebinds virtio_net -------------------------------> answered each time
-//!   host:    bm-hypervisor x x x x    vhost-blk x x x    both x x x    adoptions x x x
+//!   host:    bm-hypervisor x x x x    vhost-blk x x x    both x x x    successors x x x
 //!   IO-Bond: forwards, waits, returns ----------------------------------------------> forwarded == retired
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
@@ -23,21 +23,22 @@ use fastrand::Rng;
 use iobond_model::live::Bond;
 use iobond_spec::offsets::queues;
 use rig::{
-    home::seed,
-    kept::{DISK_QUEUES, Kept, PATIENCE, request},
+    kept::{DISK_QUEUES, Kept, TIMEOUT, request},
     linux::Shell,
+    test_folder::seed,
 };
 use sha2::{Digest, Sha256};
 
 /// How often each is killed.
 const KILLS: usize = 8;
-/// The same where both are killed, and where a life is killed while it adopts.
+/// The same where both are killed, and where a process is killed while it resumes the board.
 const FEW: usize = 3;
-/// A life that ends sooner is a failure to start, and bm-keeper puts the next one off.
-/// Milliseconds.
-const LONG_LIFE: u64 = 1_100;
+/// Milliseconds: a process that ends sooner failed to start, and bm-keeper waits before it starts the next
+/// one.
+const LONG_RUN: u64 = 1_100;
 
-/// Two jobs, so that both queues of the disk have work, each with half of it. Rounds of some seconds, until there is enough.
+/// Two jobs, so that both queues of the disk have work, each with half of it. Rounds of some seconds, until
+/// there is enough.
 const LOAD: &str = "
     fio_round() {
         fio --name=v --filename=/dev/vda --direct=1 --ioengine=libaio --iodepth=16 --rw=randrw --bs=4k-32k \
@@ -101,13 +102,13 @@ fn watch_mailbox(bond: &Bond, enough: &AtomicBool) -> Duration {
     longest
 }
 
-/// Whoever kills, and what it measured.
+/// What kills, and what it measured.
 struct Killer {
     kept: Kept,
     dice: Rng,
-    /// SIGKILLs of bm-hypervisor.
+    /// How often bm-hypervisor was ended by SIGKILL.
     kills: usize,
-    /// From each, where everybody else lives, to the first chain that the next life returned.
+    /// From each, where all else runs on, to the first chain that the next process returned.
     pauses: Vec<Duration>,
 }
 
@@ -149,7 +150,7 @@ impl Killer {
 
     fn hypervisors(&mut self) {
         for _ in 0..KILLS {
-            self.sleep(LONG_LIFE, LONG_LIFE + 400);
+            self.sleep(LONG_RUN, LONG_RUN + 400);
             let (served, killed) = (self.kept.served(), Instant::now());
             self.kill_hypervisor();
             // Without a request in hand the next completion is the guest's to begin, which says nothing.
@@ -171,10 +172,10 @@ impl Killer {
         }
     }
 
-    /// One soon after the other, in either order; the next life waits for the disk.
+    /// One soon after the other, in either order; the next bm-hypervisor waits for the disk.
     fn both(&mut self) {
         for turn in 0..FEW {
-            self.sleep(LONG_LIFE, LONG_LIFE + 400);
+            self.sleep(LONG_RUN, LONG_RUN + 400);
             let served = self.kept.served();
             if turn % 2 == 0 {
                 self.kept.disk.kill();
@@ -193,10 +194,10 @@ impl Killer {
         }
     }
 
-    /// A life that is killed while it takes the board up, or has just done it.
-    fn heirs(&mut self) {
+    /// A process that is killed while it resumes the board, or has just done it.
+    fn successors(&mut self) {
         for _ in 0..FEW {
-            self.sleep(LONG_LIFE, LONG_LIFE + 400);
+            self.sleep(LONG_RUN, LONG_RUN + 400);
             self.kill_hypervisor();
             for _ in 0..2 {
                 self.kept.hypervisor();
@@ -219,7 +220,8 @@ impl Killer {
     }
 }
 
-/// Every life but the first took the board up; those that were killed meanwhile may have. How long they say that it took.
+/// Every process but the first resumed the board; those that were killed meanwhile may have. How long they
+/// say that it took.
 fn assert_adoptions(killer: &Killer) {
     let said = killer.kept.stderr();
     let took: Vec<_> = said.lines().filter_map(|line| line.split("resumed the board").nth(1)).collect();
@@ -235,12 +237,12 @@ fn assert_at_rest(kept: &Kept) {
     }
 }
 
-/// Everything but the lives of bm-hypervisor that were killed is as it was.
-fn assert_gone_on(killer: &Killer, pool: u64) {
+/// Everything but the bm-hypervisor processes that were killed is as it was.
+fn assert_as_it_was(killer: &Killer, pool: u64) {
     let (kept, said) = (&killer.kept, killer.kept.stderr());
     assert_eq!(kept.pool(), pool);
     assert_eq!(said.matches("bm-keeper: the command was ended by signal 9").count(), killer.kills, "{said}");
-    for trouble in ["loses its power", "begins anew", "is asked for a reset", "cannot be told"] {
+    for trouble in ["power-cycling it", "begins anew", "is asked for a reset", "cannot be told"] {
         assert!(!said.contains(trouble), "{trouble:?}: {said}");
     }
 }
@@ -248,7 +250,7 @@ fn assert_gone_on(killer: &Killer, pool: u64) {
 /// Every round of fio's ended well, and how many there were; requests of them all, by reading and writing.
 fn rounds(shell: &mut Shell) -> (usize, [u64; 2]) {
     shell.check("touch /tmp/enough");
-    shell.run_within("while [ ! -e /tmp/end ]; do sleep .2; done", PATIENCE);
+    shell.run_within("while [ ! -e /tmp/end ]; do sleep .2; done", TIMEOUT);
     let said = shell.check("cat /tmp/fio");
     assert_eq!(shell.run("cat /tmp/failed").0, 1, "{said}");
     let rounds = shell.check("wc -l </tmp/rounds").trim().parse().unwrap();
@@ -260,13 +262,13 @@ fn rounds(shell: &mut Shell) -> (usize, [u64; 2]) {
     (rounds, sums)
 }
 
-/// Kills while somebody types, and looks how long an access stands.
+/// Kills while a shell is typed at, and looks how long an access stands.
 fn while_typing(killer: &mut Killer, shell: &mut Shell, kill: fn(&mut Killer)) -> Typed {
     let (enough, bond) = (AtomicBool::new(false), Arc::clone(&killer.kept.bond));
     thread::scope(|scope| {
         let typing = scope.spawn(|| type_on(shell, &enough));
         let watching = scope.spawn(|| watch_mailbox(&bond, &enough));
-        // Who types does not go on alone.
+        // The typing ends also when the killing fails.
         let killed = panic::catch_unwind(AssertUnwindSafe(|| kill(killer)));
         enough.store(true, Ordering::Relaxed);
         killed.unwrap_or_else(|failed| panic::resume_unwind(failed));
@@ -275,7 +277,7 @@ fn while_typing(killer: &mut Killer, shell: &mut Shell, kill: fn(&mut Killer)) -
 }
 
 #[test]
-fn a_board_goes_on_whoever_dies_behind_it() {
+fn a_board_runs_on_whatever_dies_behind_it() {
     let dice = Rng::with_seed(seed());
     let mut kept = Kept::start();
     let mut shell = kept.boot();
@@ -290,7 +292,7 @@ fn a_board_goes_on_whoever_dies_behind_it() {
     println!("vhost-blk killed: {}", while_typing(&mut killer, &mut shell, Killer::disks));
     assert_eq!(killer.kept.expired(), [0, 0], "reads, writes");
     killer.both();
-    killer.heirs();
+    killer.successors();
 
     let (rounds, [reads, writes]) = rounds(&mut shell);
     println!("{rounds} rounds of fio: {reads} reads, {writes} writes");
@@ -298,11 +300,11 @@ fn a_board_goes_on_whoever_dies_behind_it() {
     assert_eq!(shell.check(STATUS), "0x0000000f\n".repeat(3));
     shell.check("! dmesg | grep -E 'dev vd|I/O error|virtio.*(fail|error|reset)|eth0.*(fail|error|timed out)|WARNING|BUG:|hung'");
     assert_at_rest(&killer.kept);
-    assert_gone_on(&killer, pool);
+    assert_as_it_was(&killer, pool);
     assert_adoptions(&killer);
     shell.check("sync; echo 3 >/proc/sys/vm/drop_caches");
     let seen = shell.check("dd if=/dev/vda bs=1M iflag=direct status=none | sha256sum | cut -d' ' -f1");
-    let image = fs::read(killer.kept.home.path("disk.img")).unwrap();
+    let image = fs::read(killer.kept.folder.path("disk.img")).unwrap();
     let sum = Sha256::digest(&image).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!(seen.trim(), sum);
     end(killer.kept, shell, pool);
@@ -314,11 +316,11 @@ fn end(mut kept: Kept, shell: Shell, pool: u64) {
     assert_eq!(kept.keeper.terminate().code(), Some(0), "{}", kept.stderr());
     assert!(kept.stdout().ends_with("board board0 is stopped\n"));
     drop((shell, kept.qemu.take()));
-    assert!(kept.home.leftovers().is_empty(), "{:?}", kept.home.leftovers());
+    assert!(kept.folder.leftovers().is_empty(), "{:?}", kept.folder.leftovers());
     let before = kept.stderr().len();
     kept.keeper.start_again();
     kept.await_served(served + 1);
     assert_ne!(kept.pool(), pool);
-    assert!(!kept.stderr()[before..].contains("went on"));
+    assert!(!kept.stderr()[before..].contains("resumed"));
     assert_eq!(kept.keeper.terminate().code(), Some(0));
 }

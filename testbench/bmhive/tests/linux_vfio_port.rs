@@ -6,7 +6,7 @@
 //!     map, poke, COPY, peek   <----------------------------------------  DMA at addresses of the IOMMU's
 //!     interrupt     <--------------------------------------------------  MSI-X vector 0
 //!
-//!   bm-hypervisor selftest  VfioPort --- vfio-pci, IOMMU --- QEMU --- vfio-user --- base function of an IO-Bond
+//!   bm-hypervisor selftest  VfioPort - vfio-pci, IOMMU - QEMU - vfio-user - base function of an IO-Bond
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 
@@ -15,9 +15,10 @@ use std::{path::Path, sync::Arc};
 use iobond_vfio_user::Server;
 use rig::{
     base_machine::BaseMachine,
-    home::{Home, random_bytes, sha256},
     hosted::Hosted,
     stand_in::{COPY, FROM, INTERRUPT, StandIn, TO},
+    test_folder::{TestFolder, random_bytes, sha256},
+    toml::{SERVER, blk, board},
 };
 use scenario::Scenario;
 
@@ -26,8 +27,9 @@ const IOVA: u64 = 1 << 40;
 const TRIAL: &str = "vfio_trial";
 
 /// One board, of which only the IO-Bond matters.
-const SCENARIO: &str = "[server]\nname = \"alone\"\n[[board]]\nname = \"board0\"\nmemory_mib = 16\n\
-                        [[board.function]]\nkind = \"blk\"\nsize_mib = 1\n";
+fn scenario() -> String {
+    SERVER.to_owned() + &board("board0", &[blk("size_mib = 1")])
+}
 
 /// Starts the hypervisor, and waits until it serves.
 const SERVE: &str = "(bm-hypervisor --config /tmp/board.toml --poll adaptive >/tmp/log 2>&1 &)
@@ -42,17 +44,17 @@ struct Lab {
     stand_in: Arc<StandIn>,
     address: String,
     _server: Server,
-    _home: Home,
+    _folder: TestFolder,
 }
 
 impl Lab {
     fn start() -> Self {
-        let home = Home::new();
-        let socket = home.path("function.sock");
+        let folder = TestFolder::new();
+        let socket = folder.path("function.sock");
         let stand_in = Arc::new(StandIn::new());
         let server = Server::start(&socket, stand_in.clone()).unwrap();
         let machine = BaseMachine::start(&[socket], &["examples/vfio_trial", "bm-hypervisor"]);
-        Self { machine, stand_in, address: BaseMachine::address(0), _server: server, _home: home }
+        Self { machine, stand_in, address: BaseMachine::address(0), _server: server, _folder: folder }
     }
 
     /// The command line that tries `steps` on the device.
@@ -150,9 +152,9 @@ fn a_port_through_vfio_does_what_a_port_has_to() {
 
 #[test]
 fn an_io_bond_behind_vfio_conforms() {
-    let home = Home::new();
-    let scenario = Scenario::parse("a test", SCENARIO, Path::new("/")).unwrap();
-    let emulated = bmhive_server::emulate(&scenario, &home.path("")).unwrap();
+    let folder = TestFolder::new();
+    let scenario = Scenario::parse("a test", &scenario(), Path::new("/")).unwrap();
+    let emulated = bmhive_server::emulate(&scenario, &folder.path("")).unwrap();
     let mut machine =
         BaseMachine::start(std::slice::from_ref(&emulated.bonds()[0].sockets.base), &["bm-hypervisor"]);
     let address = BaseMachine::address(0);
@@ -167,13 +169,13 @@ fn an_io_bond_behind_vfio_conforms() {
 
 /// ```text
 ///   this process: driver of a disk -- vfio-user -- IO-Bond
-///   base server:  bm-hypervisor -- vfio-pci, IOMMU --/   \-- DMA at the IOMMU's addresses -- pool == vhost-blk
+///   base server:  bm-hypervisor -- vfio-pci, IOMMU --/   \-- DMA at IOMMU addresses -- pool == vhost-blk
 /// ```
 #[test]
 fn a_base_server_serves_a_board_through_vfio() {
-    let home = Home::new();
-    let scenario = Scenario::parse("a test", SCENARIO, Path::new("/")).unwrap();
-    let emulated = bmhive_server::emulate(&scenario, &home.path("")).unwrap();
+    let folder = TestFolder::new();
+    let scenario = Scenario::parse("a test", &scenario(), Path::new("/")).unwrap();
+    let emulated = bmhive_server::emulate(&scenario, &folder.path("")).unwrap();
     let bond = &emulated.bonds()[0];
     let mut machine =
         BaseMachine::start(std::slice::from_ref(&bond.sockets.base), &["bm-hypervisor", "vhost-blk"]);
@@ -313,9 +315,9 @@ fn what_the_kernel_refuses_is_explained(lab: &mut Lab) {
     let busy = format!("{holder} >/tmp/holder & {opened}; {TRIAL} {device}; kill $!; wait; cat /tmp/holder");
     let said = lab.machine.shell.check(&busy);
     assert!(said.contains("in use: another process has it open; `fuser -v /dev/vfio/"), "{said}");
-    // Whoever may lock any amount of memory meets no limit: hence another user.
-    lab.machine.shell.check("echo nobody:x:65534:65534::/:/bin/sh >> /etc/passwd");
-    let user = "start-stop-daemon -S -c nobody -x /usr/bin/vfio_trial --";
+    // A user that may lock any amount of memory meets no limit: hence another one.
+    lab.machine.shell.check("echo guest:x:65534:65534::/:/bin/sh >> /etc/passwd");
+    let user = "start-stop-daemon -S -c guest -x /usr/bin/vfio_trial --";
     let limited = format!(
         "chmod 666 /dev/vfio/vfio /dev/vfio/[0-9]*; (ulimit -l 64; {user} {device} 'map 0x10000000000 0x100000')"
     );

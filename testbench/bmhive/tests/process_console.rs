@@ -1,4 +1,5 @@
-//! `bmhive console` between a pseudo-terminal, on which a user would sit, and a serial port, which is this test.
+//! `bmhive console` between a pseudo-terminal, on which a user would sit, and a serial port, which is this
+//! test.
 //!
 //! ```text
 //!   keys -> | pty | -- bmhive console left --serial -- left/serial.sock -> Board
@@ -19,8 +20,9 @@ use std::{
 
 use rig::{
     fake_qemu::{fake_board, fake_qemu},
-    home::Home,
     linux::Up,
+    test_folder::TestFolder,
+    toml::SERVER,
 };
 use rustix::{
     process::{Pid, Signal, kill_process},
@@ -32,10 +34,10 @@ use rustix::{
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A user at a pseudo-terminal, attached to the serial port that this test is.
-struct Seat {
+struct User {
     child: Child,
-    /// Keyboard and screen.
-    user: File,
+    /// The end of the terminal that is keyboard and screen.
+    pty: File,
     /// The terminal as the command has it.
     terminal: OwnedFd,
     before: Termios,
@@ -47,10 +49,10 @@ struct Seat {
 }
 
 fn instance() -> (Up, UnixListener) {
-    let home = Home::new();
-    let [option, guest] = fake_qemu(&home);
-    let scenario = ["[server]\nname = \"a test\"\n", &fake_board("left", "stay")].concat();
-    let up = Up::start_in(home, &scenario, &["--accel", "tcg", &option, &guest]);
+    let folder = TestFolder::new();
+    let [option, guest] = fake_qemu(&folder);
+    let scenario = SERVER.to_owned() + &fake_board("left", "stay");
+    let up = Up::start_in(folder, &scenario, &["--accel", "tcg", &option, &guest]);
     // The script that stands for QEMU makes no sockets.
     let listener = UnixListener::bind(up.run_directory().join("left/serial.sock")).unwrap();
     (up, listener)
@@ -66,14 +68,14 @@ fn accept(listener: &UnixListener) -> UnixStream {
                 stream.set_read_timeout(Some(DEADLINE)).unwrap();
                 return stream;
             }
-            Err(error) => assert!(start.elapsed() < DEADLINE, "nobody connects: {error}"),
+            Err(error) => assert!(start.elapsed() < DEADLINE, "no client connects: {error}"),
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-impl Seat {
-    fn take() -> Self {
+impl User {
+    fn attach() -> Self {
         let (up, listener) = instance();
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
@@ -86,40 +88,33 @@ impl Seat {
         let mut command = up.command(&["console", "left", "--serial"]);
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         let board = accept(&listener);
-        let user = File::from(master);
-        let mut seat = Self {
-            child,
-            user,
-            terminal,
-            before,
-            board,
-            screen: String::new(),
-            _listener: listener,
-            _up: up,
-        };
-        seat.sees("left: attached, Ctrl-] detaches");
+        let pty = File::from(master);
+        let mut user =
+            Self { child, pty, terminal, before, board, screen: String::new(), _listener: listener, _up: up };
+        user.sees("left: attached, Ctrl-] detaches");
         let start = Instant::now();
-        while !seat.is_raw() {
+        while !user.is_raw() {
             assert!(start.elapsed() < DEADLINE, "the terminal does not become raw");
         }
-        seat
+        user
     }
 
     fn is_raw(&self) -> bool {
         !tcgetattr(&self.terminal).unwrap().local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
     }
 
-    /// Waits until `text` is on the screen. The other end of the terminal is open here too, so that reading does not end.
+    /// Waits until `text` is on the screen. The other end of the terminal is open here too, so that reading
+    /// does not end.
     fn sees(&mut self, text: &str) {
         while !self.screen.contains(text) {
             let mut piece = [0; 256];
-            let count = self.user.read(&mut piece).unwrap();
+            let count = self.pty.read(&mut piece).unwrap();
             self.screen.push_str(&String::from_utf8_lossy(&piece[..count]));
         }
     }
 
     fn types(&mut self, keys: &[u8]) {
-        self.user.write_all(keys).unwrap();
+        self.pty.write_all(keys).unwrap();
     }
 
     fn board_hears(&mut self, keys: &[u8]) {
@@ -149,7 +144,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for User {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -158,54 +153,54 @@ impl Drop for Seat {
 
 #[test]
 fn keys_go_to_the_board_as_they_are_and_ctrl_bracket_detaches() {
-    let mut seat = Seat::take();
-    seat.board.write_all(b"board0 login: ").unwrap();
-    seat.sees("board0 login: ");
+    let mut user = User::attach();
+    user.board.write_all(b"board0 login: ").unwrap();
+    user.sees("board0 login: ");
     // Neither Ctrl-C, Ctrl-Z, Ctrl-D nor Enter is the terminal's.
-    seat.types(b"root\r\x03\x1a\x04");
-    seat.board_hears(b"root\r\x03\x1a\x04");
-    seat.types(b"\x1d");
-    seat.is_left_as_it_was();
-    seat.sees("left: detached");
-    assert_eq!(seat.board.read(&mut [0]).unwrap(), 0, "Ctrl-] is not the board's");
+    user.types(b"root\r\x03\x1a\x04");
+    user.board_hears(b"root\r\x03\x1a\x04");
+    user.types(b"\x1d");
+    user.is_left_as_it_was();
+    user.sees("left: detached");
+    assert_eq!(user.board.read(&mut [0]).unwrap(), 0, "Ctrl-] is not the board's");
 }
 
 #[test]
 fn a_signal_detaches_too() {
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
-        let mut seat = Seat::take();
-        kill_process(Pid::from_child(&seat.child), signal).unwrap();
-        seat.is_left_as_it_was();
+        let mut user = User::attach();
+        kill_process(Pid::from_child(&user.child), signal).unwrap();
+        user.is_left_as_it_was();
     }
 }
 
 #[test]
 fn a_board_that_hangs_up_is_told() {
-    let mut seat = Seat::take();
-    seat.board.shutdown(std::net::Shutdown::Both).unwrap();
-    seat.is_left_as_it_was();
-    seat.sees("left: the console was closed");
+    let mut user = User::attach();
+    user.board.shutdown(std::net::Shutdown::Both).unwrap();
+    user.is_left_as_it_was();
+    user.sees("left: the console was closed");
 }
 
 #[test]
 fn a_board_that_does_not_read_stops_the_keyboard_and_nothing_else() {
-    let mut seat = Seat::take();
+    let mut user = User::attach();
     // More than a socket takes; a terminal that is not read takes no more than its own buffer.
-    let mut keyboard = seat.user.try_clone().unwrap();
+    let mut keyboard = user.pty.try_clone().unwrap();
     std::thread::spawn(move || while keyboard.write_all(&[b'x'; 4096]).is_ok() {});
     std::thread::sleep(Duration::from_millis(300));
-    seat.board.write_all(b"still here").unwrap();
-    seat.sees("still here");
-    kill_process(Pid::from_child(&seat.child), Signal::TERM).unwrap();
-    seat.is_left_as_it_was();
+    user.board.write_all(b"still here").unwrap();
+    user.sees("still here");
+    kill_process(Pid::from_child(&user.child), Signal::TERM).unwrap();
+    user.is_left_as_it_was();
 }
 
 #[test]
 fn a_pipe_is_sent_to_its_end_and_answered() {
     let (up, listener) = instance();
-    let typed = up.home.write("typed", "uptime\nCtrl-] is a byte as any: \x1d\n");
+    let typed = up.folder.write("typed", "uptime\nCtrl-] is a byte as any: \x1d\n");
     let mut command = up.command(&["--quiet", "console", "left", "--serial"]);
-    let screen = up.home.path("screen");
+    let screen = up.folder.path("screen");
     let mut child =
         command.stdin(File::open(typed).unwrap()).stdout(File::create(&screen).unwrap()).spawn().unwrap();
     let mut board = accept(&listener);
@@ -215,7 +210,8 @@ fn a_pipe_is_sent_to_its_end_and_answered() {
     assert_eq!(heard, expected);
     for part in ["up ", "3 ", "days\n"] {
         board.write_all(part.as_bytes()).unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        // Much shorter than what comes last is waited for.
+        std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(fs::read_to_string(screen).unwrap(), "up 3 days\n");

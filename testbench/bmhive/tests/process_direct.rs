@@ -1,4 +1,5 @@
-//! The board's drivers on the real back ends with no IO-Bond between: what the figures through IO-Bond are compared with.
+//! The board's drivers on the real back ends with no IO-Bond between: what the figures through IO-Bond are
+//! compared with.
 //!
 //! ```text
 //!   Blk, Net, Host -- DirectTransport == Unix socket == vhost_backends::{blk, net}
@@ -102,7 +103,8 @@ fn port_at(socket: &Path, number: u8) -> BackEnd {
     }
 }
 
-/// Runs `work` on a disk of `sectors` numbered sectors, and compares the image with what it says must be there.
+/// Runs `work` on a disk of `sectors` numbered sectors, and compares the image with what it says must be
+/// there.
 fn with_disk(options: RingOptions, work: impl FnOnce(&mut Blk<Transport>, &mut Vec<u8>)) {
     let directory = tempfile::tempdir().unwrap();
     let (image, socket) = (directory.path().join("image"), directory.path().join("socket"));
@@ -228,7 +230,8 @@ fn frame(to: u8, from: u8, number: u16) -> [u8; 64] {
     frame
 }
 
-/// Sends frames until one arrives: the switch learns of a port from its first kick, and drops what comes for it before.
+/// Sends frames until one arrives: the switch learns of a port from its first kick, and drops what comes for
+/// it before.
 fn meet(from: &mut Net<Transport>, to: &mut Net<Transport>, frame: &[u8]) {
     let start = Instant::now();
     while start.elapsed() < DEADLINE {
@@ -331,7 +334,7 @@ fn a_back_end_that_is_not_there_or_does_not_answer_is_named() {
     };
     assert_eq!(message_that_failed(), Some("connect"));
     let listener = UnixListener::bind(&socket).unwrap();
-    assert_eq!(message_that_failed(), Some("GET_FEATURES"), "nobody accepts, nobody answers");
+    assert_eq!(message_that_failed(), Some("GET_FEATURES"), "not accepted, not answered");
     drop(listener);
     assert_eq!(message_that_failed(), Some("connect"));
 }

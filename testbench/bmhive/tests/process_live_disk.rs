@@ -10,8 +10,8 @@ use std::{collections::HashMap, fs, path::PathBuf, time::Instant};
 
 use iobond_spec::offsets::queues;
 use rig::{
-    home::{Home, random_bytes},
-    seat::{DEADLINE, Disk, World, boards, boards_on, prove},
+    live_world::{DEADLINE, Disk, World, boards, boards_on, prove},
+    test_folder::{TestFolder, random_bytes},
     toml::{blk, board},
 };
 use scenario::Scenario;
@@ -53,7 +53,7 @@ impl Model {
 #[test]
 fn every_kind_of_request_does_what_it_says() {
     let world = one_disk("serial = \"live-0\"");
-    let mut disk = world.seat(0).disk(0, RingOptions::default());
+    let mut disk = world.software(0).disk(0, RingOptions::default());
     let mut model = Model(vec![0; DISK]);
     assert_eq!((disk.capacity(), disk.read_only()), ((DISK / SECTOR) as u64, false));
     assert_eq!(disk.serial().unwrap(), "live-0");
@@ -82,7 +82,7 @@ fn every_kind_of_request_does_what_it_says() {
 #[test]
 fn a_request_beyond_the_end_fails_and_the_next_one_does_not() {
     let world = one_disk("");
-    let mut disk = world.seat(0).disk(0, RingOptions::default());
+    let mut disk = world.software(0).disk(0, RingOptions::default());
     for sector in [8192, 8191, u64::MAX / SECTOR as u64, u64::MAX] {
         let error = disk.write(sector, &[1; 2 * SECTOR]).unwrap_err();
         assert!(matches!(error, BlkError::Status { what: "write", status: 1, .. }), "{error}");
@@ -93,11 +93,11 @@ fn a_request_beyond_the_end_fails_and_the_next_one_does_not() {
 
 #[test]
 fn a_read_only_disk_says_so_and_is_not_written() {
-    let home = Home::new();
-    let contents = home.random_file("image", MIB, 1);
-    let keys = format!("image = {:?}\nread_only = true", home.path("image"));
+    let folder = TestFolder::new();
+    let contents = folder.random_file("image", MIB, 1);
+    let keys = format!("image = {:?}\nread_only = true", folder.path("image"));
     let world = boards(&[board("board", &[blk(&keys)])]);
-    let mut disk = world.seat(0).disk(0, RingOptions::default());
+    let mut disk = world.software(0).disk(0, RingOptions::default());
     assert!(disk.read_only());
     let mut read = vec![0; 4096];
     disk.read(8, &mut read).unwrap();
@@ -105,7 +105,7 @@ fn a_read_only_disk_says_so_and_is_not_written() {
     let error = disk.write(8, &[0; SECTOR]).unwrap_err();
     assert!(matches!(error, BlkError::Status { what: "write", status: 1, .. }), "{error}");
     drop((disk, world));
-    assert!(fs::read(home.path("image")).unwrap() == contents);
+    assert!(fs::read(folder.path("image")).unwrap() == contents);
 }
 
 /// Writes every block of `bytes` once and reads it once, `depth` at a time and in an order of its own.
@@ -144,7 +144,7 @@ fn fill_and_compare(disk: &mut Disk, depth: usize, bytes: usize, span: usize, se
 #[test]
 fn sixty_four_requests_in_flight_with_every_choice_of_ring_features() {
     let world = one_disk("");
-    let seat = world.seat(0);
+    let software = world.software(0);
     for choice in 0..16 {
         let bit = |n: u32| choice & 1 << n != 0;
         let options = RingOptions {
@@ -153,8 +153,9 @@ fn sixty_four_requests_in_flight_with_every_choice_of_ring_features() {
             notification_data: bit(2),
             interrupts: bit(3),
         };
-        let mut disk = seat.disk(0, options);
-        // INDIRECT_DESC, EVENT_IDX, NOTIFICATION_DATA (virtio 1.3, 6): what was asked for was there to be had, and no more.
+        let mut disk = software.disk(0, options);
+        // INDIRECT_DESC, EVENT_IDX, NOTIFICATION_DATA (virtio 1.3, 6): what was asked for was there to be
+        // had, and no more.
         for (feature, wanted) in
             [(28, options.indirect), (29, options.event_idx), (38, options.notification_data)]
         {
@@ -178,18 +179,18 @@ fn sixty_four_requests_in_flight_with_every_choice_of_ring_features() {
 fn a_base_on_a_thread_of_its_own_carries_the_same() {
     let disk = board("board", &[blk("size_mib = 4")]);
     let world = boards_on("threads", &[disk]);
-    let seat = world.seat(0);
+    let software = world.software(0);
     for options in [RingOptions::default(), RingOptions::POLLED] {
-        fill_and_compare(&mut seat.disk(0, options), 64, 4096, MIB, 1);
+        fill_and_compare(&mut software.disk(0, options), 64, 4096, MIB, 1);
     }
 }
 
 #[test]
 fn every_message_that_io_bond_counts_arrives() {
     let world = one_disk("");
-    let seat = world.seat(0);
+    let software = world.software(0);
     for options in [RingOptions::default(), RingOptions { event_idx: false, ..RingOptions::default() }] {
-        let mut disk = seat.disk(0, options);
+        let mut disk = software.disk(0, options);
         let before = (disk.transport().queue_messages(0), world.interrupts(0, 0));
         fill_and_compare(&mut disk, 16, 4096, MIB / 4, 2);
         let arrived = disk.transport().queue_messages(0) - before.0;
@@ -203,7 +204,7 @@ fn every_message_that_io_bond_counts_arrives() {
 #[test]
 fn requests_of_a_mebibyte_stall_for_slots_and_go_on() {
     let world = one_disk("slot_size = 4096\nslots = 600");
-    let mut disk = world.seat(0).disk(0, RingOptions::default());
+    let mut disk = world.software(0).disk(0, RingOptions::default());
     fill_and_compare(&mut disk, 4, MIB, DISK, 3);
     let register = |register| world.queue_register(0, 0, register);
     assert!(register(queues::STALLS) > 0, "the pool was never empty");
@@ -217,20 +218,20 @@ fn requests_of_a_mebibyte_stall_for_slots_and_go_on() {
 #[test]
 fn a_request_of_more_slots_than_there_are_is_refused() {
     let world = one_disk("slot_size = 4096\nslots = 200");
-    let seat = world.seat(0);
-    let mut disk = seat.disk(0, RingOptions::default());
+    let software = world.software(0);
+    let mut disk = software.disk(0, RingOptions::default());
     disk.submit_write(0, vec![0; MIB]).unwrap();
     disk.kick();
     world.await_statistics(0, 0, |function| function.last_queue_error == Some((0, "ChainTooLong".into())));
     assert!(disk.transport().check().is_err(), "the driver sees DEVICE_NEEDS_RESET");
     drop(disk);
-    seat.disk_works(0, 4);
+    software.disk_works(0, 4);
 }
 
 #[test]
 fn requests_of_odd_lengths() {
     let world = one_disk("");
-    let mut disk = world.seat(0).disk(0, RingOptions::default());
+    let mut disk = world.software(0).disk(0, RingOptions::default());
     let mut model = Model(vec![0; DISK]);
     let mut sector = 1;
     for (seed, sectors) in [1, 2, 3, 7, 8, 9, 15, 17, 63, 129, 255, 1023].into_iter().enumerate() {
@@ -264,17 +265,17 @@ fn read_sector(queue: &mut Queue<16>, transport: &mut impl BoardTransport, secto
 fn the_second_queue_of_a_disk_works_and_can_be_reset_alone() {
     /// VIRTIO_BLK_F_MQ (virtio 1.3, 5.2.3).
     const MQ: u64 = 1 << 12;
-    let home = Home::new();
-    let contents = home.random_file("image", MIB, 5);
-    let keys = format!("image = {:?}\nqueues = 2", home.path("image"));
+    let folder = TestFolder::new();
+    let contents = folder.random_file("image", MIB, 5);
+    let keys = format!("image = {:?}\nqueues = 2", folder.path("image"));
     let world = boards(&[board("board", &[blk(&keys)])]);
-    let seat = world.seat(0);
-    let mut transport = seat.transport(0);
+    let software = world.software(0);
+    let mut transport = software.transport(0);
     let options = RingOptions::default();
     let features = transport.negotiate(options.features() | MQ).unwrap();
     assert_ne!(features & MQ, 0);
-    let [mut first, mut second] =
-        [0, 1].map(|index| Queue::<16>::new(&mut transport, &seat.memory, index, features, options).unwrap());
+    let [mut first, mut second] = [0, 1]
+        .map(|index| Queue::<16>::new(&mut transport, &software.memory, index, features, options).unwrap());
     transport.activate().unwrap();
     let sector_is = |at: u64, data: Vec<u8>| assert!(data == contents[at as usize * SECTOR..][..SECTOR]);
     for at in 0..50 {
@@ -285,7 +286,8 @@ fn the_second_queue_of_a_disk_works_and_can_be_reset_alone() {
         assert_eq!(world.queue_register(0, context, queues::RETIRED), 50, "context {context}");
     }
 
-    // One queue is reset with a request in it, and set up anew; the other goes on, as if nothing had been (virtio 1.3, 2.6.1).
+    // One queue is reset with a request in it, and set up anew; the other goes on, as if nothing had been
+    // (virtio 1.3, 2.6.1).
     for turn in 0..5 {
         let header = vec![0; 16];
         let writable = [vec![0; SECTOR], vec![0]];
@@ -295,7 +297,7 @@ fn the_second_queue_of_a_disk_works_and_can_be_reset_alone() {
         transport.check().unwrap();
         sector_is(turn, read_sector(&mut first, &mut transport, turn));
         drop(second);
-        second = Queue::new(&mut transport, &seat.memory, 1, features, options).unwrap();
+        second = Queue::new(&mut transport, &software.memory, 1, features, options).unwrap();
         sector_is(turn + 9, read_sector(&mut second, &mut transport, turn + 9));
     }
     transport.check().unwrap();
@@ -308,10 +310,10 @@ fn the_second_queue_of_a_disk_works_and_can_be_reset_alone() {
 #[test]
 fn a_board_takes_little_beyond_its_memory_and_slots() {
     let world = World::start_scenario(Scenario { capture: false, ..Scenario::demonstration().unwrap() });
-    let seats = [0, 1].map(|board| world.seat(board));
-    let drivers: Vec<_> = seats
+    let software = [0, 1].map(|board| world.software(board));
+    let drivers: Vec<_> = software
         .iter()
-        .map(|seat| (seat.disk(0, RingOptions::default()), seat.net(1, RingOptions::default())))
+        .map(|software| (software.disk(0, RingOptions::default()), software.net(1, RingOptions::default())))
         .collect();
     let footprint = world.live.footprint();
     println!("bytes per board: {footprint:?}");
@@ -326,9 +328,9 @@ fn a_board_takes_little_beyond_its_memory_and_slots() {
 #[test]
 fn a_world_that_ends_leaves_nothing() {
     let world = one_disk("");
-    let mut disk = world.seat(0).disk(0, RingOptions::default());
+    let mut disk = world.software(0).disk(0, RingOptions::default());
     prove(&mut disk, 6);
-    let directory: PathBuf = world.live.socket(0, 0).parent().unwrap().into();
+    let directory: PathBuf = world.live.boards()[0].back_end_sockets()[0].parent().unwrap().into();
     let pids: Vec<u32> = world.live.back_ends().map(|(_, process)| process.pid()).collect();
     assert!(directory.is_dir() && pids.len() == 1);
     drop((disk, world));

@@ -1,5 +1,5 @@
-//! A hostile board on a live server: garbage in its rings, garbage in its registers. What it breaks is its own, and a reset
-//! mends it.
+//! A hostile board on a live server: garbage in its rings, garbage in its registers. What it breaks is its
+//! own, and a reset mends it.
 //!
 //! ```text
 //!   left:  [victim: 2 queues] [sibling]      right: [neighbour]
@@ -18,8 +18,8 @@ use iobond_spec::{
 };
 use rig::{
     by_hand::{Areas, ByHand, SIZE, descriptor},
-    home::random_bytes,
-    seat::{DEADLINE, Seat, World, boards_on, prove},
+    live_world::{DEADLINE, Software, World, boards_on, prove},
+    test_folder::random_bytes,
     toml::{blk, board, net},
 };
 use software_board::{
@@ -48,7 +48,7 @@ const ATTACKS: [Attack; 18] = [
     Attack { error: "AvailJump", features: 0, act: |hand| publish_up_to(hand, SIZE + 1) },
     Attack { error: "AvailJump", features: 0, act: |hand| publish_up_to(hand, 0x8000) },
     Attack { error: "AvailJump", features: EVENT_IDX, act: |hand| publish_up_to(hand, u16::MAX) },
-    Attack { error: "BadDoorbell", features: NOTIFICATION_DATA, act: |hand| hand.ring_with(0x7FFF_0000) },
+    Attack { error: "BadDoorbell", features: NOTIFICATION_DATA, act: |hand| hand.notify_with(0x7FFF_0000) },
     Attack { error: "BadHead", features: 0, act: |hand| offer(hand, SIZE, &[]) },
     Attack { error: "BadHead", features: INDIRECT, act: |hand| offer(hand, u16::MAX, &[]) },
     Attack { error: "BadNext", features: 0, act: |hand| offer(hand, 0, &[(0, 16, DESC_NEXT, SIZE)]) },
@@ -91,7 +91,7 @@ const ATTACKS: [Attack; 18] = [
 
 fn publish_up_to(hand: &mut ByHand, index: u16) {
     hand.set_available_index(index);
-    hand.ring();
+    hand.notify();
 }
 
 /// Writes descriptors whose addresses count from the arena, and makes `head` available.
@@ -107,7 +107,7 @@ fn place(hand: &mut ByHand, head: u16, descriptors: &[(u64, u32, u16, u16)]) {
 /// The same, and rings.
 fn offer(hand: &mut ByHand, head: u16, descriptors: &[(u64, u32, u16, u16)]) {
     place(hand, head, descriptors);
-    hand.ring();
+    hand.notify();
 }
 
 /// An indirect table of `bytes` bytes whose first descriptor has the flags `inner`.
@@ -146,7 +146,7 @@ fn a_broken_ring_stops_its_queue_and_nothing_else() {
 
 fn broken_rings(execution: &str) {
     let world = victim_and_neighbours(execution);
-    let (left, right) = (world.seat(0), world.seat(1));
+    let (left, right) = (world.software(0), world.software(1));
     let mut sibling = left.disk(1, RingOptions::default());
     let mut neighbour = right.disk(0, RingOptions::default());
     for (turn, attack) in (1..).zip(ATTACKS) {
@@ -175,8 +175,8 @@ fn broken_rings(execution: &str) {
         prove(&mut neighbour, seed);
 
         // A stopped queue stays stopped, whatever is rung.
-        hand.ring();
-        hand.ring_with(u32::MAX);
+        hand.notify();
+        hand.notify_with(u32::MAX);
         reads(&mut other, &mut hand.transport);
         drop((hand, other));
         left.disk_works(0, seed);
@@ -187,7 +187,7 @@ fn broken_rings(execution: &str) {
 #[test]
 fn rings_that_lie_nowhere_are_faults_of_their_board_alone() {
     let world = victim_and_neighbours("inline");
-    let (left, right) = (world.seat(0), world.seat(1));
+    let (left, right) = (world.software(0), world.software(1));
     let mut neighbour = right.disk(0, RingOptions::default());
     let faults = || world.bond(0).read32(board_registers::BASE + board_registers::DMA_FAULTS);
     for (turn, area) in (1..).zip(["desc", "avail", "used"]) {
@@ -205,7 +205,7 @@ fn rings_that_lie_nowhere_are_faults_of_their_board_alone() {
         hand.write(hand.arena, &[0; 16]);
         let chain = [(0, 16, DESC_NEXT, 1), (512, 512, DESC_NEXT | DESC_WRITE, 2), (1024, 1, DESC_WRITE, 0)];
         place(&mut hand, 0, &chain);
-        hand.ring_with(0);
+        hand.notify_with(0);
         hand.await_needs_reset();
         let found = world.await_statistics(0, 0, |function| function.needs_reset == turn);
         assert_eq!(found.last_queue_error, Some((0, "BoardFault".into())), "{area}");
@@ -219,7 +219,7 @@ fn rings_that_lie_nowhere_are_faults_of_their_board_alone() {
 #[test]
 fn a_ring_that_cannot_be_is_refused_before_it_runs() {
     let world = victim_and_neighbours("inline");
-    let left = world.seat(0);
+    let left = world.software(0);
     let wrong: [fn(&mut Areas); 3] = [|at| at.desc += 8, |at| at.avail += 1, |at| at.used += 2];
     for (turn, misalign) in (1..).zip(wrong) {
         let mut hand = ByHand::new(&left, 0, 0);
@@ -228,14 +228,15 @@ fn a_ring_that_cannot_be_is_refused_before_it_runs() {
         hand.enable_at(areas);
         assert!(hand.transport.fault().is_some(), "{areas:x?} was enabled");
         hand.await_needs_reset();
-        // Not before DRIVER_OK, and no queue ran: there is nobody to tell, and nothing to stop.
+        // Not before DRIVER_OK, and no queue ran: there is no driver to tell, and nothing to stop.
         assert_eq!(world.await_statistics(0, 0, |function| function.needs_reset == turn).running_queues, 0);
         drop(hand);
         left.disk_works(0, turn);
     }
 }
 
-/// `queue_enable` twice, addresses of an enabled queue, fields that are read only, features after FEATURES_OK.
+/// `queue_enable` twice, addresses of an enabled queue, fields that are read only, features after
+/// FEATURES_OK.
 #[test]
 fn writes_that_are_out_of_place_are_refused_and_change_nothing() {
     /// Offset, width and value of writes to the common configuration (virtio 1.3, 4.1.4.3).
@@ -251,7 +252,7 @@ fn writes_that_are_out_of_place_are_refused_and_change_nothing() {
         (0x30, 4, 0xFFFF_F000), // queue_device
     ];
     let world = victim_and_neighbours("inline");
-    let left = world.seat(0);
+    let left = world.software(0);
     let mut disk = left.disk(0, RingOptions::default());
     prove(&mut disk, 1);
     let bar = left.functions[0].bars[0].address.0;
@@ -278,7 +279,7 @@ fn writes_that_are_out_of_place_are_refused_and_change_nothing() {
 }
 
 /// One access of a board gone mad.
-fn garbage(random: &mut fastrand::Rng, seat: &Seat) {
+fn garbage(random: &mut fastrand::Rng, software: &Software) {
     const WIDTHS: [u8; 6] = [1, 2, 4, 4, 3, 8];
     let function = FunctionId::all().nth(random.usize(..4)).unwrap();
     let width = *random.choice(&WIDTHS).unwrap();
@@ -292,15 +293,15 @@ fn garbage(random: &mut fastrand::Rng, seat: &Seat) {
     let bar = pci::MMIO_WINDOW.start + u64::from(BAR_SIZE) * random.u64(..4);
     let address = BoardAddr(bar + u64::from(offset));
     match random.u8(..8) {
-        0 => drop(seat.bus.config_read(function, random.u16(..), width)),
-        1 => seat.bus.config_write(function, random.u16(..256), width, value),
-        2..=4 => drop(seat.bus.mmio_read(address, width)),
-        _ => seat.bus.mmio_write(address, width, value),
+        0 => drop(software.bus.config_read(function, random.u16(..), width)),
+        1 => software.bus.config_write(function, random.u16(..256), width, value),
+        2..=4 => drop(software.bus.mmio_read(address, width)),
+        _ => software.bus.mmio_write(address, width, value),
     }
 }
 
 #[test]
-fn garbage_in_every_register_harms_nobody_else_and_is_gone_after_a_reset() {
+fn garbage_in_every_register_harms_no_other_board_and_is_gone_after_a_reset() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x10_B0ED);
     println!("SEED={seed}");
     garbage_on("inline", seed);
@@ -311,25 +312,25 @@ fn garbage_on(execution: &str, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mad = board("mad", &[blk("size_mib = 1\nqueues = 2"), net(0), blk("size_mib = 1")]);
     let world = boards_on(execution, &[mad, board("calm", &[blk("size_mib = 1"), net(1)])]);
-    let mut seat = world.seat(0);
-    let calm = world.seat(1);
+    let mut software = world.software(0);
+    let calm = world.software(1);
     let mut disk = calm.disk(0, RingOptions::default());
     for round in 0..5 {
         // Drivers come up first, so that there is something to ruin.
-        let ruined = (seat.disk(0, RingOptions::default()), seat.net(1, RingOptions::default()));
+        let ruined = (software.disk(0, RingOptions::default()), software.net(1, RingOptions::default()));
         for _ in 0..1000 {
-            garbage(&mut random, &seat);
+            garbage(&mut random, &software);
         }
         prove(&mut disk, round);
         assert!(world.live.failure().is_none(), "{:?}", world.live.failure());
         // Firmware and drivers start over.
         drop(ruined);
-        for mut function in seat.functions.clone() {
-            function.reset(&*seat.bus).unwrap();
+        for mut function in software.functions.clone() {
+            function.reset(&*software.bus).unwrap();
         }
-        seat.functions = pci::enumerate(&*seat.bus).unwrap();
-        seat.disk_works(0, round);
-        seat.disk_works(2, round);
+        software.functions = pci::enumerate(&*software.bus).unwrap();
+        software.disk_works(0, round);
+        software.disk_works(2, round);
     }
     let unsupported =
         |board| world.bond(board).read32(board_registers::BASE + board_registers::UNSUPPORTED_REQUESTS);
@@ -342,7 +343,7 @@ fn garbage_on(execution: &str, seed: u64) {
 #[test]
 fn a_neighbours_image_stays_as_it_was() {
     let world = victim_and_neighbours("inline");
-    let (left, right) = (world.seat(0), world.seat(1));
+    let (left, right) = (world.software(0), world.software(1));
     let contents = random_bytes(1 << 20, 3);
     let mut neighbour = right.disk(0, RingOptions::default());
     for (sector, chunk) in (0..).step_by(128).zip(contents.chunks(128 * SECTOR)) {

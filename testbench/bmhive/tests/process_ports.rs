@@ -3,7 +3,7 @@
 //! ```text
 //!   bm_hypervisor::port::conformance --+-- ModelPort ------------------------------- Bond
 //!                                      +-- VfioUserPort -- socket -- bmhive iobond -- Bond
-//!                                      +-- bm-hypervisor selftest (VfioUserPort) -- socket -- bmhive iobond -- Bond
+//!                                      +-- bm-hypervisor selftest: the same one --- bmhive iobond -- Bond
 //! ```
 //! The third port, VFIO, is held against it where there is a device: tests/linux_vfio_port.rs.
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
@@ -18,31 +18,37 @@ use std::{
 use bm_hypervisor::port::{Port, conformance, vfio_user::VfioUserPort};
 use iobond_model::live::Bond;
 use model_port::ModelPort;
-use rig::{bmhive::program, home::Home};
+use rig::{
+    bmhive::program,
+    test_folder::TestFolder,
+    toml::{SERVER, blk, board},
+};
 
-const SCENARIO: &str = "[server]\nname = \"alone\"\n[[board]]\nname = \"board0\"\nmemory_mib = 16\n\
-                        [[board.function]]\nkind = \"blk\"\nsize_mib = 1\n";
+/// One board, of which only the IO-Bond matters.
+fn scenario() -> String {
+    SERVER.to_owned() + &board("board0", &[blk("size_mib = 1")])
+}
 
 /// `bmhive iobond`, killed when it is dropped.
 struct IoBond {
     child: Child,
-    home: Home,
+    folder: TestFolder,
 }
 
 impl IoBond {
     fn start() -> Self {
-        let home = Home::new();
-        let scenario = home.write("scenario.toml", SCENARIO);
+        let folder = TestFolder::new();
+        let scenario = folder.write("scenario.toml", scenario());
         let mut command = Command::new(program());
-        command.arg("iobond").arg(scenario).arg("--directory").arg(home.path(""));
+        command.arg("iobond").arg(scenario).arg("--directory").arg(folder.path(""));
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(said.any(|line| line.unwrap() == "ready"));
-        Self { child, home }
+        Self { child, folder }
     }
 
     fn base_socket(&self) -> PathBuf {
-        self.home.path("0.base")
+        self.folder.path("0.base")
     }
 }
 
@@ -77,7 +83,7 @@ fn vfio_user_conforms_for_one_base_after_another() {
 #[test]
 fn a_user_can_ask_for_it() {
     let iobond = IoBond::start();
-    let config = iobond.home.write(
+    let config = iobond.folder.write(
         "board.toml",
         format!(
             "name = \"board0\"\nport = {{ vfio-user = {:?} }}\n[[functions]]\n[functions.blk]\nbackend = {{ socket = \"/nowhere\" }}\n",
@@ -95,11 +101,11 @@ fn a_user_can_ask_for_it() {
 fn another_function_s_socket_is_refused() {
     let iobond = IoBond::start();
     // A board's function has a BAR 0 of the same size: what is behind it is no IO-Bond.
-    let config = iobond.home.write(
+    let config = iobond.folder.write(
         "board.toml",
         format!(
             "name = \"board0\"\nport = {{ vfio-user = {:?} }}\n[[functions]]\n[functions.blk]\nbackend = {{ socket = \"/nowhere\" }}\n",
-            iobond.home.path("0.0.vfio")
+            iobond.folder.path("0.0.vfio")
         ),
     );
     let program = program().with_file_name("bm-hypervisor");

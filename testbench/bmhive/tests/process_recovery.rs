@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Disk -- IO-Bond -- bm-hypervisor == bmhive backend blk -- image
-//!     \__ every block is written once; when it is done, the host stamps it: whoever does it again destroys the stamp
+//!     \__ every block is written once; then the host stamps it; a second write destroys the stamp
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 
@@ -17,8 +17,8 @@ use bm_hypervisor::BackEndState;
 use bmhive_server::LiveError;
 use fastrand::Rng;
 use rig::{
-    home::seed,
-    seat::{DEADLINE, Disk, World, prove},
+    live_world::{DEADLINE, Disk, World, prove},
+    test_folder::seed,
     toml::{blk, board, net},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,7 +27,7 @@ use software_board::{blk::SECTOR, queue::RingOptions};
 
 /// Bytes of a request: several sectors, so that a request that is torn shows.
 const BLOCK: usize = 8 * SECTOR;
-/// Requests in flight.
+/// Requests that are in flight at once.
 const DEPTH: usize = 32;
 /// How often the back end is killed.
 const KILLS: u64 = 20;
@@ -126,7 +126,7 @@ impl Writer {
 fn a_disk_that_is_killed_twenty_times_loses_nothing_and_does_nothing_twice() {
     let mut random = Rng::with_seed(seed());
     let mut world = waiting_for("board.0", "threads", &[board("board", &[blk("size_mib = 16")])]);
-    let disk = world.seat(0).disk(0, RingOptions::default());
+    let disk = world.software(0).disk(0, RingOptions::default());
     let mut writer = Writer::new(&world, disk);
     let which = BackEnd::Disk { board: 0, function: 0 };
     let (mut pauses, mut caught) = (Vec::new(), 0);
@@ -138,14 +138,15 @@ fn a_disk_that_is_killed_twenty_times_loses_nothing_and_does_nothing_twice() {
         // What was in flight may all have just been completed.
         writer.fill();
         if random.bool() {
-            // An upgrade: it ends in order, with what it has in hand done, and without a word to its front end.
+            // An upgrade: it ends in order, with what it has in hand done, and without a word to its front
+            // end.
             end(&world, which);
         }
         world.live.kill(which);
         assert!(!writer.in_flight.is_empty(), "kill {kill} catches nothing");
         caught += writer.in_flight.len();
         let killed = Instant::now();
-        // Sometimes the loss is noticed long before anybody comes, sometimes not at all.
+        // Sometimes the loss is noticed long before it is started again, sometimes not at all.
         let absence = Duration::from_millis(random.u64(0..40));
         writer.work(&world, |_| killed.elapsed() >= absence);
         world.live.restart(which).unwrap();
@@ -184,11 +185,11 @@ fn end(world: &World, which: BackEnd) {
     }
 }
 
-/// On one thread, where nobody polls while the back end starts.
+/// On one thread, where nothing polls while the back end starts.
 #[test]
 fn a_disk_comes_back_to_a_world_on_one_thread() {
     let mut world = waiting_for("board.0", "inline", &[board("board", &[blk("size_mib = 1\nqueues = 2")])]);
-    let mut disk = world.seat(0).disk(0, RingOptions::default());
+    let mut disk = world.software(0).disk(0, RingOptions::default());
     for turn in 1..=3 {
         prove(&mut disk, turn);
         world.live.kill(BackEnd::Disk { board: 0, function: 0 });
@@ -208,18 +209,18 @@ fn a_switch_comes_back_to_both_its_cards() {
     let boards = [board("left", &[net(0)]), board("right", &[net(1)])];
     let mut world = waiting_for("switch", "threads", &boards);
     let mut random = Rng::with_seed(seed());
-    let mut left = world.seat(0).net(0, RingOptions::default());
-    let mut right = world.seat(1).net(0, RingOptions::default());
+    let mut left = world.software(0).net(0, RingOptions::default());
+    let mut right = world.software(1).net(0, RingOptions::default());
     let frame = |number: u8| [&[0xFF; 6][..], &left_mac(), &[0x88, 0xB5], &[number; 50]].concat();
-    for life in 0..5u8 {
-        // Until one comes through: those of former lives may come first.
+    for run in 0..5u8 {
+        // Until one comes through: those of former runs may come first.
         let start = Instant::now();
         let mut found = false;
         while !found {
-            assert!(start.elapsed() < DEADLINE, "nothing passes in life {life}");
-            left.send(&frame(life)).unwrap();
+            assert!(start.elapsed() < DEADLINE, "nothing passes in run {run}");
+            left.send(&frame(run)).unwrap();
             while let Some(frame) = right.receive().unwrap() {
-                found |= frame.bytes().get(14) == Some(&life);
+                found |= frame.bytes().get(14) == Some(&run);
                 right.recycle(frame).unwrap();
             }
             right.kick();
@@ -228,7 +229,7 @@ fn a_switch_comes_back_to_both_its_cards() {
         world.live.kill(BackEnd::Switch);
         let absence = Instant::now() + Duration::from_millis(random.u64(0..30));
         while Instant::now() < absence {
-            left.send(&frame(life)).unwrap();
+            left.send(&frame(run)).unwrap();
             left.relax();
         }
         world.live.restart(BackEnd::Switch).unwrap();

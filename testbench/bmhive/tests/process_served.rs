@@ -1,5 +1,5 @@
-//! Boards hosted by another program over vfio-user: the drivers of the software board on a virtual machine monitor's half that
-//! is not ours, in front of everything that a real guest has behind its functions.
+//! Boards hosted by another program over vfio-user: the drivers of the software board on a virtual machine
+//! monitor's half that is not ours, in front of everything that a real guest has behind its functions.
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 
 use std::{
@@ -10,8 +10,8 @@ use std::{
 };
 
 use rig::{
-    home::random_bytes,
     hosted::{HostedTransport, ServedWorld},
+    test_folder::random_bytes,
     toml::{blk, board, net},
 };
 use software_board::blk::{Blk, SECTOR};
@@ -52,7 +52,8 @@ fn what_a_hosted_board_writes_is_in_the_image() {
     }
 }
 
-/// A base core that sleeps wakes when a disk may go on: 40 reads take 0.2 s, not as many of its longest sleeps.
+/// A base core that sleeps wakes when a disk may go on: 40 reads take 0.2 s at their rate, and would take 4 s
+/// if each waited for the end of the core's longest sleep.
 #[test]
 fn a_limited_disk_goes_on_although_the_base_sleeps() {
     let keys = format!("{DISK}\nlimits = {{ iops = 200 }}");
@@ -63,7 +64,7 @@ fn a_limited_disk_goes_on_although_the_base_sleeps() {
         disk.read(0, &mut sector).unwrap();
     }
     let took = start.elapsed();
-    assert!((Duration::from_millis(170)..Duration::from_secs(1)).contains(&took), "{took:?}");
+    assert!((Duration::from_millis(170)..Duration::from_secs(3)).contains(&took), "{took:?}");
 }
 
 /// ```text
@@ -75,19 +76,19 @@ fn a_host_that_is_killed_leaves_its_neighbour_alone_and_can_come_back() {
     let world = two_disks();
     let neighbour = world.host(1);
     let mut beside = neighbour.disk(0);
-    for life in 0..5 {
+    for run in 0..5 {
         let hosted = world.host(0);
         let (mut disk, mut other) = (hosted.disk(0), hosted.disk(1));
-        if life > 0 {
+        if run > 0 {
             let mut read = vec![0; 4096];
             disk.read(64, &mut read).unwrap();
-            assert!(read == random_bytes(4096, life - 1), "life {life}");
+            assert!(read == random_bytes(4096, run - 1), "run {run}");
         }
-        disk.write(64, &random_bytes(4096, life)).unwrap();
-        prove(&mut other, life);
-        prove(&mut beside, life);
+        disk.write(64, &random_bytes(4096, run)).unwrap();
+        prove(&mut other, run);
+        prove(&mut beside, run);
         hosted.bus.kill();
-        prove(&mut beside, life + 100);
+        prove(&mut beside, run + 100);
     }
     assert!(world.served.boards().iter().all(|board| board.failure().is_none()));
 }
@@ -101,7 +102,8 @@ fn a_reset_by_the_host_stops_one_function_and_its_driver_starts_anew() {
     for round in 0..5 {
         hosted.bus.reset(0);
         prove(&mut other, round);
-        // Configuration space is as after power-on: the host places and opens the function again, as firmware does.
+        // Configuration space is as after power-on: the host places and opens the function again, as firmware
+        // does.
         prove(&mut hosted.found_again().disk(0), round);
     }
 }
@@ -137,10 +139,10 @@ fn every_interrupt_that_io_bond_counts_arrives() {
     assert_eq!(u64::from(sent), arrived);
 }
 
-/// A peer that talks nonsense on one socket ends its own connection. The board beside it, the function beside it and the next
-/// host of the very same function do not notice.
+/// A peer that talks nonsense on one socket ends its own connection. The board beside it, the function beside
+/// it and the next host of the very same function do not notice.
 #[test]
-fn nonsense_on_one_socket_is_nobody_elses_business() {
+fn nonsense_on_one_socket_does_not_reach_the_others() {
     let world = two_disks();
     let neighbour = world.host(1);
     let mut beside = neighbour.disk(0);

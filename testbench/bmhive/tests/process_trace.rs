@@ -4,16 +4,16 @@
 use std::fs;
 
 use pcap_file::pcap::PcapReader;
-use rig::home::Home;
+use rig::test_folder::TestFolder;
 use serde_json::Value;
 
 #[test]
 fn it_leaves_a_picture_and_a_capture_and_says_how_to_open_them() {
-    let home = Home::new();
+    let folder = TestFolder::new();
     let files = ["one", "other"].map(|name| {
-        let out = home.path(name);
+        let out = folder.path(name);
         let size = ["--boards", "3", "--queues", "1", "--size", "1500", "--depth", "2", "--requests", "20"];
-        let ended = home
+        let ended = folder
             .bmhive(["trace", "--seed", "5", "--out", out.to_str().unwrap()].into_iter().chain(size))
             .finish();
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:#?}");
@@ -37,15 +37,15 @@ fn it_leaves_a_picture_and_a_capture_and_says_how_to_open_them() {
 
 #[test]
 fn what_cannot_be_is_refused_and_leaves_nothing() {
-    let home = Home::new();
-    let out = home.path("out");
+    let folder = TestFolder::new();
+    let out = folder.path("out");
     for (option, value, reason) in [
         ("--size", "61", "a frame has headers and a number in it; choose 62 to 65536"),
         ("--boards", "17", "a base server has so many places; choose 1 to 16"),
         ("--depth", "129", "a ring holds so many requests"),
         ("--requests", "0", "nothing is measured without one"),
     ] {
-        let ended = home.bmhive(["trace", "--out", out.to_str().unwrap(), option, value]).finish();
+        let ended = folder.bmhive(["trace", "--out", out.to_str().unwrap(), option, value]).finish();
         assert_eq!(ended.code, Some(1), "{ended:#?}");
         assert!(ended.stderr.contains(reason), "{option}: {}", ended.stderr);
         assert!(!out.exists());

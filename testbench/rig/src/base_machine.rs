@@ -14,9 +14,9 @@ use std::{
 
 use crate::{
     bmhive::program,
-    home::Home,
     initramfs,
     linux::{Shell, guest_files},
+    test_folder::TestFolder,
 };
 use bmhive_server::guest::GuestFiles;
 
@@ -32,23 +32,24 @@ const PROGRAMS: &str = "usr/bin";
 pub struct BaseMachine {
     pub shell: Shell,
     qemu: Child,
-    _home: Home,
+    _folder: TestFolder,
 }
 
 impl BaseMachine {
-    /// Boots a machine with the functions at `sockets` and these programs of `cargo xtask static`, and loads vfio-pci.
+    /// Boots a machine with the functions at `sockets` and these programs of `cargo xtask static`, and loads
+    /// vfio-pci.
     pub fn start(sockets: &[PathBuf], programs: &[&str]) -> Self {
-        let home = Home::new();
+        let folder = TestFolder::new();
         let files = guest_files();
-        let initrd = home.path("initrd");
+        let initrd = folder.path("initrd");
         let places: Vec<_> = programs.iter().map(|name| (static_program(name), place(name))).collect();
         let programs: Vec<_> = places.iter().map(|(path, place)| (path.clone(), place.as_str())).collect();
         initramfs::with_programs(&files.initrd, &programs, &initrd).unwrap();
-        let [serial, log] = ["serial.sock", "qemu.log"].map(|name| home.path(name));
+        let [serial, log] = ["serial.sock", "qemu.log"].map(|name| folder.path(name));
         let mut qemu = Command::new(program())
             .arg("launch")
             .arg(&files.qemu)
-            .args(arguments(&files, &initrd, &home.path(""), sockets))
+            .args(arguments(&files, &initrd, &folder.path(""), sockets))
             .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap())
             .spawn()
@@ -63,9 +64,9 @@ impl BaseMachine {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
-        let mut shell = Shell::connect(&serial, home.path("serial.log"));
+        let mut shell = Shell::connect(&serial, folder.path("serial.log"));
         shell.check("modprobe vfio_iommu_type1 && modprobe vfio-pci");
-        Self { shell, qemu, _home: home }
+        Self { shell, qemu, _folder: folder }
     }
 
     /// The address of the function at socket `index`.
@@ -119,7 +120,7 @@ fn arguments(files: &GuestFiles, initrd: &Path, directory: &Path, sockets: &[Pat
     line.extend(["-kernel".into(), files.kernel.display().to_string()]);
     line.extend(["-initrd".into(), initrd.display().to_string()]);
     line.extend(["-append".into(), "console=ttyS0 loglevel=5 intel_iommu=on bmhive.hostname=server".into()]);
-    // It waits for whoever reads it: nothing is lost.
+    // It waits for its reader: nothing is lost.
     line.push("-chardev".into());
     line.push(format!(
         "socket,id=serial,server=on,wait=on,path={},logfile={}",

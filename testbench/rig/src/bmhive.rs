@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::home::Home;
+use crate::test_folder::TestFolder;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// `bmhive`, which cargo puts beside the folder of the test programs, as all programs of the workspace.
@@ -23,7 +23,7 @@ pub fn program() -> &'static Path {
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub struct Bmhive<'a> {
-    home: &'a Home,
+    folder: &'a TestFolder,
     child: Child,
     started: Instant,
 }
@@ -38,8 +38,8 @@ pub struct Ended {
     pub took: Duration,
 }
 
-impl Home {
-    /// `bmhive ARGUMENTS`, with temporary files below [`Home::temporary`].
+impl TestFolder {
+    /// `bmhive ARGUMENTS`, with temporary files below [`TestFolder::temporary`].
     pub fn bmhive<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Bmhive<'_> {
         let mut command = Command::new(program());
         command.args(arguments);
@@ -51,14 +51,14 @@ impl Home {
         self.start_run(scenario).finish()
     }
 
-    /// The same, started.
+    /// The same, without waiting for its end.
     pub fn start_run(&self, scenario: &str) -> Bmhive<'_> {
         let file = self.write("scenario.toml", scenario);
         let [run, out] = ["run", "--out"].map(OsStr::new);
         self.bmhive([OsStr::new("--quiet"), run, file.as_os_str(), out, self.out().as_os_str()])
     }
 
-    /// Where [`Home::run`] leaves its results.
+    /// Where [`TestFolder::run`] leaves its results.
     pub fn out(&self) -> PathBuf {
         self.path("out")
     }
@@ -67,7 +67,7 @@ impl Home {
         let [stdout, stderr] = ["stdout", "stderr"].map(|name| File::create(self.path(name)).unwrap());
         command.env("TMPDIR", self.temporary()).env_remove("RUST_LOG").current_dir(self.path(""));
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap();
-        Bmhive { home: self, child, started: Instant::now() }
+        Bmhive { folder: self, child, started: Instant::now() }
     }
 }
 
@@ -83,7 +83,7 @@ impl Bmhive<'_> {
     /// Waits until `count` back ends run. The run must not end before.
     pub fn await_back_ends(&mut self, count: usize) -> Vec<i32> {
         loop {
-            let back_ends = self.home.back_ends();
+            let back_ends = self.folder.back_ends();
             if back_ends.len() == count {
                 return back_ends;
             }
@@ -110,7 +110,7 @@ impl Bmhive<'_> {
     }
 
     fn ended(&self, status: Option<ExitStatus>) -> Ended {
-        let text = |name| String::from_utf8_lossy(&fs::read(self.home.path(name)).unwrap()).into_owned();
+        let text = |name| String::from_utf8_lossy(&fs::read(self.folder.path(name)).unwrap()).into_owned();
         Ended {
             code: status.and_then(|status| status.code()),
             signal: status.and_then(|status| status.signal()),

@@ -7,7 +7,7 @@
 
 use std::{rc::Rc, time::Instant};
 
-use crate::seat::{DEADLINE, Seat, Transport};
+use crate::live_world::{DEADLINE, Software, Transport};
 use iobond_spec::{
     address::BoardAddr,
     function::{NOTIFY, NOTIFY_MULTIPLIER},
@@ -47,15 +47,16 @@ pub fn descriptor(addr: u64, len: u32, flags: u16, next: u16) -> Descriptor {
 }
 
 impl ByHand {
-    /// Resets function `function` and negotiates `features`. Its queues are set up next, then [`ByHand::activate`].
-    pub fn new(seat: &Seat, function: usize, features: u64) -> Self {
-        let mut transport = seat.transport(function);
+    /// Resets function `function` and negotiates `features`. Its queues are set up next, then
+    /// [`ByHand::activate`].
+    pub fn new(software: &Software, function: usize, features: u64) -> Self {
+        let mut transport = software.transport(function);
         let accepted = transport.negotiate(features).unwrap();
         assert_eq!(accepted & features, features, "not all of {features:#x} was offered");
-        let pages = seat.memory.allocate(4).unwrap().0;
-        seat.memory.memory().write_slice(&[0; 4 * PAGE as usize], GuestAddress(pages)).unwrap();
+        let pages = software.memory.allocate(4).unwrap().0;
+        software.memory.memory().write_slice(&[0; 4 * PAGE as usize], GuestAddress(pages)).unwrap();
         let areas = Areas { desc: pages, avail: pages + PAGE, used: pages + 2 * PAGE };
-        Self { transport, areas, arena: pages + 3 * PAGE, memory: Rc::clone(&seat.memory), published: 0 }
+        Self { transport, areas, arena: pages + 3 * PAGE, memory: Rc::clone(&software.memory), published: 0 }
     }
 
     /// Enables queue 0 with rings at `areas`.
@@ -97,12 +98,12 @@ impl ByHand {
         u16::from_le_bytes(self.memory.memory().read_obj(at).unwrap())
     }
 
-    pub fn ring(&mut self) {
+    pub fn notify(&mut self) {
         self.transport.notify(0);
     }
 
-    /// Rings the doorbell of queue 0 with a value of one's own.
-    pub fn ring_with(&self, value: u32) {
+    /// Notifies with a value of the test's own.
+    pub fn notify_with(&self, value: u32) {
         let bar = self.transport.function().bars[0].address;
         self.transport.bus().mmio_write(BoardAddr(bar.0 + u64::from(NOTIFY)), NOTIFY_MULTIPLIER as u8, value);
     }

@@ -2,10 +2,11 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use crate::home::Home;
+use crate::test_folder::TestFolder;
 
-/// What the script does, said by a word in the guest's `cmdline`: `fake=off` ends in order, `fake=crash` without; everything else
-/// stays until it is killed. Opening a FIFO for both directions and reading from it waits without a process of its own.
+/// What the script does, said by a word in the guest's `cmdline`: `fake=off` ends in order, `fake=crash`
+/// without; everything else stays until it is killed. Opening a FIFO for both directions and reading from it
+/// waits without a process of its own.
 const SCRIPT: &str = r#"#!/bin/sh
 case "$*" in
 *fake=off*) exit 0 ;;
@@ -14,9 +15,9 @@ esac
 mkfifo "$0.$$" && exec 3<>"$0.$$" && rm "$0.$$" && read -r _ <&3
 "#;
 
-/// Makes `guest` in `home`; the option that names it.
-pub fn fake_qemu(home: &Home) -> [String; 2] {
-    let directory = home.path("guest");
+/// Makes `guest` in `folder`; the option that names it.
+pub fn fake_qemu(folder: &TestFolder) -> [String; 2] {
+    let directory = folder.path("guest");
     fs::create_dir(&directory).unwrap();
     let manifest = "qemu = \"qemu\"\nqemu_version = \"0\"\nkernel = \"vmlinux\"\nkernel_version = \"0\"\ninitrd = \"initrd\"\n";
     for (name, contents) in

@@ -1,5 +1,5 @@
-//! A board that this process hosts over vfio-user, as a virtual machine monitor does: crate `vfio_user`'s client on the sockets of a
-//! served world, with the software board's drivers on top.
+//! A board that this process hosts over vfio-user, as a virtual machine monitor does: crate `vfio_user`'s
+//! client on the sockets of a base server, with the software board's drivers on top.
 //!
 //! ```text
 //!   Blk, Net -- HostedBus -- vfio-user -- IO-Bond -- bm-hypervisor == back ends
@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{bmhive::program, home::Home};
+use crate::{bmhive::program, test_folder::TestFolder};
 use bmhive_server::Served;
 use iobond_spec::{
     ALL_ONES,
@@ -49,11 +49,11 @@ const ACTION_TRIGGER: u32 = 1 << 5;
 
 pub type HostedTransport = PciTransport<Rc<HostedBus>>;
 
-/// A served world, and whose end ends the test.
+/// A base server with boards behind sockets, which a test that hangs is ended with.
 pub struct ServedWorld {
     pub served: Served,
     scenario: Scenario,
-    home: Home,
+    folder: TestFolder,
     _watchdog: mpsc::Sender<()>,
 }
 
@@ -69,9 +69,9 @@ impl ServedWorld {
         });
         let text = format!("[server]\nname = \"served\"\n{server}\n{}", boards.concat());
         let scenario = Scenario::parse("a test", &text, Path::new("/")).unwrap();
-        let home = Home::new();
-        let served = Served::start(&scenario, program(), &home.path(""), &|| false).unwrap();
-        Self { served, scenario, home, _watchdog: watchdog }
+        let folder = TestFolder::new();
+        let served = Served::start(&scenario, program(), &folder.path(""), &|| false).unwrap();
+        Self { served, scenario, folder, _watchdog: watchdog }
     }
 
     /// Plugs a machine with 16 MiB into a board.
@@ -88,7 +88,7 @@ impl ServedWorld {
     /// The image on the host behind a disk.
     pub fn image(&self, board: usize, function: usize) -> PathBuf {
         let Device::Blk(disk) = &self.scenario.boards[board].functions[function].device else {
-            panic!("function {function} of board {board} is no disk")
+            panic!("function {function} of board {board}: not a disk")
         };
         match &disk.backing {
             Backing::Image(path) => path.clone(),
@@ -97,7 +97,7 @@ impl ServedWorld {
     }
 
     pub fn directory(&self) -> PathBuf {
-        self.home.path("")
+        self.folder.path("")
     }
 }
 
@@ -157,8 +157,8 @@ impl Plugged {
         Self { client, bar: 0, table: vec![[0, 0, 0, 1]; MSIX_VECTORS.into()], events }
     }
 
-    /// Puts the events behind the vectors, as a host does when the driver enables MSI-X; a few at a time, as a message holds
-    /// no more descriptors than the server takes.
+    /// Puts the events behind the vectors, as a host does when the driver enables MSI-X; a few at a time, as
+    /// a message holds no more descriptors than the server takes.
     fn enable_msix(&mut self) {
         const AT_ONCE: usize = 8;
         let fds: Vec<RawFd> = self.events.iter().map(AsRawFd::as_raw_fd).collect();

@@ -1,18 +1,18 @@
-//! Files of one's own for a guest: an archive that stands behind the initial RAM disk. The kernel unpacks one after the other
-//! (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
+//! Files of a test's own for a guest: an archive that stands behind the initial RAM disk. The kernel unpacks
+//! one after the other (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// Mode of a program that anybody may run (inode(7)).
+/// Mode of a program that every user may run (inode(7)).
 const PROGRAM: u32 = 0o100_755;
 /// Archives begin at a multiple of four.
 const ALIGNMENT: usize = 4;
 
-/// Writes `initrd` with `programs` behind it to `to`: each a file of this machine, which must want no library, and its place in the
-/// guest, in a folder that the initial RAM disk has.
+/// Writes `initrd` with `programs` behind it to `to`: each a file of this machine, which must want no
+/// library, and its place in the guest, in a folder that the initial RAM disk has.
 ///
 /// # Errors
 /// A file that cannot be read or written, with its path.

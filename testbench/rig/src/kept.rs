@@ -1,5 +1,5 @@
-//! A board whose base is programs of their own, as in production: bm-hypervisor under bm-keeper with its sandbox on, and the back
-//! ends. The IO-Bond is the test's, which reads its registers.
+//! A board whose base is programs of their own, as in production: bm-hypervisor under bm-keeper with its
+//! sandbox on, and the back ends. The IO-Bond is the test's, which reads its registers.
 //!
 //! ```text
 //!   QEMU -- vfio-user -- IO-Bond -- vfio-user -- bm-hypervisor == vhost-console, vhost-blk, vhost-net
@@ -19,8 +19,9 @@ use std::{
 
 use crate::{
     bmhive::program,
-    home::Home,
     linux::{Shell, guest_files},
+    test_folder::TestFolder,
+    toml::{SERVER, blk, linux, net},
 };
 use bmhive_server::guest::{Accelerator, Machine, Qemu};
 use iobond_emulator::Emulated;
@@ -35,51 +36,31 @@ use rustix::{
 };
 use scenario::Scenario;
 
-/// How long whatever a test waits for may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything that a test waits for may take on a busy machine.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of the disk.
 pub const DISK: u64 = 32 << 20;
-/// Queue contexts of the disk: behind the two of the console, in the order of [`FUNCTIONS`].
+/// Queue contexts of the disk: behind the two of the console, in the order of `FUNCTIONS`.
 pub const DISK_QUEUES: [u32; 2] = [2, 3];
 
 /// `mailbox.request.kind`; without a request it is zero.
 const KIND: u32 = 0b11;
 
-const SCENARIO: &str = r#"
-    [server]
-    name = "restart"
-    poll = "adaptive"
-    [[board]]
-    name = "board0"
-    memory_mib = 256
-    [board.guest]
-    cpus = 2
-    [[board.function]]
-    kind = "console"
-    [[board.function]]
-    kind = "blk"
-    size_mib = 32
-    queues = 2
-    [[board.function]]
-    kind = "net"
-    mac = "52:54:00:10:0b:00"
-"#;
-
-/// The same for bm-hypervisor. On the machine of a test everybody may have to wait for a processor, the one that a guest waits for,
-/// too: the deadline is twenty times the default.
+/// The functions of the board, for bm-hypervisor. On the machine of a test every process may have to wait for
+/// a processor, also the one that the guest waits for: the deadline is twenty times the default.
 const FUNCTIONS: &str = r#"
     mailbox_deadline_us = 1000000
     [[functions]]
     [functions.console]
-    backend = { socket = "HOME/console.sock" }
+    backend = { socket = "FOLDER/console.sock" }
     [[functions]]
     [functions.blk]
     queues = 2
-    backend = { socket = "HOME/disk.sock" }
+    backend = { socket = "FOLDER/disk.sock" }
     [[functions]]
     [functions.net]
     mac = "52:54:00:10:0b:00"
-    backend = { socket = "HOME/net.sock" }
+    backend = { socket = "FOLDER/net.sock" }
 "#;
 
 /// A program of the workspace that is started again and again. Dropping it kills it.
@@ -89,13 +70,13 @@ pub struct Program {
 }
 
 impl Program {
-    fn start(home: &Home, name: &str, arguments: &[&str]) -> Self {
+    fn start(folder: &TestFolder, name: &str, arguments: &[&str]) -> Self {
         let file = |ending: &str| {
-            File::options().create(true).append(true).open(home.path(&format!("{name}.{ending}"))).unwrap()
+            File::options().create(true).append(true).open(folder.path(&format!("{name}.{ending}"))).unwrap()
         };
         let mut command = Command::new(program().with_file_name(name));
         command.args(arguments).stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
-        command.current_dir(home.path("")).env("TMPDIR", home.temporary()).env("RUST_LOG", "info");
+        command.current_dir(folder.path("")).env("TMPDIR", folder.temporary()).env("RUST_LOG", "info");
         let child = command.spawn().unwrap();
         Self { command, child }
     }
@@ -110,8 +91,8 @@ impl Program {
     pub fn start_again(&mut self) {
         let file = |of: &str| File::options().append(true).open(of).unwrap();
         let name = Path::new(self.command.get_program()).file_name().unwrap().to_str().unwrap().to_owned();
-        let home = self.command.get_current_dir().unwrap().to_owned();
-        let path = |ending: &str| home.join(format!("{name}.{ending}")).to_str().unwrap().to_owned();
+        let folder = self.command.get_current_dir().unwrap().to_owned();
+        let path = |ending: &str| folder.join(format!("{name}.{ending}")).to_str().unwrap().to_owned();
         // Files are handed over once.
         self.command.stdout(file(&path("stdout"))).stderr(file(&path("stderr")));
         self.child = self.command.spawn().unwrap();
@@ -129,7 +110,7 @@ impl Program {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(started.elapsed() < PATIENCE, "did not end within {PATIENCE:?}");
+            assert!(started.elapsed() < TIMEOUT, "did not end within {TIMEOUT:?}");
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -152,44 +133,46 @@ pub struct Kept {
     pub bond: Arc<Bond>,
     emulated: Emulated,
     scenario: Scenario,
-    pub home: Home,
+    pub folder: TestFolder,
 }
 
 impl Kept {
     /// Starts the base; the board has no QEMU yet.
     pub fn start() -> Self {
-        let home = Home::new();
-        let directory = home.path("").to_str().unwrap().trim_end_matches('/').to_owned();
+        let folder = TestFolder::new();
+        let directory = folder.path("").to_str().unwrap().trim_end_matches('/').to_owned();
         let at = |name: &str| format!("{directory}/{name}");
-        File::create(home.path("disk.img")).unwrap().set_len(DISK).unwrap();
-        let scenario = Scenario::parse("a test", SCENARIO, &home.path("")).unwrap();
-        let emulated = bmhive_server::emulate(&scenario, &home.path("")).unwrap();
+        File::create(folder.path("disk.img")).unwrap().set_len(DISK).unwrap();
+        let functions = [blk("size_mib = 32\nqueues = 2"), net(0)];
+        let text = format!("{SERVER}poll = \"adaptive\"\n{}", linux("board0", 2, 256, &functions));
+        let scenario = Scenario::parse("a test", &text, &folder.path("")).unwrap();
+        let emulated = bmhive_server::emulate(&scenario, &folder.path("")).unwrap();
         let bond = Arc::clone(&emulated.bonds()[0].bond);
         let port =
             format!("name = \"board0\"\nport = {{ vfio-user = {:?} }}\n", emulated.bonds()[0].sockets.base);
-        let config = home.write("board.toml", port + &FUNCTIONS.replace("HOME", &directory));
+        let config = folder.write("board.toml", port + &FUNCTIONS.replace("FOLDER", &directory));
         let others = [
             Program::start(
-                &home,
+                &folder,
                 "vhost-console",
                 &["--socket", &at("console.sock"), "--terminal", &at("terminal")],
             ),
-            Program::start(&home, "vhost-net", &["--port", &at("net.sock")]),
+            Program::start(&folder, "vhost-net", &["--port", &at("net.sock")]),
         ];
         let disk = ["--socket", &at("disk.sock"), "--image", &at("disk.img"), "--queues", "2"];
-        let disk = Program::start(&home, "vhost-blk", &disk);
+        let disk = Program::start(&folder, "vhost-blk", &disk);
         let hypervisor = program().with_file_name("bm-hypervisor");
         let command =
             ["--", hypervisor.to_str().unwrap(), "--config", config.to_str().unwrap(), "--poll", "adaptive"];
-        let keeper = Program::start(&home, "bm-keeper", &command);
-        let kept = Self { qemu: None, keeper, disk, _others: others, bond, emulated, scenario, home };
+        let keeper = Program::start(&folder, "bm-keeper", &command);
+        let kept = Self { qemu: None, keeper, disk, _others: others, bond, emulated, scenario, folder };
         kept.await_served(1);
         kept
     }
 
     /// Gives the board its processors; a shell on it.
     pub fn boot(&mut self) -> Shell {
-        let directory = self.home.path("");
+        let directory = self.folder.path("");
         let machine = Machine {
             files: &guest_files(),
             board: &self.scenario.boards[0],
@@ -200,14 +183,14 @@ impl Kept {
             directory: &directory,
         };
         self.qemu = Some(Qemu::start(program(), &machine, &[]).unwrap());
-        Shell::connect(&self.home.path("terminal"), self.home.path("serial.log"))
+        Shell::connect(&self.folder.path("terminal"), self.folder.path("serial.log"))
     }
 
     fn said(&self, name: &str) -> String {
-        String::from_utf8_lossy(&fs::read(self.home.path(name)).unwrap()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.folder.path(name)).unwrap()).into_owned()
     }
 
-    /// What bm-keeper and every life of bm-hypervisor said, on either output.
+    /// What bm-keeper and every bm-hypervisor said on standard error.
     pub fn stderr(&self) -> String {
         self.said("bm-keeper.stderr")
     }
@@ -216,19 +199,19 @@ impl Kept {
         self.said("bm-keeper.stdout")
     }
 
-    /// How many lives have served the board.
+    /// How many bm-hypervisor processes have served the board.
     pub fn served(&self) -> usize {
         self.stdout().matches("board board0 is served\n").count()
     }
 
     pub fn await_served(&self, count: usize) {
-        self.wait("lives that serve the board", || self.served() >= count);
+        self.wait("processes that serve the board", || self.served() >= count);
     }
 
     pub fn wait(&self, what: &str, mut until: impl FnMut() -> bool) {
         let started = Instant::now();
         while !until() {
-            assert!(started.elapsed() < PATIENCE, "no {what} within {PATIENCE:?}: {}", self.stderr());
+            assert!(started.elapsed() < TIMEOUT, "no {what} within {TIMEOUT:?}: {}", self.stderr());
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -273,7 +256,7 @@ impl Kept {
         self.bond.read32(queues::BASE + context * queues::STRIDE + register)
     }
 
-    /// Forwarded reads and writes that nobody answered in time.
+    /// Forwarded reads and writes that were not answered in time.
     pub fn expired(&self) -> [u32; 2] {
         [mailbox::EXPIRED_READS, mailbox::EXPIRED_WRITES].map(|at| self.bond.read32(mailbox::BASE + at))
     }

@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     bmhive::{Ended, program},
-    home::Home,
+    test_folder::TestFolder,
 };
 use bmhive_server::{
     guest::{self, GuestFiles},
@@ -33,14 +33,14 @@ const DOWN: Duration = Duration::from_secs(20);
 pub const BOOT: Duration = Duration::from_secs(120);
 /// How long a command may take that says nothing else.
 const COMMAND: Duration = Duration::from_secs(60);
-/// The name of a test's instance; its home is its own.
+/// The name of a test's instance, which is in a folder of its own.
 const NAME: &str = "test";
 /// What init says before the first shell.
 const READY: &str = "bmhive: ready";
 
 /// A running `bmhive up`. Dropping it kills it and whatever runs on its behalf.
 pub struct Up {
-    pub home: Home,
+    pub folder: TestFolder,
     child: Child,
     started: Instant,
 }
@@ -67,11 +67,11 @@ pub fn guest_files() -> GuestFiles {
     guest::find(Some(&named.unwrap_or(built))).unwrap()
 }
 
-/// `bmhive`, which finds the instances of `home`.
-pub fn command(home: &Home, arguments: &[&str]) -> Command {
+/// `bmhive`, which finds the instances of `folder`.
+pub fn command(folder: &TestFolder, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
-    command.args(arguments).stdin(Stdio::null()).current_dir(home.path(""));
-    command.env("XDG_RUNTIME_DIR", home.path("")).env("TMPDIR", home.temporary()).env_remove("RUST_LOG");
+    command.args(arguments).stdin(Stdio::null()).current_dir(folder.path(""));
+    command.env("XDG_RUNTIME_DIR", folder.path("")).env("TMPDIR", folder.temporary()).env_remove("RUST_LOG");
     command
 }
 
@@ -81,15 +81,16 @@ fn output(mut command: Command) -> Answer {
 }
 
 impl Up {
-    /// Starts what a scenario says with the guest files of `cargo xtask guest`, in TCG, and waits until it answers.
+    /// Starts what a scenario says with the guest files of `cargo xtask guest`, in TCG, and waits until it
+    /// answers.
     pub fn start(scenario: &str) -> Self {
-        Self::start_in(Home::new(), scenario, &["--accel", "tcg"])
+        Self::start_in(TestFolder::new(), scenario, &["--accel", "tcg"])
     }
 
-    /// The same in a home that is there, with options of the test's own.
-    pub fn start_in(home: Home, scenario: &str, options: &[&str]) -> Self {
-        let mut up = Self::begin(home, scenario, options);
-        let answered = || command(&up.home, &["status", "--name", NAME]).output().unwrap().status.success();
+    /// The same in a folder that the test has filled, with options of the test's own.
+    pub fn start_in(folder: TestFolder, scenario: &str, options: &[&str]) -> Self {
+        let mut up = Self::begin(folder, scenario, options);
+        let answered = || command(&up.folder, &["status", "--name", NAME]).output().unwrap().status.success();
         while !answered() {
             let ended = up.child.try_wait().unwrap();
             assert!(ended.is_none(), "bmhive up ended: {:#?}", up.ended(ended));
@@ -100,17 +101,18 @@ impl Up {
     }
 
     /// The same, without waiting.
-    pub fn begin(home: Home, scenario: &str, options: &[&str]) -> Self {
-        let file = home.write("scenario.toml", scenario);
-        let mut command = command(&home, &["up", "--name", NAME]);
-        let [stdout, stderr] = ["up.stdout", "up.stderr"].map(|name| File::create(home.path(name)).unwrap());
+    pub fn begin(folder: TestFolder, scenario: &str, options: &[&str]) -> Self {
+        let file = folder.write("scenario.toml", scenario);
+        let mut command = command(&folder, &["up", "--name", NAME]);
+        let [stdout, stderr] =
+            ["up.stdout", "up.stderr"].map(|name| File::create(folder.path(name)).unwrap());
         let child = command.args(options).arg(file).stdout(stdout).stderr(stderr).spawn().unwrap();
-        Self { home, child, started: Instant::now() }
+        Self { folder, child, started: Instant::now() }
     }
 
     /// The directory that the instance owns.
     pub fn run_directory(&self) -> PathBuf {
-        self.home.path("bmhive").join(NAME)
+        self.folder.path("bmhive").join(NAME)
     }
 
     /// `bmhive COMMAND ARGUMENTS --name ...` to its end.
@@ -120,7 +122,7 @@ impl Up {
 
     /// The same, to be started by the test.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        command(&self.home, &[arguments, &["--name", NAME]].concat())
+        command(&self.folder, &[arguments, &["--name", NAME]].concat())
     }
 
     /// The same, which has to succeed; its standard output.
@@ -166,7 +168,7 @@ impl Up {
     }
 
     pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.home.path("up.stderr")).unwrap()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.folder.path("up.stderr")).unwrap()).into_owned()
     }
 
     pub fn pid(&self) -> Pid {
@@ -192,16 +194,16 @@ impl Up {
 
     /// Neither processes nor files are left.
     pub fn assert_nothing_left(&self) {
-        self.home.await_quiet();
+        self.folder.await_quiet();
         assert!(!self.run_directory().exists(), "{} is left", self.run_directory().display());
-        assert_eq!(self.home.leftovers(), Vec::<PathBuf>::new());
+        assert_eq!(self.folder.leftovers(), Vec::<PathBuf>::new());
     }
 
     fn ended(&self, status: Option<ExitStatus>) -> Ended {
         Ended {
             code: status.and_then(|status| status.code()),
             signal: status.and_then(|status| status.signal()),
-            stdout: String::from_utf8_lossy(&fs::read(self.home.path("up.stdout")).unwrap()).into_owned(),
+            stdout: String::from_utf8_lossy(&fs::read(self.folder.path("up.stdout")).unwrap()).into_owned(),
             stderr: self.stderr(),
             took: self.started.elapsed(),
         }
@@ -210,7 +212,7 @@ impl Up {
 
 impl Drop for Up {
     fn drop(&mut self) {
-        // Whatever it started dies with it; what does not is killed with the home.
+        // Whatever it started dies with it; what does not is killed with the folder.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -221,7 +223,8 @@ pub struct Shell {
     stream: UnixStream,
     /// Heard, and not yet looked at.
     heard: String,
-    /// Commands so far; every mark is used once, so that what a terminal repeats is not mistaken for an answer.
+    /// Commands so far; every mark is used once, so that what a terminal repeats is not mistaken for an
+    /// answer.
     marks: u64,
     /// Sets the marks of one connection apart from those of another.
     tag: u32,
@@ -242,14 +245,14 @@ impl Shell {
     pub fn await_ready(&mut self) {
         let deadline = Instant::now() + BOOT;
         self.read_until(READY, deadline);
-        // Without echo, prompt and the kernel's messages what comes back is output only. Typed twice when the first comes
-        // before the shell.
+        // Without echo, prompt and the kernel's messages what comes back is output only. Typed twice when the
+        // first comes before the shell.
         loop {
             let mark = self.mark();
             let (start, end) = mark.split_at(2);
             self.send(&format!("dmesg -n 1; stty -echo; PS1=; PS2=; echo \"{start}\"\"{end}\""));
-            let patience = Instant::now() + Duration::from_secs(5);
-            if self.heard_by(&mark, patience.min(deadline)).is_some() {
+            let again = Instant::now() + Duration::from_secs(5);
+            if self.heard_by(&mark, again.min(deadline)).is_some() {
                 self.read_until("\n", deadline);
                 return;
             }
@@ -257,18 +260,19 @@ impl Shell {
         }
     }
 
-    /// Runs a command (lines of the shell's language) and returns its exit status and what it said on either output.
+    /// Runs a command (lines of the shell's language) and returns its exit status and what it said on either
+    /// output.
     pub fn run(&mut self, command: &str) -> (i32, String) {
         self.run_within(command, COMMAND)
     }
 
     /// The same for one that takes longer.
-    pub fn run_within(&mut self, command: &str, patience: Duration) -> (i32, String) {
+    pub fn run_within(&mut self, command: &str, timeout: Duration) -> (i32, String) {
         let mark = self.mark();
         self.send(&format!("{{ {command}\n}} </dev/null 2>&1; echo \"{mark} $?\""));
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let Some(output) = self.heard_by(&mark, deadline) else {
-            panic!("{command:?} did not end within {patience:?}; {}", self.evidence());
+            panic!("{command:?} did not end within {timeout:?}; {}", self.evidence());
         };
         let status = self.heard_by("\n", deadline).unwrap_or_default();
         (

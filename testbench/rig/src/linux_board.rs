@@ -1,4 +1,4 @@
-//! A compute board with stock Linux in a QEMU of its own, whose functions somebody else serves.
+//! A compute board with stock Linux in a QEMU of its own, whose functions are served elsewhere.
 //!
 //! ```text
 //!   LinuxBoard -- QEMU: stock kernel, drivers -- serial port -- Shell
@@ -12,8 +12,8 @@ use std::{
 
 use crate::{
     bmhive::program,
-    home::Home,
     linux::{Shell, guest_files},
+    test_folder::TestFolder,
 };
 use bmhive_server::guest::{Accelerator, Machine, Qemu, SERIAL_LOG, SERIAL_SOCKET};
 use scenario::Scenario;
@@ -26,14 +26,14 @@ const OFF: Duration = Duration::from_secs(60);
 /// A board that runs. Dropping it cuts its power.
 pub struct LinuxBoard {
     qemu: Qemu,
-    home: Home,
+    folder: TestFolder,
 }
 
 impl LinuxBoard {
-    /// Switches on board `index` of a scenario, in TCG. It has to have a guest, and no console, as its shell is to be on the serial
-    /// port.
+    /// Switches on board `index` of a scenario, in TCG. It has to have a guest, and no console, as its shell
+    /// is to be on the serial port.
     pub fn start(scenario: &Scenario, index: usize, functions: &[PathBuf]) -> Self {
-        let home = Home::new();
+        let folder = TestFolder::new();
         let board = &scenario.boards[index];
         let machine = Machine {
             files: &guest_files(),
@@ -42,16 +42,16 @@ impl LinuxBoard {
             index,
             accelerator: Accelerator::Tcg,
             functions,
-            directory: &home.path(""),
+            directory: &folder.path(""),
         };
         let qemu = Qemu::start(program(), &machine, &[]).unwrap();
-        Self { qemu, home }
+        Self { qemu, folder }
     }
 
-    /// The shell on its serial port, when it is ready. To be asked for before Linux has booted, as nobody keeps what is said until
-    /// then.
+    /// The shell on its serial port, when it is ready. To be asked for before Linux has booted, as what is
+    /// said until then is not kept.
     pub fn shell(&mut self) -> Shell {
-        let [socket, log] = [SERIAL_SOCKET, SERIAL_LOG].map(|name| self.home.path(name));
+        let [socket, log] = [SERIAL_SOCKET, SERIAL_LOG].map(|name| self.folder.path(name));
         while !socket.exists() {
             let ended = self.qemu.ended();
             let waited = self.qemu.started().elapsed();

@@ -1,5 +1,5 @@
-//! What stands in for an IO-Bond's base function: 32 KiB of registers without meaning but for a few that copy memory and raise an
-//! interrupt, so that a port is tried and nothing else.
+//! What stands in for an IO-Bond's base function: 32 KiB of registers without meaning but for a few that copy
+//! memory and raise an interrupt, so that a port is tried and nothing else.
 
 use std::{
     os::fd::OwnedFd,
@@ -23,8 +23,8 @@ pub const INTERRUPT: u32 = 0x7f14;
 pub const COPIED: u32 = 1;
 
 const CONFIG_SIZE: u64 = 4096;
-/// Where the PCI Express capability is, its Device Control, and Initiate Function Level Reset in the high byte of that
-/// (PCIe 5.0, 7.5.3.4).
+/// Where the PCI Express capability is, its Device Control, and Initiate Function Level Reset in the high
+/// byte of that (PCIe 5.0, 7.5.3.4).
 const PCIE: usize = 0x40;
 const DEVICE_CONTROL_HIGH: u64 = PCIE as u64 + 9;
 const INITIATE_RESET: u8 = 1 << 7;
@@ -39,7 +39,7 @@ struct State {
     resets: u32,
 }
 
-/// The function.
+/// A PCI function that only copies, and counts its resets.
 pub struct StandIn(Mutex<State>);
 
 impl StandIn {
@@ -109,7 +109,7 @@ impl State {
 fn configuration() -> Vec<u8> {
     let mut space = vec![0; CONFIG_SIZE as usize];
     let mut put = |at: usize, bytes: &[u8]| space[at..at + bytes.len()].copy_from_slice(bytes);
-    // QEMU's vendor and a device that nobody drives; a processing accelerator.
+    // QEMU's vendor and a device that no driver knows; a processing accelerator.
     put(0x00, &[0x34, 0x12, 0xb0, 0x10]);
     put(0x06, &[1 << 4]);
     put(0x0b, &[0x12]);
@@ -164,7 +164,8 @@ impl Function for StandIn {
                 for (byte, at) in data.iter().zip(offset..) {
                     match at {
                         DEVICE_CONTROL_HIGH if byte & INITIATE_RESET != 0 => state.power_on(),
-                        // Identity, base address registers (the host's to emulate) and capabilities are read-only.
+                        // Identity, base address registers (the host's to emulate) and capabilities are
+                        // read-only.
                         0x04..0x06 => state.config[at as usize] = *byte,
                         _ => {}
                     }

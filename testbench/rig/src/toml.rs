@@ -1,5 +1,8 @@
 //! Pieces of scenario files.
 
+/// A server about which there is no more to say.
+pub const SERVER: &str = "[server]\nname = \"a test\"\n";
+
 /// A server that captures what passes its switch.
 pub fn server(execution: &str) -> String {
     format!("[server]\nname = \"process test\"\nexecution = {execution:?}\n[switch]\ncapture = true\n")
@@ -7,6 +10,22 @@ pub fn server(execution: &str) -> String {
 
 pub fn board(name: &str, functions: &[String]) -> String {
     format!("[[board]]\nname = {name:?}\nmemory_mib = 32\n{}", functions.concat())
+}
+
+/// A board that boots Linux: a console, and `functions` behind it.
+pub fn linux(name: &str, cpus: u8, memory_mib: u32, functions: &[String]) -> String {
+    let guest = format!("[board.guest]\ncpus = {cpus}\n[[board.function]]\nkind = \"console\"\n");
+    format!("[[board]]\nname = {name:?}\nmemory_mib = {memory_mib}\n{guest}{}", functions.concat())
+}
+
+/// Two of them that reach each other, `board0` and `board1`: each with its disks as function 1 and further,
+/// and a network card behind them. `cpus` are those of `board0`.
+pub fn linux_pair(cpus: u8, disks: [&[&str]; 2]) -> String {
+    let functions = |board: u8| {
+        let disks = disks[usize::from(board)].iter().map(|keys| blk(keys));
+        disks.chain([net(board)]).collect::<Vec<_>>()
+    };
+    [SERVER, &linux("board0", cpus, 256, &functions(0)), &linux("board1", 1, 256, &functions(1))].concat()
 }
 
 /// A disk; `keys` say what holds its sectors, and more.

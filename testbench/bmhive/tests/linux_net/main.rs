@@ -1,9 +1,9 @@
 //! Network cards of two Linux boards: frames, streams and offloads, queue pairs, rings and interrupts.
 //!
 //! ```text
-//!   board0: ping, nc, ethtool -- virtio_net -- eth0 -- IO-Bond --\
-//!                                                                 bmhive backend net -- port0.pcap, port1.pcap
-//!   board1:                   -- virtio_net -- eth0 -- IO-Bond --/
+//!   board0: ping, nc, ethtool - virtio_net - eth0 - IO-Bond -\
+//!                                                            bmhive backend net -- port0.pcap, port1.pcap
+//!   board1:                   - virtio_net - eth0 - IO-Bond -/
 //!   vda of each: the seeded bytes that it sends
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
@@ -14,8 +14,9 @@ use std::{net::Ipv4Addr, thread};
 
 use capture::{Segment, segments, stream};
 use rig::{
-    home::{Home, sha256},
     linux::{Shell, Up},
+    test_folder::{TestFolder, sha256},
+    toml::{SERVER, blk, linux, net},
 };
 use rustix::process::Signal;
 
@@ -31,34 +32,12 @@ const PINGS: u32 = 100;
 
 /// Two boards with a console, a network card and a disk each.
 fn scenario(capture: bool, cpus: u8, queue_pairs: u8) -> String {
-    let board = |board: usize| {
-        format!(
-            r#"
-            [[board]]
-            name = "board{board}"
-            memory_mib = 512
-            [board.guest]
-            cpus = {cpus}
-            [[board.function]]
-            kind = "console"
-            [[board.function]]
-            kind = "net"
-            mac = "{mac}"
-            queue_pairs = {queue_pairs}
-            [[board.function]]
-            kind = "blk"
-            image = "disk{board}.img"
-            read_only = true
-            "#,
-            mac = mac(board),
-        )
+    let board = |board: u8| {
+        let card = format!("{}queue_pairs = {queue_pairs}\n", net(board));
+        let disk = blk(&format!("image = \"disk{board}.img\"\nread_only = true"));
+        linux(&format!("board{board}"), cpus, 512, &[card, disk])
     };
-    let server = format!("[server]\nname = \"network\"\n[switch]\ncapture = {capture}\n");
-    server + &board(0) + &board(1)
-}
-
-fn mac(board: usize) -> String {
-    format!("52:54:00:10:0b:{board:02x}")
+    format!("{SERVER}[switch]\ncapture = {capture}\n{}{}", board(0), board(1))
 }
 
 /// What [`Up`] tells a board's init.
@@ -75,9 +54,9 @@ struct Pair {
 
 impl Pair {
     fn start(scenario: &str) -> Self {
-        let home = Home::new();
-        let disks = [0, 1].map(|board| home.random_file(&format!("disk{board}.img"), DISK, 0x2e7 + board));
-        let up = Up::start_in(home, scenario, &["--accel", "tcg"]);
+        let folder = TestFolder::new();
+        let disks = [0, 1].map(|board| folder.random_file(&format!("disk{board}.img"), DISK, 0x2e7 + board));
+        let up = Up::start_in(folder, scenario, &["--accel", "tcg"]);
         let shells = ["board0", "board1"].map(|board| up.shell(board));
         Self { up, shells, disks }
     }
@@ -100,7 +79,7 @@ impl Pair {
         assert!(said.contains(&all), "{ping}: {said}");
     }
 
-    /// Each board answers whoever sends to `port` with the SHA-256 of what came.
+    /// Each board answers on `port` with the SHA-256 of what came.
     fn listen(&mut self, port: u16) {
         self.both(|_| format!("(nc -ll -p {port} -e sha256sum >/dev/null 2>&1 &)"));
     }
@@ -146,7 +125,8 @@ impl Pair {
         lines.lines().map(cpus).collect()
     }
 
-    /// Interrupts of its card that board 0 took, and those that IO-Bond has sent, at a moment when none is under way.
+    /// Interrupts of its card that board 0 took, and those that IO-Bond has sent, at a moment when none is
+    /// under way.
     fn interrupts_at_both_ends(&mut self) -> (u64, u64) {
         loop {
             let before = self.interrupts();
@@ -187,7 +167,7 @@ impl Pair {
 fn frames_and_streams_arrive_whole_with_and_without_offloads() {
     let mut pair = Pair::start(&scenario(true, 1, 1));
     let said = pair.both(|_| "cd /sys/class/net/eth0; cat address carrier operstate mtu".into());
-    assert_eq!(said, [0, 1].map(|board| format!("{}\n1\nup\n1500\n", mac(board))));
+    assert_eq!(said, [0, 1].map(|board: usize| format!("52:54:00:10:0b:{board:02x}\n1\nup\n1500\n")));
     pair.ping("", "-A -s 56", 50);
     pair.ping("", "-A -s 1400", 50);
     pair.ping("", "-A -s 8000", 50);
@@ -245,7 +225,7 @@ fn frames_and_streams_arrive_whole_with_and_without_offloads() {
 ///   CPU 0: ping -- output.0, input.0 -- 2 queue pairs ------------------ answers on the pair it was asked on
 ///   CPU 1: ping -- output.1, input.1 -/
 ///   16 MiB <=========================== 1 pair, 2 pairs, 1 ... ========> 16 MiB
-///   16 MiB <=========================== rings of 128, of 256 ... ======> 16 MiB      queues are reset one by one
+///   16 MiB <=========================== rings of 128, of 256 ... ======> 16 MiB    queues are reset singly
 /// ```
 #[test]
 fn two_queue_pairs_share_the_work_and_may_be_changed_under_traffic() {

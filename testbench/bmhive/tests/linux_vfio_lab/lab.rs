@@ -3,7 +3,7 @@
 use std::{fmt::Write, path::Path, thread, time::Instant};
 
 use iobond_emulator::Emulated;
-use rig::{base_machine::BaseMachine, home::Home, linux::Shell, linux_board::LinuxBoard};
+use rig::{base_machine::BaseMachine, linux::Shell, linux_board::LinuxBoard, test_folder::TestFolder};
 use scenario::Scenario;
 
 use super::service::Service;
@@ -11,13 +11,14 @@ use super::service::Service;
 pub const BOARDS: [usize; 2] = [0, 1];
 /// Bytes of a disk: many times what its slots hold at once, and a second of SHA-256 in TCG.
 pub const DISK: usize = 8 << 20;
-/// How the hypervisor of each board is told to run. The one shares its CPUs, and its memory comes in pages of 4 KiB, each a message
-/// to the IO-Bond; the other has a core of its own and huge pages.
+/// How the hypervisor of each board is told to run. The one shares its CPUs, and its memory comes in pages of
+/// 4 KiB, each a message to the IO-Bond; the other has a core of its own and huge pages.
 const PLACED: [&str; 2] = ["", "cores = { poll = 1, control = [0] }\nhugepages = true\n"];
 /// Of huge pages, enough for any board of two such functions.
 const HUGE_PAGES: u32 = 16;
 
-/// The boards, as their IO-Bonds and their QEMUs see them. What their functions are is for the base server to say.
+/// The boards, as their IO-Bonds and their QEMUs see them. What their functions are is for the base server to
+/// say.
 fn scenario() -> Scenario {
     let mut text = "[server]\nname = \"lab\"\n".to_owned();
     for board in BOARDS {
@@ -60,7 +61,7 @@ backend = {{ socket = "/tmp/port{board}.sock" }}
     )
 }
 
-/// A board with whoever sits at its shell.
+/// A board, its shell and its hypervisor.
 struct Board {
     machine: LinuxBoard,
     shell: Shell,
@@ -74,18 +75,18 @@ pub struct Lab {
     base: BaseMachine,
     since: Instant,
     bonds: Emulated,
-    _home: Home,
+    _folder: TestFolder,
 }
 
 impl Lab {
     /// Switches everything on, and has it ready.
     pub fn start() -> Self {
-        let (home, scenario, since) = (Home::new(), scenario(), Instant::now());
-        let bonds = bmhive_server::emulate(&scenario, &home.path("")).unwrap();
+        let (folder, scenario, since) = (TestFolder::new(), scenario(), Instant::now());
+        let bonds = bmhive_server::emulate(&scenario, &folder.path("")).unwrap();
         let sockets: Vec<_> = bonds.bonds().iter().map(|bond| bond.sockets.base.clone()).collect();
         let base = BaseMachine::start(&sockets, &["bm-hypervisor", "bmctl", "vhost-blk", "vhost-net"]);
         let (boards, back_ends) = ([None, None], Vec::new());
-        let mut lab = Self { boards, back_ends, base, since, bonds, _home: home };
+        let mut lab = Self { boards, back_ends, base, since, bonds, _folder: folder };
         lab.note("the base server is up");
         for board in BOARDS {
             lab.base.bind(&BaseMachine::address(board));

@@ -1,5 +1,6 @@
-//! All of BM-Hive but for the hardware: boards with stock Linux, IO-Bonds, and a base server that reaches them through VFIO only,
-//! each a machine of its own. `cargo xtask vfio-lab` runs it for a person, who sees what is typed and answered.
+//! All of BM-Hive but for the hardware: boards with stock Linux, IO-Bonds, and a base server that reaches
+//! them through VFIO only, each a machine of its own. `cargo xtask vfio-lab` runs it for a person, who sees
+//! what is typed and answered.
 //!
 //! ```text
 //!   QEMU: board0                this process        QEMU: base server with an IOMMU
@@ -12,7 +13,7 @@
 //!                                                 +------------------------------------------------------+
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
-#![allow(clippy::print_stderr, reason = "what it does is shown to whoever runs it by hand")]
+#![allow(clippy::print_stderr, reason = "what it does is shown to a person who runs it by hand")]
 
 mod lab;
 mod service;
@@ -33,9 +34,9 @@ const DRIVEN: u64 = 1 | 2 | 4 | 8;
 const FILTERED: u32 = 2;
 
 /// ```text
-///   base server: three back ends; check; two hypervisors, as on a laptop and as in hardware; then boards boot
+///   base server: three back ends; check; two hypervisors, as on a laptop and as in hardware; boards boot
 ///   board N:     SHA-256 of /dev/vda -- the same -- of diskN in the base server;  what it writes, too
-///   board0:      ping, 4 MiB by TCP ------------------------------------------->  board1: every one; the same SHA-256
+///   board0:      ping, 4 MiB by TCP -------------------------->  board1: every one; the same SHA-256
 ///   base server: what bmctl counted; interrupts that woke the pollers
 ///   board1:      poweroff; its hypervisor SIGTERM: 0;  board0 goes on, and then the same
 /// ```
@@ -62,7 +63,8 @@ fn linux_boards_are_served_by_a_base_server_through_vfio() {
     lab.end();
 }
 
-/// A board reads what is on its disk in the base server, and the base server finds there what the board writes.
+/// A board reads what is on its disk in the base server, and the base server finds there what the board
+/// writes.
 fn disk(lab: &mut Lab, board: usize) {
     let image = lab.base(&format!("sha256sum </tmp/disk{board}"));
     assert_eq!(lab.board(board, "dd if=/dev/vda bs=1M iflag=direct status=none | sha256sum"), image);

@@ -2,7 +2,8 @@
 
 use rig::linux::Shell;
 
-/// A program that runs. Its log, process id and exit code are `/tmp/NAME.log`, `.pid` and `.code` in the base server.
+/// A program that runs. Its log, process id and exit code are `/tmp/NAME.log`, `.pid` and `.code` in the base
+/// server.
 pub struct Service {
     name: String,
 }

@@ -1,8 +1,8 @@
-//! A live world, and the seat of the software on one of its boards.
+//! A base server whose boards are in this process, and the software on one of them.
 //!
 //! ```text
 //!   World: Live ------------ bmhive backend blk, net (processes)
-//!     Seat: bus, board memory, the PCI functions that were found
+//!     Software: bus, board memory, the PCI functions that it found
 //!       disk, net, transport: a driver's hold on one of them
 //! ```
 
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{bmhive::program, home::random_bytes};
+use crate::{bmhive::program, test_folder::random_bytes};
 use bm_hypervisor::FunctionStatistics;
 use bmhive_server::{Live, LiveBus};
 use iobond_model::live::Bond;
@@ -35,7 +35,7 @@ use software_board::{
 
 /// Nothing that a test waits for takes as long.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// No test in a live world takes as long; one that does hangs, and is ended with its back ends.
+/// No test in this process takes as long; one that does hangs, and is ended with its back ends.
 const LIFETIME: Duration = Duration::from_secs(60);
 
 pub type Transport = PciTransport<Rc<LiveBus>>;
@@ -68,13 +68,13 @@ impl World {
         Self { live, scenario, _watchdog: watchdog }
     }
 
-    /// Sits down at a board; once, as its memory is handed out from here on.
-    pub fn seat(&self, board: usize) -> Seat {
+    /// The software of a board; once, as it hands out the board's memory.
+    pub fn software(&self, board: usize) -> Software {
         let bus = Rc::clone(&self.live.boards()[board].bus);
         let memory = DmaMemory::new(bus.memory()).unwrap();
         let functions = pci::enumerate(&*bus).unwrap();
         assert_eq!(functions.len(), self.scenario.boards[board].functions.len());
-        Seat { bus, memory, functions }
+        Software { bus, memory, functions }
     }
 
     pub fn bond(&self, board: usize) -> &Bond {
@@ -84,7 +84,7 @@ impl World {
     /// The image on the host behind a disk.
     pub fn image(&self, board: usize, function: usize) -> PathBuf {
         let Device::Blk(disk) = &self.scenario.boards[board].functions[function].device else {
-            panic!("function {function} of board {board} is no disk")
+            panic!("function {function} of board {board}: not a disk")
         };
         self.live.image(board, function, &disk.backing)
     }
@@ -118,13 +118,13 @@ impl World {
     }
 }
 
-pub struct Seat {
+pub struct Software {
     pub bus: Rc<LiveBus>,
     pub memory: Rc<DmaMemory>,
     pub functions: Vec<pci::Function>,
 }
 
-impl Seat {
+impl Software {
     pub fn transport(&self, function: usize) -> Transport {
         PciTransport::new(Rc::clone(&self.bus), self.functions[function].clone()).unwrap()
     }
@@ -153,12 +153,12 @@ pub fn prove(disk: &mut Disk, seed: u64) {
     assert!(read == data, "sector {sector} holds something else");
 }
 
-/// A world of boards, given as in a scenario, on one thread and without captures.
+/// A base server with boards, given as in a scenario, on one thread and without captures.
 pub fn boards(boards: &[String]) -> World {
     boards_on("inline", boards)
 }
 
-/// The same with an execution of one's own.
+/// The same with an execution of the test's own.
 pub fn boards_on(execution: &str, boards: &[String]) -> World {
     World::start(&format!("[server]\nname = \"live\"\nexecution = {execution:?}\n{}", boards.concat()))
 }

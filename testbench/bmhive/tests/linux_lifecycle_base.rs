@@ -9,39 +9,14 @@ use bmhive_server::{
 };
 use rig::{
     bmhive::program,
-    home::Home,
     linux::{Shell, Up, guest_files},
+    test_folder::TestFolder,
+    toml::{SERVER, blk, linux, linux_pair},
 };
 use rustix::process::Signal;
 use scenario::Scenario;
 
 const MIB: usize = 1 << 20;
-
-const SCENARIO: &str = r#"
-    [server]
-    name = "base"
-    [[board]]
-    name = "board0"
-    memory_mib = 256
-    [board.guest]
-    [[board.function]]
-    kind = "console"
-    [[board.function]]
-    kind = "blk"
-    size_mib = 64
-    [[board.function]]
-    kind = "net"
-    mac = "52:54:00:10:0b:00"
-    [[board]]
-    name = "board1"
-    memory_mib = 256
-    [board.guest]
-    [[board.function]]
-    kind = "console"
-    [[board.function]]
-    kind = "net"
-    mac = "52:54:00:10:0b:01"
-"#;
 
 /// Everything that board 0's functions can do, until the board ends.
 const TRAFFIC: &str = "
@@ -50,8 +25,9 @@ const TRAFFIC: &str = "
     while :; do nc 10.11.0.2 9001 </dev/zero; sleep .1; done >/dev/null 2>&1 &
     sleep .5; seq 100000 &";
 
-fn under_traffic(home: Home) -> Up {
-    let up = Up::start_in(home, SCENARIO, &["--accel", "tcg"]);
+fn under_traffic(folder: TestFolder) -> Up {
+    let scenario = linux_pair(1, [&["size_mib = 64"], &[]]);
+    let up = Up::start_in(folder, &scenario, &["--accel", "tcg"]);
     up.shell("board1").check("nc -ll -p 9001 -e dd of=/dev/null &");
     up.shell("board0").check(TRAFFIC);
     up
@@ -63,13 +39,13 @@ fn under_traffic(home: Home) -> Up {
 /// ```
 #[test]
 fn a_base_that_ends_under_traffic_leaves_nothing() {
-    let mut killed = under_traffic(Home::new());
+    let mut killed = under_traffic(TestFolder::new());
     killed.signal(Signal::KILL);
     assert_eq!(killed.finish().signal, Some(Signal::KILL.as_raw()));
-    killed.home.await_quiet();
+    killed.folder.await_quiet();
     assert!(killed.run_directory().exists());
 
-    let mut interrupted = under_traffic(std::mem::replace(&mut killed.home, Home::new()));
+    let mut interrupted = under_traffic(std::mem::replace(&mut killed.folder, TestFolder::new()));
     interrupted.signal(Signal::INT);
     let ended = interrupted.finish();
     assert_eq!((ended.code, ended.signal), (Some(0), None), "{ended:#?}");
@@ -83,22 +59,20 @@ fn private_memory(board_bytes: u64) -> Vec<OsString> {
 }
 
 /// ```text
-///   host: seeded image --> IO-Bond -- VFIO_USER_DMA_READ, DMA_WRITE --> QEMU: board memory that is its own
-///   board: the image's checksum; writes a copy behind it; boots anew, the same --> host: the same bytes twice
+///   host: seeded image --> IO-Bond -- VFIO_USER_DMA_READ, DMA_WRITE --> QEMU: board memory of its own
+///   board: the image's checksum; copies it behind itself; boots anew, the same --> host: the same twice
 /// ```
 #[test]
 fn memory_that_is_not_shared_is_reached_by_messages() {
     const SEED: u64 = 0x5107;
-    let home = Home::new();
-    let mut image = home.random_file("disk.img", 2 * MIB, SEED);
+    let folder = TestFolder::new();
+    let mut image = folder.random_file("disk.img", 2 * MIB, SEED);
     let original = image.clone();
     image.resize(8 * MIB, 0);
-    home.write("disk.img", &image);
-    let text = "[server]\nname = \"private\"\n[[board]]\nname = \"board0\"\nmemory_mib = 256\n[board.guest]\n\
-                [[board.function]]\nkind = \"console\"\n\
-                [[board.function]]\nkind = \"blk\"\nimage = \"disk.img\"\n";
-    let scenario = Scenario::parse("a test", text, &home.path("")).unwrap();
-    let served = Served::start(&scenario, program(), &home.path(""), &|| false).unwrap();
+    folder.write("disk.img", &image);
+    let text = SERVER.to_owned() + &linux("board0", 1, 256, &[blk("image = \"disk.img\"")]);
+    let scenario = Scenario::parse("a test", &text, &folder.path("")).unwrap();
+    let served = Served::start(&scenario, program(), &folder.path(""), &|| false).unwrap();
     let machine = Machine {
         files: &guest_files(),
         board: &scenario.boards[0],
@@ -106,11 +80,11 @@ fn memory_that_is_not_shared_is_reached_by_messages() {
         index: 0,
         accelerator: Accelerator::Tcg,
         functions: served.boards()[0].function_sockets(),
-        directory: &home.path(""),
+        directory: &folder.path(""),
     };
     let memory = private_memory(scenario.boards[0].memory_bytes);
     let qemu = Qemu::start(program(), &machine, &memory).unwrap();
-    let mut shell = Shell::connect(served.boards()[0].terminal().unwrap(), home.path("serial.log"));
+    let mut shell = Shell::connect(served.boards()[0].terminal().unwrap(), folder.path("serial.log"));
     let sum = "dd if=/dev/vda bs=64k count=32 iflag=direct status=none | sha256sum";
     let first = shell.check(sum);
     shell.check("dd if=/dev/vda of=/dev/vda bs=64k count=32 seek=64 iflag=direct oflag=direct status=none");
@@ -121,7 +95,7 @@ fn memory_that_is_not_shared_is_reached_by_messages() {
     assert_eq!(shell.check(sum), first);
     assert_eq!(served.boards()[0].failure().map(|failure| failure.to_string()), None);
     drop((shell, qemu, served));
-    home.await_quiet();
-    let image = fs::read(home.path("disk.img")).unwrap();
+    folder.await_quiet();
+    let image = fs::read(folder.path("disk.img")).unwrap();
     assert!(image[..2 * MIB] == original && image[4 * MIB..][..2 * MIB] == original);
 }

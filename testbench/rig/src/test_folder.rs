@@ -1,5 +1,5 @@
-//! A directory of a test's own. Whatever runs on its behalf names the directory on its command line, so that it is found
-//! whoever its parent is.
+//! A folder of a test's own. Whatever runs on its behalf names the folder on its command line, so that it is
+//! found whichever process is its parent.
 
 use std::{
     fs,
@@ -14,13 +14,13 @@ use tempfile::TempDir;
 /// How long a process that was told to end, or lost its parent, may take until it is gone.
 const GRACE: Duration = Duration::from_secs(5);
 
-pub struct Home(TempDir);
+pub struct TestFolder(TempDir);
 
-impl Home {
+impl TestFolder {
     pub fn new() -> Self {
-        let home = Self(tempfile::Builder::new().prefix("process-test-").tempdir().unwrap());
-        fs::create_dir(home.temporary()).unwrap();
-        home
+        let folder = Self(tempfile::Builder::new().prefix("process-test-").tempdir().unwrap());
+        fs::create_dir(folder.temporary()).unwrap();
+        folder
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -50,7 +50,8 @@ impl Home {
         self.temporary().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
-    /// The processes that run on behalf of this test, with their command lines. Zombies have none and are not among them.
+    /// The processes that run on behalf of this test, with their command lines. Zombies have none and are not
+    /// among them.
     pub fn processes(&self) -> Vec<(i32, String)> {
         let ours = self.0.path().to_str().unwrap();
         let mine = std::process::id().cast_signed();
@@ -64,7 +65,7 @@ impl Home {
         pids.filter_map(line).filter(|(_, line)| line.contains(ours)).collect()
     }
 
-    /// The back ends among [`Home::processes`].
+    /// The back ends among [`TestFolder::processes`].
     pub fn back_ends(&self) -> Vec<i32> {
         let back_end = |(pid, line): (i32, String)| line.contains(" backend ").then_some(pid);
         self.processes().into_iter().filter_map(back_end).collect()
@@ -81,7 +82,7 @@ impl Home {
     }
 }
 
-impl Drop for Home {
+impl Drop for TestFolder {
     /// Ends what a failed test left behind.
     fn drop(&mut self) {
         for (pid, _) in self.processes() {

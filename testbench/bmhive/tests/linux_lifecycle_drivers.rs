@@ -8,7 +8,10 @@
 
 use std::{io::Write, os::unix::net::UnixStream, time::Duration};
 
-use rig::linux::{Shell, Up};
+use rig::{
+    linux::{Shell, Up},
+    toml::linux_pair,
+};
 use rustix::process::Signal;
 
 /// How often each driver is taken away and brought back.
@@ -18,37 +21,8 @@ const CONSOLE: &str = "0000:00:10.0";
 const BLK: &str = "0000:00:11.0";
 const NET: &str = "0000:00:12.0";
 
-/// A board with two processors and two disk queues, and one that it can talk to.
-const SCENARIO: &str = r#"
-    [server]
-    name = "drivers"
-    [[board]]
-    name = "board0"
-    memory_mib = 256
-    [board.guest]
-    cpus = 2
-    [[board.function]]
-    kind = "console"
-    [[board.function]]
-    kind = "blk"
-    size_mib = 64
-    queues = 2
-    [[board.function]]
-    kind = "net"
-    mac = "52:54:00:10:0b:00"
-    [[board]]
-    name = "board1"
-    memory_mib = 256
-    [board.guest]
-    [[board.function]]
-    kind = "console"
-    [[board.function]]
-    kind = "net"
-    mac = "52:54:00:10:0b:01"
-"#;
-
-/// What the tests say to board0's shell. A disk that is taken away is reached by the descriptor of its node, so that nobody
-/// makes a file in its place.
+/// What the tests say to board0's shell. A disk that is taken away is reached by the descriptor of its node,
+/// so that no command makes a file in its place.
 const WORDS: &str = r#"
     dmesg -n 1
     pci=/sys/bus/pci/drivers/virtio-pci
@@ -86,7 +60,8 @@ struct Boards {
 
 impl Boards {
     fn start() -> Self {
-        let up = Up::start(SCENARIO);
+        // Two processors and two disk queues, and a board to talk to.
+        let up = Up::start(&linux_pair(2, [&["size_mib = 64\nqueues = 2"], &[]]));
         up.shell("board1").check(PEER);
         let mut shell = up.shell("board0");
         shell.check(WORDS);
@@ -122,8 +97,8 @@ impl Boards {
 }
 
 /// ```text
-///    5 x:  I/O ---- unbind (from the bus, from the driver) ---- I/O ends ---- bind ---- the disk is what it was
-///   and:   I/O ---- FLR under a bound driver; FLR, remove + rescan, rmmod + modprobe without one
+///    5 x:  I/O -- unbind (from the bus, from the driver) -- I/O ends -- bind -- the disk is what it was
+///   and:   I/O -- FLR under a bound driver; FLR, remove + rescan, rmmod + modprobe without one
 /// ```
 #[test]
 fn functions_serve_one_driver_after_another() {
@@ -212,7 +187,7 @@ fn words_of_bus() -> &'static str {
 
 /// ```text
 ///   I/O ---- processor 1 goes and comes, three times ---- the disk is what it was
-///   disk, network, console ---- suspend to idle: all rings are given up ---- a key: all are made anew ---- they work
+///   disk, network, console -- suspend to idle: all rings are given up -- a key: all are made anew, and work
 /// ```
 #[test]
 fn processors_and_sleep_come_and_go() {
@@ -230,7 +205,7 @@ fn processors_and_sleep_come_and_go() {
     boards.end();
 }
 
-/// The serial port wakes the board: its interrupt stays armed while somebody has it open.
+/// The serial port wakes the board: its interrupt stays armed while a process has it open.
 fn sleep_and_wake(boards: &mut Boards) {
     let (status, states) = boards.shell.run("grep freeze /sys/power/state");
     if status != 0 {

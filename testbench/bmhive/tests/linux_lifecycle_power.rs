@@ -1,9 +1,10 @@
-//! A Linux board is reset, killed and switched off in the middle of its traffic, and comes back; its neighbour sees nothing of it.
+//! A Linux board is reset, killed and switched off in the middle of its traffic, and comes back; its
+//! neighbour sees nothing of it.
 //!
 //! ```text
-//!   board0 == disk, network ==> reset . reboot . kill . SIGKILL of QEMU . poweroff ==> boots, its disk is what it was
-//!   board1 -- writes, reads, compares --------------------------------------------------------------------------->
-//!   base   -- the same processes, threads and descriptors --------------------------------------------------------->
+//!   board0 = disk, network => reset, reboot, kill, SIGKILL of QEMU, poweroff => boots, its disk as it was
+//!   board1 - writes, reads, compares ------------------------------------------------------------------>
+//!   base   - the same processes, threads and descriptors ---------------------------------------------->
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 
@@ -11,44 +12,14 @@ use std::fs;
 
 use bmhive_server::instance::Power;
 use rig::{
-    home::{Home, sha256},
     linux::{Shell, Up},
+    test_folder::{TestFolder, sha256},
+    toml::linux_pair,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
 const MIB: usize = 1 << 20;
 const SEED: u64 = 0xb0a2d;
-
-const SCENARIO: &str = r#"
-    [server]
-    name = "power"
-    [[board]]
-    name = "board0"
-    memory_mib = 256
-    [board.guest]
-    cpus = 2
-    [[board.function]]
-    kind = "console"
-    [[board.function]]
-    kind = "blk"
-    image = "disk.img"
-    queues = 2
-    [[board.function]]
-    kind = "net"
-    mac = "52:54:00:10:0b:00"
-    [[board]]
-    name = "board1"
-    memory_mib = 256
-    [board.guest]
-    [[board.function]]
-    kind = "console"
-    [[board.function]]
-    kind = "blk"
-    size_mib = 16
-    [[board.function]]
-    kind = "net"
-    mac = "52:54:00:10:0b:01"
-"#;
 
 /// Board 1 counts how often its disk has held what it wrote, and swallows and answers what board 0 sends.
 const NEIGHBOUR: &str = r#"
@@ -63,7 +34,8 @@ const NEIGHBOUR: &str = r#"
     done >/tmp/compared 2>&1 &
 "#;
 
-/// All that board 0's functions can do, until it ends: writes behind 32 MiB, reads, a stream to its neighbour.
+/// All that board 0's functions can do, until it ends: writes behind 32 MiB, reads, a stream to its
+/// neighbour.
 const TRAFFIC: &str = "
     while dd if=/dev/zero of=/dev/vda bs=256k seek=128 count=64 oflag=direct; do :; done >/dev/null 2>&1 &
     while dd if=/dev/vda of=/dev/null bs=4k count=2048 iflag=direct; do :; done >/dev/null 2>&1 &
@@ -82,12 +54,13 @@ struct Boards {
 
 impl Boards {
     fn start() -> Self {
-        let home = Home::new();
-        let mut image = home.random_file("disk.img", 8 * MIB, SEED);
+        let folder = TestFolder::new();
+        let mut image = folder.random_file("disk.img", 8 * MIB, SEED);
         let sum = sha256(&image);
         image.resize(64 * MIB, 0);
-        home.write("disk.img", image);
-        let up = Up::start_in(home, SCENARIO, &["--accel", "tcg", "--until-off"]);
+        folder.write("disk.img", image);
+        let scenario = linux_pair(2, [&["image = \"disk.img\"\nqueues = 2"], &["size_mib = 16"]]);
+        let up = Up::start_in(folder, &scenario, &["--accel", "tcg", "--until-off"]);
         let (mut shell, mut neighbour) = (up.shell("board0"), up.shell("board1"));
         neighbour.check(NEIGHBOUR);
         shell.check("dd if=/dev/vda of=/dev/vda bs=1M count=8 seek=16 iflag=direct conv=fsync 2>&1");
@@ -130,7 +103,7 @@ impl Boards {
         let count = |what| fs::read_dir(format!("/proc/{base}/{what}")).unwrap().count();
         let maps = fs::read_to_string(format!("/proc/{base}/maps")).unwrap();
         Resources {
-            processes: self.up.home.processes().len(),
+            processes: self.up.folder.processes().len(),
             threads: count("task"),
             descriptors: count("fd"),
             shared: maps.lines().filter(|line| line.contains("memfd:")).count(),
@@ -208,7 +181,7 @@ fn a_board_comes_back_with_its_disk_and_its_neighbour_sees_nothing_of_it() {
         boards.assert_well(&format!("after cut {number}, {cut:?}"));
     }
     assert_eq!(boards.resources(), before);
-    let image = fs::read(boards.up.home.path("disk.img")).unwrap();
+    let image = fs::read(boards.up.folder.path("disk.img")).unwrap();
     for at in [0, 16 * MIB] {
         assert_eq!(sha256(&image[at..][..8 * MIB]), boards.sum);
     }

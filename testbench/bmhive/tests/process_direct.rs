@@ -20,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rig::frames::next_frame;
 use software_board::{
     blk::{Blk, BlkError, SECTOR},
     direct::{BackEnd, DeviceConfig, DirectTransport},
@@ -164,7 +165,7 @@ fn thirty_two_at_a_time(options: RingOptions) {
             let (mut started, mut finished) = (0, 0);
             let start = Instant::now();
             while finished < places {
-                while started < places && in_flight.len() < DEPTH && disk.has_room() {
+                while started < places && in_flight.len() < DEPTH && disk.can_submit() {
                     let place = started * 331 % places;
                     let span = place * BYTES..(place + 1) * BYTES;
                     let sector = (place * BYTES / SECTOR) as u64;
@@ -254,7 +255,7 @@ fn meet(from: &mut Net<Transport>, to: &mut Net<Transport>, frame: &[u8]) {
 fn pass(from: &mut Net<Transport>, to: &mut Net<Transport>, frame: &[u8], turn: u16) {
     assert_eq!(from.send(frame), Ok(true));
     loop {
-        let received = to.receive_wait().unwrap_or_else(|error| panic!("turn {turn}: {error}"));
+        let received = next_frame(to);
         let (arrived, late) = (received.bytes() == frame, received.bytes()[14..16] == MEETING.to_be_bytes());
         assert!(arrived || late, "turn {turn}: {:x?}", received.bytes());
         to.recycle(received).unwrap();

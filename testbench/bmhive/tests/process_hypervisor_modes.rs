@@ -264,7 +264,7 @@ fn a_driver_of_a_hypervisor_that_sleeps_is_told_that_the_device_is_gone() {
     let board = &served.board;
     let sleeping = board.poller.take();
     let mut transport = served.transport();
-    transport.set_patience(Duration::from_millis(100));
+    transport.set_reset_timeout(Duration::from_millis(100));
     let refused: Result<Blk<_>, _> = Blk::new(transport, &served.memory, RingOptions::default());
     let Err(error) = refused else { panic!("a disk without a base") };
     assert!(matches!(&error, BlkError::Transport(TransportError::Gone { .. })), "{error}: {error:?}");

@@ -10,15 +10,16 @@ use std::{collections::HashMap, fs, path::PathBuf, time::Instant};
 
 use iobond_spec::offsets::queues;
 use rig::{
-    live_world::{DEADLINE, Disk, World, boards, boards_on, prove},
+    live_world::{DEADLINE, Disk, Software, World, boards, boards_on, prove},
     test_folder::{TestFolder, random_bytes},
     toml::{blk, board},
 };
 use scenario::Scenario;
 use software_board::{
     blk::{BlkError, SECTOR},
+    bus::Bus,
     queue::{Chain, Queue, RingOptions},
-    transport::BoardTransport,
+    transport::{BoardTransport, message_data},
 };
 
 /// Bytes of the disks.
@@ -28,6 +29,11 @@ const MIB: usize = 1 << 20;
 /// A board with one disk of 4 MiB.
 fn one_disk(keys: &str) -> World {
     boards(&[board("board", &[blk(&format!("size_mib = 4\n{keys}"))])])
+}
+
+/// MSI-X messages of the first queue of function 0.
+fn messages(software: &Software) -> u64 {
+    software.bus.messages(message_data(software.functions[0].id, 1))
 }
 
 /// What the disk must hold.
@@ -117,7 +123,7 @@ fn fill_and_compare(disk: &mut Disk, depth: usize, bytes: usize, span: usize, se
         let (mut started, mut finished) = (0, 0);
         let start = Instant::now();
         while finished < blocks {
-            while started < blocks && in_flight.len() < depth && disk.has_room() {
+            while started < blocks && in_flight.len() < depth && disk.can_submit() {
                 let block = (started * 331 + 5) % blocks;
                 let sector = (block * bytes / SECTOR) as u64;
                 let token = match write {
@@ -165,7 +171,7 @@ fn sixty_four_requests_in_flight_with_every_choice_of_ring_features() {
         let register = |register| world.queue_register(0, 0, register);
         assert_eq!((register(queues::FORWARDED), register(queues::RETIRED)), (512, 512), "{options:?}");
         // Interrupts are suppressed where they are not wanted; EVENT_IDX overrides the flag.
-        let told = disk.transport().queue_messages(0);
+        let told = messages(&software);
         assert_eq!(
             register(queues::INTERRUPTS) > 0,
             options.interrupts || options.event_idx,
@@ -191,9 +197,9 @@ fn every_message_that_io_bond_counts_arrives() {
     let software = world.software(0);
     for options in [RingOptions::default(), RingOptions { event_idx: false, ..RingOptions::default() }] {
         let mut disk = software.disk(0, options);
-        let before = (disk.transport().queue_messages(0), world.interrupts(0, 0));
+        let before = (messages(&software), world.interrupts(0, 0));
         fill_and_compare(&mut disk, 16, 4096, MIB / 4, 2);
-        let arrived = disk.transport().queue_messages(0) - before.0;
+        let arrived = messages(&software) - before.0;
         assert_eq!(arrived, u64::from(world.queue_register(0, 0, queues::INTERRUPTS)));
         assert_eq!(arrived, u64::from(world.interrupts(0, 0) - before.1));
         assert!(arrived > 0, "{options:?}");

@@ -70,7 +70,7 @@ impl Writer {
 
     /// Fills the queue, as long as there are blocks.
     fn fill(&mut self) {
-        while self.next < self.blocks && self.in_flight.len() < DEPTH && self.disk.has_room() {
+        while self.next < self.blocks && self.in_flight.len() < DEPTH && self.disk.can_submit() {
             let sector = self.next * (BLOCK / SECTOR) as u64;
             let token = self.disk.submit_write(sector, contents(self.next)).unwrap();
             assert_eq!(self.in_flight.insert(token, self.next), None, "a token twice");

@@ -1,10 +1,12 @@
 //! `virtio_drivers::Hal` over a board's memory.
 //!
-//! The trait has associated functions only, so which board's memory is meant is a property of the thread: [`bind`] sets it for
-//! as long as its guard lives. [`super::queue::Queue`] binds around each call, so that two boards may run on one thread.
+//! The trait has associated functions only, so which board's memory is meant is a property of the thread:
+//! [`bind`] sets it until its guard is dropped. [`super::queue::Queue`] binds around each call, so that two
+//! boards may run on one thread.
 //!
-//! Sharing copies into board memory and unsharing copies back, in every direction, as a bounce buffer on real hardware
-//! does: a driver that forgets one of the two gets wrong data, and so does one whose device wrote nothing.
+//! Sharing copies into board memory and unsharing copies back, in every direction, as a bounce buffer on real
+//! hardware does: a driver that forgets one of the two gets wrong data, and so does one whose device wrote
+//! nothing.
 
 #![allow(unsafe_code, reason = "Hal is an unsafe trait over raw pointers")]
 
@@ -41,8 +43,8 @@ impl Drop for Bound {
 /// The board as `virtio-drivers` reaches it.
 ///
 /// # Panics
-/// Every function panics when no board is bound. [`Hal::share`] panics when memory is exhausted (callers reserve beforehand,
-/// see [`DmaMemory::reserve`]), [`Hal::unshare`] when the buffer was not shared.
+/// Every function panics when no board is bound. [`Hal::share`] panics when memory is exhausted (callers
+/// reserve beforehand, see [`DmaMemory::reserve`]), [`Hal::unshare`] when the buffer was not shared.
 #[derive(Debug)]
 pub struct BoardHal;
 
@@ -53,8 +55,8 @@ fn bound<R>(action: impl FnOnce(&DmaMemory) -> R) -> R {
     })
 }
 
-// SAFETY: `dma_alloc` returns page-aligned, zeroed memory inside of the mapping that `DmaMemory` keeps alive, and the
-// allocator hands no page out twice. `share` returns chunks of the same allocator.
+// SAFETY: `dma_alloc` returns page-aligned, zeroed memory inside of the mapping that `DmaMemory` keeps alive,
+// and the allocator hands no page out twice. `share` returns chunks of the same allocator.
 unsafe impl Hal for BoardHal {
     fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         // `virtio-drivers` takes address 0 for a failure, and reports it as `DmaError`.
@@ -101,8 +103,9 @@ unsafe impl Hal for BoardHal {
     unsafe fn unshare(address: PhysAddr, mut buffer: NonNull<[u8]>, direction: BufferDirection) {
         bound(|dma| {
             if direction != BufferDirection::DriverToDevice {
-                // SAFETY: the caller says that the range is valid and not accessed by others during the call, and a
-                // direction in which the device writes means that it passed a mutable buffer to `VirtQueue::add`.
+                // SAFETY: the caller says that the range is valid and not accessed by others during the call,
+                // and a direction in which the device writes means that it passed a mutable buffer to
+                // `VirtQueue::add`.
                 let buffer = unsafe { buffer.as_mut() };
                 if let Err(error) = dma.memory().read_slice(buffer, GuestAddress(address)) {
                     panic!("cannot read a bounce buffer at board:{address:#x}: {error}");

@@ -1,6 +1,7 @@
 //! Who sits on a compute board. Here: a software board, whose CPU is a thread of this process.
 //!
-//! It does all that firmware, kernel and drivers do on hardware, and reaches its devices only through [`bus::Bus`]:
+//! It does all that firmware, kernel and drivers do on hardware, and reaches its devices only through
+//! [`bus::Bus`]:
 //!
 //! * [`pci`] finds functions, places BARs, reads capabilities;
 //! * [`memory`] and [`hal`] are its RAM and DMA, [`queue`] its virtqueues on crate `virtio-drivers`;

@@ -1,12 +1,9 @@
 //! Network driver of the board (virtio 1.3, 5.1): one pair of queues, frames with their header in one buffer.
 //!
-//! No offload is negotiated: a frame on the wire is a frame in memory, and one receive buffer holds any frame of
-//! [`MAX_FRAME`] bytes.
+//! No offload is negotiated: a frame on the wire is a frame in memory, and one receive buffer holds any frame
+//! of [`MAX_FRAME`] bytes.
 
-use std::{
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::rc::Rc;
 
 use virtio_bindings::virtio_net::{VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS};
 use virtio_drivers::transport::{DeviceStatus, DeviceType};
@@ -22,20 +19,17 @@ const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
 /// `struct virtio_net_hdr` of a modern device, `num_buffers` included (virtio 1.3, 5.1.6.1).
 const HEADER: usize = 12;
-/// An Ethernet header.
+/// Bytes of an Ethernet header, and of the shortest frame.
 const SHORTEST_FRAME: usize = 14;
 /// Longest frame that is sent or received: 1500 bytes of payload behind an Ethernet header with a VLAN tag.
 pub const MAX_FRAME: usize = 1518;
-/// Receive buffers are at least this long without MRG_RXBUF (virtio 1.3, 5.1.6.3.1: "at least 1526 bytes"), here rounded up to
-/// what is bounced anyway.
+/// Receive buffers are at least this long without MRG_RXBUF (virtio 1.3, 5.1.6.3.1: "at least 1526 bytes"),
+/// here rounded up to what is bounced anyway.
 const RECEIVE_BUFFER: usize = 2048;
 /// Frames that are sent before the device is notified of them.
 const TRANSMIT_BATCH: usize = 16;
-/// Offsets in `struct virtio_net_config` (virtio 1.3, 5.1.4).
+/// Offset in `struct virtio_net_config` (virtio 1.3, 5.1.4).
 const CONFIG_MAC: usize = 0;
-const CONFIG_STATUS: usize = 6;
-/// `VIRTIO_NET_S_LINK_UP`.
-const LINK_UP: u16 = 1;
 
 /// A network device that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,11 +49,9 @@ pub enum NetError {
     Length { device: String, bytes: usize },
     #[error("{device}: the device received {written} bytes, less than a header of {HEADER}")]
     NoHeader { device: String, written: u32 },
-    #[error("{device}: no {what} within {waited:?}; device status {status:?}")]
-    Timeout { device: String, what: &'static str, waited: Duration, status: DeviceStatus },
 }
 
-/// A frame in a buffer that has room for the header: one that was received, or one that is to be sent.
+/// A frame in a buffer that begins with the header: one that was received, or one that is to be sent.
 #[derive(Debug)]
 pub struct Frame {
     buffer: Vec<u8>,
@@ -86,7 +78,6 @@ pub struct Net<T: BoardTransport, const SIZE: usize = 256> {
     transmit: Queue<SIZE>,
     features: u64,
     mac: [u8; 6],
-    patience: Duration,
     /// Transmit buffers to use again.
     spare: Vec<Vec<u8>>,
     /// Frames queued since the last notification.
@@ -94,7 +85,8 @@ pub struct Net<T: BoardTransport, const SIZE: usize = 256> {
 }
 
 impl<T: BoardTransport, const SIZE: usize> Net<T, SIZE> {
-    /// Resets and sets up the network device behind `transport`, and gives it a queue full of receive buffers.
+    /// Resets and sets up the network device behind `transport`, and gives it a queue full of receive
+    /// buffers.
     ///
     /// # Errors
     /// [`NetError`] of the first step that failed.
@@ -103,6 +95,8 @@ impl<T: BoardTransport, const SIZE: usize> Net<T, SIZE> {
         if transport.device_type() != DeviceType::Network {
             return Err(NetError::NotNetwork { device, found: transport.device_type() });
         }
+        // STATUS as Linux asks for it; a change of the link is an interrupt then, which is all that is tried
+        // here.
         let wanted = options.features() | 1 << VIRTIO_NET_F_MAC | 1 << VIRTIO_NET_F_STATUS;
         let features = transport.negotiate(wanted)?;
         if features & 1 << VIRTIO_NET_F_MAC == 0 {
@@ -122,10 +116,9 @@ impl<T: BoardTransport, const SIZE: usize> Net<T, SIZE> {
             }
         };
         transport.activate()?;
-        let patience = Duration::from_secs(10);
         let spare = Vec::new();
-        let mut net = Self { transport, receive, transmit, features, mac, patience, spare, unannounced: 0 };
-        while net.receive.has_room(1) {
+        let mut net = Self { transport, receive, transmit, features, mac, spare, unannounced: 0 };
+        while net.receive.has_free(1) {
             net.post(vec![0; RECEIVE_BUFFER])?;
         }
         net.kick();
@@ -147,24 +140,6 @@ impl<T: BoardTransport, const SIZE: usize> Net<T, SIZE> {
         &self.transport
     }
 
-    /// Whether the link is up; always, when the device does not say (virtio 1.3, 5.1.4.2).
-    ///
-    /// # Errors
-    /// [`NetError::Config`].
-    pub fn link_is_up(&self) -> Result<bool, NetError> {
-        if self.features & 1 << VIRTIO_NET_F_STATUS == 0 {
-            return Ok(true);
-        }
-        let status = self.transport.read_config_space::<u16>(CONFIG_STATUS);
-        let status = status.map_err(|source| NetError::Config { device: self.transport.name(), source })?;
-        Ok(status & LINK_UP != 0)
-    }
-
-    /// Sets how long a blocking call waits; 10 s to begin with.
-    pub fn set_patience(&mut self, patience: Duration) {
-        self.patience = patience;
-    }
-
     /// A frame of `length` bytes, all zero, to be filled in and given to [`Net::queue`].
     pub fn frame(&mut self, length: usize) -> Frame {
         let mut buffer = self.spare.pop().unwrap_or_default();
@@ -174,8 +149,8 @@ impl<T: BoardTransport, const SIZE: usize> Net<T, SIZE> {
         Frame { buffer, end: HEADER + length }
     }
 
-    /// Queues a frame and tells whether there was room for it. The device hears of it with [`Net::kick`], or when a batch
-    /// is full.
+    /// Queues a frame; false when the queue is full. The device hears of it with [`Net::kick`], or when a
+    /// batch is full.
     ///
     /// # Errors
     /// [`NetError::Length`] or [`NetError::Queue`].
@@ -185,7 +160,7 @@ impl<T: BoardTransport, const SIZE: usize> Net<T, SIZE> {
             return Err(NetError::Length { device: self.transport.name(), bytes });
         }
         self.reap()?;
-        if !self.transmit.has_room(1) {
+        if !self.transmit.has_free(1) {
             self.spare.push(frame.buffer);
             return Ok(false);
         }
@@ -206,7 +181,7 @@ impl<T: BoardTransport, const SIZE: usize> Net<T, SIZE> {
     /// [`NetError::Queue`] when the device used something that it does not have.
     pub fn can_transmit(&mut self) -> Result<bool, NetError> {
         self.reap()?;
-        Ok(self.transmit.has_room(1))
+        Ok(self.transmit.has_free(1))
     }
 
     /// Queues `frame` and notifies the device at once; false when the queue is full.
@@ -234,31 +209,6 @@ impl<T: BoardTransport, const SIZE: usize> Net<T, SIZE> {
             return Err(NetError::NoHeader { device: self.transport.name(), written: used.written });
         }
         Ok(Some(Frame { buffer, end: used.written as usize }))
-    }
-
-    /// The next received frame, waited for.
-    ///
-    /// # Errors
-    /// As [`Net::receive`], [`NetError::Timeout`], or the transport's fault.
-    pub fn receive_wait(&mut self) -> Result<Frame, NetError> {
-        let start = Instant::now();
-        loop {
-            if let Some(frame) = self.receive()? {
-                return Ok(frame);
-            }
-            let waited = start.elapsed();
-            if waited > self.patience {
-                self.transport.check()?;
-                let status = self.transport.get_status();
-                return Err(NetError::Timeout {
-                    device: self.transport.name(),
-                    what: "frame",
-                    waited,
-                    status,
-                });
-            }
-            self.transport.relax();
-        }
     }
 
     /// Lets a received frame's buffer receive again. The device hears of it with [`Net::kick`].

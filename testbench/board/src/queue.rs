@@ -1,13 +1,13 @@
 //! A virtqueue whose buffers it owns: crate `virtio-drivers`' split ring, made safe to use.
 //!
-//! The ring's own interface wants the same buffers at both ends of a request, unaliased in between, and trusts its caller
-//! with the tokens that the device returns. Here a [`Chain`] is moved in and comes back out, and what the device says is
-//! checked first.
+//! The ring's own interface wants the same buffers at both ends of a request, unaliased in between, and
+//! trusts its caller with the tokens that the device returns. Here a [`Chain`] is moved in and comes back
+//! out, and what the device says is checked first.
 //!
-//! `virtio-drivers`' own devices ask [`VirtQueue::should_notify`] without a barrier after publishing a buffer. A store may
-//! pass a later load even on x86, so driver and device can each miss the other's last word, and the request waits for ever
-//! (virtio 1.3, 2.7.13.3.1 and 2.7.13.4.1 ask for the barrier). So [`Queue::submit`] has it, and blk and net are built on this
-//! queue.
+//! `virtio-drivers`' own devices ask [`VirtQueue::should_notify`] without a barrier after publishing a
+//! buffer. A store may pass a later load even on x86, so driver and device can each miss the other's last
+//! word, and the request waits for ever (virtio 1.3, 2.7.13.3.1 and 2.7.13.4.1 ask for the barrier). So
+//! [`Queue::submit`] has it, and blk and net are built on this queue.
 
 #![allow(
     unsafe_code,
@@ -44,7 +44,8 @@ pub struct RingOptions {
     pub event_idx: bool,
     /// NOTIFICATION_DATA: a doorbell carries the available index.
     pub notification_data: bool,
-    /// Whether the device is to interrupt. Without EVENT_IDX only; with it, `virtio-drivers` always asks for interrupts.
+    /// Whether the device is to interrupt. Without EVENT_IDX only; with it, `virtio-drivers` always asks for
+    /// interrupts.
     pub interrupts: bool,
 }
 
@@ -70,7 +71,8 @@ impl RingOptions {
     }
 }
 
-/// The buffers of one request: what the device reads, then what it writes. The first empty buffer ends its half.
+/// The buffers of one request: what the device reads, then what it writes. The first empty buffer ends its
+/// half.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
     /// Readable by the device.
@@ -79,18 +81,18 @@ pub struct Chain {
     pub writable: [Vec<u8>; 2],
 }
 
-/// A used chain.
+/// A chain that the device has used.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Used {
     /// What [`Queue::submit`] returned for it.
     pub token: u16,
-    /// The buffers.
+    /// Its buffers, as they were submitted; the device has written the writable ones.
     pub chain: Chain,
     /// Bytes that the device says it wrote, at most what the writable buffers hold.
     pub written: u32,
 }
 
-/// A queue that cannot go on.
+/// Why a queue stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum QueueError {
@@ -103,9 +105,9 @@ pub enum QueueError {
     #[error("queue {queue}: the device used chain {token}, which it does not have")]
     UnknownToken { queue: u16, token: u16 },
     #[error(
-        "queue {queue}: the device says it wrote {written} bytes to chain {token}, which has room for {room}"
+        "queue {queue}: the device says it wrote {written} bytes to chain {token}, whose writable buffers hold {capacity}"
     )]
-    TooLong { queue: u16, token: u16, written: u32, room: usize },
+    TooLong { queue: u16, token: u16, written: u32, capacity: usize },
     #[error("queue {queue}: cannot take chain {token} back: {source}")]
     Pop { queue: u16, token: u16, source: virtio_drivers::Error },
 }
@@ -125,7 +127,8 @@ impl<const SIZE: usize> Queue<SIZE> {
     /// Sets queue `index` up and enables it; `features` are those that were negotiated.
     ///
     /// # Errors
-    /// [`QueueError::Create`] when the queue is too small or memory is short; a transport's fault may say more.
+    /// [`QueueError::Create`] when the queue is too small or memory is short; a transport's fault may say
+    /// more.
     pub fn new(
         transport: &mut impl BoardTransport,
         memory: &Rc<DmaMemory>,
@@ -144,7 +147,7 @@ impl<const SIZE: usize> Queue<SIZE> {
     }
 
     /// Whether a chain of `buffers` buffers can be submitted now.
-    pub fn has_room(&self, buffers: usize) -> bool {
+    pub fn has_free(&self, buffers: usize) -> bool {
         self.ring.available_desc() >= buffers
     }
 
@@ -161,14 +164,16 @@ impl<const SIZE: usize> Queue<SIZE> {
         let (readers, writers) = (used(&chain.readable), used(&chain.writable));
         let readable = chain.readable.each_ref().map(Vec::as_slice);
         let mut writable = chain.writable.each_mut().map(Vec::as_mut_slice);
-        // SAFETY: the chain's buffers are on the heap and stay there, unused, in `chains` until `pop_used` returns them.
+        // SAFETY: the chain's buffers are on the heap and stay there, unused, in `chains` until `pop_used`
+        // returns them.
         let token = unsafe { self.ring.add(&readable[..readers], &mut writable[..writers]) }
             .map_err(|source| QueueError::Submit { queue, source })?;
         if let Some(slot) = self.chains.get_mut(usize::from(token)) {
             *slot = Some(chain);
         }
-        // Publish before looking whether the device sleeps. `should_notify` compares indices without regard to their
-        // wrapping, so it is asked for each one: then the index after `avail_event` is never stepped over.
+        // Publish before looking whether the device sleeps. `should_notify` compares indices without regard
+        // to their wrapping, so it is asked for each one: then the index after `avail_event` is never stepped
+        // over.
         fence(Ordering::SeqCst);
         self.kick |= self.ring.should_notify();
         Ok(token)
@@ -184,7 +189,8 @@ impl<const SIZE: usize> Queue<SIZE> {
     /// Takes back the next chain that the device has used, if there is one.
     ///
     /// # Errors
-    /// [`QueueError::UnknownToken`] or [`QueueError::TooLong`] when the device lies; the queue is of no use then.
+    /// [`QueueError::UnknownToken`] or [`QueueError::TooLong`] when the device lies; the queue is of no use
+    /// then.
     pub fn pop(&mut self) -> Result<Option<Used>, QueueError> {
         let queue = self.index;
         let Some(token) = self.ring.peek_used() else { return Ok(None) };
@@ -192,7 +198,7 @@ impl<const SIZE: usize> Queue<SIZE> {
         let Some(mut chain) = slot.and_then(Option::take) else {
             return Err(QueueError::UnknownToken { queue, token });
         };
-        let room = chain.writable.iter().map(Vec::len).sum();
+        let capacity = chain.writable.iter().map(Vec::len).sum();
         let _bound = bind(&self.memory);
         let (readers, writers) = (used(&chain.readable), used(&chain.writable));
         let readable = chain.readable.each_ref().map(Vec::as_slice);
@@ -200,8 +206,8 @@ impl<const SIZE: usize> Queue<SIZE> {
         // SAFETY: these are the buffers that `add` was given when it returned this token.
         let written = unsafe { self.ring.pop_used(token, &readable[..readers], &mut writable[..writers]) }
             .map_err(|source| QueueError::Pop { queue, token, source })?;
-        if written as usize > room {
-            return Err(QueueError::TooLong { queue, token, written, room });
+        if written as usize > capacity {
+            return Err(QueueError::TooLong { queue, token, written, capacity });
         }
         Ok(Some(Used { token, chain, written }))
     }
@@ -213,7 +219,8 @@ impl<const SIZE: usize> Queue<SIZE> {
 }
 
 impl<const SIZE: usize> Drop for Queue<SIZE> {
-    /// Gives the ring's memory back; the device has been reset by then. Bounce buffers of outstanding chains stay taken.
+    /// Gives the ring's memory back; the device has been reset by then. Bounce buffers of outstanding chains
+    /// stay taken.
     fn drop(&mut self) {
         let _bound = bind(&self.memory);
         // SAFETY: dropped here only, and not used afterwards.

@@ -9,6 +9,7 @@ pub mod base_machine;
 pub mod bmhive;
 pub mod by_hand;
 pub mod fake_qemu;
+pub mod frames;
 pub mod hosted;
 pub mod initramfs;
 pub mod kept;

@@ -27,14 +27,14 @@ const STRIDE: u64 = 256;
 /// What came of a measurement.
 #[derive(Debug)]
 pub struct Measured {
-    /// Of every request.
+    /// Latencies of all requests.
     pub latency: LatencyRecorder,
     /// How long it took altogether.
     pub elapsed: Duration,
 }
 
-/// Writes all that `from` yields to the disk from sector 0 on, and flushes. Returns the number of bytes; the last sector is
-/// filled up with zeroes.
+/// Writes all that `from` yields to the disk from sector 0 on, and flushes. Returns the number of bytes; the
+/// last sector is filled up with zeroes.
 ///
 /// # Errors
 /// [`WorkloadError`].
@@ -50,7 +50,7 @@ pub fn write_stream<T: BoardTransport>(
     let mut spare: Vec<Vec<u8>> = Vec::new();
     let mut in_flight = 0;
     while !end || in_flight > 0 {
-        while !end && in_flight < DEPTH && disk.has_room() {
+        while !end && in_flight < DEPTH && disk.can_submit() {
             let mut buffer = spare.pop().unwrap_or_default();
             buffer.resize(CHUNK, 0);
             let read = fill(&mut from, &mut buffer)
@@ -116,7 +116,7 @@ pub fn read_stream<T: BoardTransport>(
     let mut order: VecDeque<(u16, Option<Vec<u8>>)> = VecDeque::new();
     let mut spare: Vec<Vec<u8>> = Vec::new();
     while written < bytes {
-        while asked < bytes && order.len() < DEPTH && disk.has_room() {
+        while asked < bytes && order.len() < DEPTH && disk.can_submit() {
             let length = (bytes - asked).min(CHUNK as u64) as usize;
             let mut buffer = spare.pop().unwrap_or_default();
             buffer.resize(length.div_ceil(SECTOR) * SECTOR, 0);
@@ -156,8 +156,8 @@ pub fn read_stream<T: BoardTransport>(
     Ok(())
 }
 
-/// Reads blocks of [`BLOCK`] bytes at random places, `depth` of them in flight. `seed` makes the places. At depth 1, `stages`
-/// learns where the time of each went.
+/// Reads blocks of [`BLOCK`] bytes at random places, `depth` of them in flight. `seed` makes the places. At
+/// depth 1, `stages` learns where the time of each went.
 ///
 /// # Errors
 /// [`WorkloadError`].
@@ -179,7 +179,7 @@ pub fn random_reads<T: BoardTransport>(
     let start = Instant::now();
     let mut over = false;
     while !over || submitted > done {
-        while !over && submitted - done < u64::from(depth) && disk.has_room() {
+        while !over && submitted - done < u64::from(depth) && disk.can_submit() {
             let Some(buffer) = spare.pop() else { break };
             let sector = random.u64(..blocks) * (BLOCK / SECTOR) as u64;
             let now = Instant::now();

@@ -1,7 +1,8 @@
 //! Block driver of the board (virtio 1.3, 5.2).
 //!
-//! `virtio-drivers`' `VirtIOBlk` has one queue of 16 entries, knows neither DISCARD nor WRITE_ZEROES, and its waits have no
-//! bound. This one keeps as many requests in flight as its queue holds, and waits with [`BoardTransport::relax`] and a deadline.
+//! `virtio-drivers`' `VirtIOBlk` has one queue of 16 entries, knows neither DISCARD nor WRITE_ZEROES, and its
+//! waits have no bound. This one keeps as many requests in flight as its queue holds, and waits with
+//! [`BoardTransport::relax`] and a deadline.
 
 use std::{
     rc::Rc,
@@ -84,7 +85,7 @@ pub enum BlkError {
     Timeout { device: String, what: &'static str, sector: u64, waited: Duration, status: DeviceStatus },
 }
 
-/// A finished request.
+/// A request that the device has finished, with the buffer that it was given.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Completion {
     /// What submitting it returned.
@@ -109,7 +110,7 @@ pub struct Blk<T: BoardTransport, const SIZE: usize = 128> {
     queue: Queue<SIZE>,
     features: u64,
     capacity: u64,
-    patience: Duration,
+    timeout: Duration,
     in_flight: Vec<Option<Request>>,
     /// What finished while a blocking call waited for something else.
     finished: Vec<Completion>,
@@ -154,7 +155,7 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
             queue,
             features,
             capacity,
-            patience: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             in_flight,
             finished: Vec::new(),
             spare: Vec::new(),
@@ -182,8 +183,8 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
     }
 
     /// Sets how long a blocking call waits for its answer; 10 s to begin with.
-    pub fn set_patience(&mut self, patience: Duration) {
-        self.patience = patience;
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
     }
 
     fn has(&self, feature: u32) -> bool {
@@ -193,7 +194,8 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
     /// Starts a read of `buffer.len()` bytes from `sector`. The device hears of it with [`Blk::kick`].
     ///
     /// # Errors
-    /// [`BlkError::Length`] or [`BlkError::Queue`], also when [`Blk::has_room`] is false; the buffer is dropped then.
+    /// [`BlkError::Length`] or [`BlkError::Queue`], also when [`Blk::can_submit`] is false; the buffer is
+    /// dropped then.
     pub fn submit_read(&mut self, sector: u64, buffer: Vec<u8>) -> Result<u16, BlkError> {
         self.check_length(&buffer)?;
         self.submit(VIRTIO_BLK_T_IN, Request { what: "read", sector }, Vec::new(), buffer)
@@ -218,8 +220,8 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
     }
 
     /// Whether one more request can be started.
-    pub fn has_room(&self) -> bool {
-        self.queue.has_room(3)
+    pub fn can_submit(&self) -> bool {
+        self.queue.has_free(3)
     }
 
     /// Tells the device of requests that were started since the last time, if it wants to know.
@@ -227,7 +229,8 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
         self.queue.kick(&mut self.transport);
     }
 
-    /// Hands every request that has finished to `done`, in the order in which the device used them, and tells how many.
+    /// Hands every request that has finished to `done`, in the order in which the device used them, and tells
+    /// how many.
     ///
     /// # Errors
     /// [`BlkError::Queue`] when the device used something that it does not have.
@@ -394,7 +397,7 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
                 }
                 self.finished.push(completion);
             }
-            if start.elapsed() > self.patience {
+            if start.elapsed() > self.timeout {
                 return Err(self.timeout(token, start.elapsed()));
             }
             self.transport.relax();

@@ -9,7 +9,7 @@ use crate::{
     bus::Bus,
     pci::enumerate,
     test_bus::{Misdeed, TestBus, TestFunction, World},
-    transport::PciTransport,
+    transport::{PciTransport, message_data},
 };
 
 const SECTORS: usize = 256;
@@ -31,7 +31,7 @@ fn disk(misdeed: Misdeed, features: u64, options: RingOptions) -> (Disk, Rc<RefC
     let memory = DmaMemory::new(bus.memory()).unwrap();
     let transport = PciTransport::new(bus, function).unwrap();
     let mut disk = Blk::new(transport, &memory, options).unwrap();
-    disk.set_patience(Duration::from_millis(50));
+    disk.set_timeout(Duration::from_millis(50));
     (disk, world)
 }
 
@@ -58,7 +58,7 @@ proptest! {
             let mut expected = BTreeMap::new();
             for (place, (write, sectors)) in batch {
                 let (start, bytes) = (*place as usize * 4 * SECTOR, sectors.min(&4) * SECTOR);
-                prop_assert!(disk.has_room());
+                prop_assert!(disk.can_submit());
                 let token = if *write {
                     model[start..start + bytes].fill(turn as u8 ^ 0xA5);
                     disk.submit_write(place * 4, model[start..start + bytes].to_vec())
@@ -95,7 +95,8 @@ fn every_kind_of_request_does_what_it_says() {
     disk.flush().unwrap();
     let seen: Vec<u8> = world.borrow().disk.chunks(SECTOR).map(|sector| sector[0]).skip(6).take(6).collect();
     assert_eq!(seen, [6, 0, 0xAB, 0, 0, 11]);
-    assert_eq!(disk.transport().queue_messages(0), 6, "one MSI-X message a request");
+    let (bus, id) = (disk.transport().bus(), disk.transport().function().id);
+    assert_eq!(bus.messages(message_data(id, 1)), 6, "one MSI-X message a request");
 }
 
 #[test]
@@ -117,10 +118,10 @@ fn a_device_that_lies_about_a_ring_is_caught() {
     let read = |misdeed| disk(misdeed, RING, RingOptions::default()).0.read(1, &mut [0xEE; SECTOR]);
     let queue_error = |source| Err(BlkError::Queue { device: "function 0".into(), source });
     assert_eq!(read(Misdeed::InventToken), queue_error(QueueError::UnknownToken { queue: 0, token: 1 }));
-    let (written, room) = (SECTOR as u32 + 1 + 100_000, SECTOR + 1);
+    let (written, capacity) = (SECTOR as u32 + 1 + 100_000, SECTOR + 1);
     assert_eq!(
         read(Misdeed::OverstateLength),
-        queue_error(QueueError::TooLong { queue: 0, token: 0, written, room })
+        queue_error(QueueError::TooLong { queue: 0, token: 0, written, capacity })
     );
 }
 
@@ -149,7 +150,7 @@ fn a_device_that_is_silent_costs_no_more_than_the_deadline() {
 fn a_full_queue_refuses_and_goes_on() {
     let (mut disk, _) = disk(Misdeed::None, 0, RingOptions::default());
     let mut submitted = 0;
-    while disk.has_room() {
+    while disk.can_submit() {
         disk.submit_read(submitted, vec![0; SECTOR]).unwrap();
         submitted += 1;
     }

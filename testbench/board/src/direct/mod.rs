@@ -1,7 +1,7 @@
 //! The baseline: the board's drivers on a vhost-user back end, with no IO-Bond between.
 //!
-//! The board's memory is the back end's memory table and the guest rings are its vrings, as a VMM would have it. Every
-//! driver runs unchanged on it, so the two can be laid side by side.
+//! The board's memory is the back end's memory table and the guest rings are its vrings, as a VMM would have
+//! it. Every driver runs unchanged on it, so the two can be laid side by side.
 
 mod transport;
 
@@ -29,9 +29,9 @@ pub struct BackEnd {
     pub queues: u16,
     /// Entries that each of them may have.
     pub queue_size: u16,
-    /// Feature bits that are offered to the driver beyond the back end's own, as a VMM does for those it answers
-    /// itself (a network device's MAC).
+    /// Feature bits that are offered to the driver beyond the back end's own, as a VMM does for those it
+    /// answers itself (a network device's MAC).
     pub features: u64,
-    /// Device configuration.
+    /// Where the device configuration is read.
     pub config: DeviceConfig,
 }

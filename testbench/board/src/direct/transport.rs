@@ -37,7 +37,7 @@ const BLK_CONFIG: usize = 60;
 /// `VHOST_F_LOG_ALL`: for migration, and none of a driver's business.
 const LOG_ALL: u64 = 1 << 26;
 
-/// One vring.
+/// A vring as the back end was told of it.
 #[derive(Debug, Default)]
 struct Ring {
     size: u16,
@@ -65,8 +65,8 @@ pub struct DirectTransport<R> {
 }
 
 impl<R: Fn()> DirectTransport<R> {
-    /// Connects to a back end and learns what it offers. `memory` must be a memfd, as [`crate::memory::create`]
-    /// makes it.
+    /// Connects to a back end and learns what it offers. `memory` must be a memfd, as
+    /// [`crate::memory::create`] makes it.
     ///
     /// # Errors
     /// [`TransportError::VhostUser`] with the message that failed.
@@ -122,8 +122,8 @@ impl<R: Fn()> DirectTransport<R> {
         Ok(())
     }
 
-    /// One exchange, in bounded time. Crate `vhost` takes a wait up again when a socket time-out ends it, so the bound comes
-    /// from outside: an exchange that is overdue loses its connection.
+    /// One exchange, in bounded time. Crate `vhost` takes a wait up again when a socket time-out ends it, so
+    /// the bound comes from outside: an exchange that is overdue loses its connection.
     fn ask<V>(
         &self,
         message: &'static str,
@@ -194,7 +194,7 @@ impl<R: Fn()> DirectTransport<R> {
             log_addr: None,
         };
         let event = || EventFd::new(EFD_NONBLOCK).map_err(|error| self.failed("eventfd", error.to_string()));
-        // Nobody reads the call eventfd, as the driver polls; the back end holds it from here on.
+        // The driver polls and does not read the call eventfd; the back end holds it from here on.
         let (kick, call) = (event()?, event()?);
         self.ask("SET_VRING_NUM", |front_end| front_end.set_vring_num(queue, size))?;
         self.ask("SET_VRING_BASE", |front_end| front_end.set_vring_base(queue, 0))?;
@@ -269,7 +269,7 @@ impl<R: Fn()> Transport for DirectTransport<R> {
     }
 
     fn set_guest_page_size(&mut self, _: u32) {
-        // Only a legacy device has a page size.
+        // Only a legacy device (virtio 0.9.5) has a page size.
     }
 
     fn requires_legacy_layout(&self) -> bool {

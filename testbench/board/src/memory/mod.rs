@@ -1,8 +1,9 @@
 //! A board's memory: made as a memfd, so that a back end can map it, and handed out page by page for DMA.
 //!
-//! Rings take whole pages. Buffers are bounced: [`DmaMemory`] hands out power-of-two chunks from 64 bytes up, kept on a
-//! free list per size, so that a request costs two pops and two pushes and no search. Every address is a board address,
-//! which is what a device sees; page 0 is never handed out, so that no buffer is at address 0.
+//! Rings take whole pages. Buffers are bounced: [`DmaMemory`] hands out power-of-two chunks from 64 bytes up,
+//! kept on a free list per size, so that a request costs two pops and two pushes and no search. Every address
+//! is a board address, which is what a device sees; page 0 is never handed out, so that no buffer is at
+//! address 0.
 
 use std::{cell::RefCell, fs::File, ops::Range, rc::Rc};
 
@@ -56,8 +57,8 @@ pub enum MemoryError {
 /// Makes the memory of a board: one region of `mebibytes` MiB from board address 0, backed by a memfd.
 ///
 /// # Errors
-/// [`MemoryError::Size`] when it would be empty or reach into the window of the BARs, [`MemoryError::Create`] when the
-/// system refuses.
+/// [`MemoryError::Size`] when it would be empty or reach into the window of the BARs, [`MemoryError::Create`]
+/// when the system refuses.
 pub fn create(mebibytes: u32) -> Result<GuestMemoryMmap, MemoryError> {
     let limit = MMIO_WINDOW.start >> 20;
     if mebibytes == 0 || u64::from(mebibytes) > limit {
@@ -69,7 +70,7 @@ pub fn create(mebibytes: u32) -> Result<GuestMemoryMmap, MemoryError> {
     let file =
         memfd_create("board memory", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(refused)?;
     ftruncate(&file, size).map_err(refused)?;
-    // Whoever is given it maps it without fear that it is cut off.
+    // A process that maps it need not fear SIGBUS: nothing can cut the file off.
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).map_err(refused)?;
     let file = File::from(file);
     let region = (GuestAddress(0), size as usize, Some(FileOffset::new(file, 0)));
@@ -84,8 +85,8 @@ enum Page {
     Run(u32),
     /// Any further page of an allocation or of a large chunk.
     Inside,
-    /// Divided into chunks of an order (or, from [`PAGE_ORDER`] on, the first page of one chunk); bit `n` is set while
-    /// chunk `n` is handed out.
+    /// Divided into chunks of an order (or, from [`PAGE_ORDER`] on, the first page of one chunk); bit `n` is
+    /// set while chunk `n` is handed out.
     Chunks {
         order: u8,
         live: u64,
@@ -120,7 +121,8 @@ impl DmaMemory {
         Self::within(memory, 0..memory.last_addr().0 + 1)
     }
 
-    /// The whole pages of `range`, so that drivers on several threads can share a board's memory between them.
+    /// The whole pages of `range`, so that drivers on several threads can share a board's memory between
+    /// them.
     ///
     /// # Errors
     /// [`MemoryError::Range`] when the range is not inside of one region.
@@ -141,7 +143,7 @@ impl DmaMemory {
         Ok(Rc::new(Self { memory: memory.clone(), pages: RefCell::new(pages) }))
     }
 
-    /// The memory itself.
+    /// The board memory of which this hands out pages.
     pub fn memory(&self) -> &GuestMemoryMmap {
         &self.memory
     }
@@ -264,7 +266,8 @@ impl Pages {
         MemoryError::Exhausted { wanted, free: self.free, total: self.pages.len() as u64 }
     }
 
-    /// `count` free pages in a row, from where the last search ended; unused large chunks are given up for them if need be.
+    /// `count` free pages in a row, from where the last search ended; unused large chunks are given up for
+    /// them if need be.
     fn find(&mut self, count: usize) -> Result<usize, MemoryError> {
         let found = self.search(self.cursor, count).or_else(|| self.search(0, count));
         if let Some(at) = found {

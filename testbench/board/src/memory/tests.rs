@@ -95,7 +95,7 @@ fn exhaustion_says_what_was_wanted_and_what_is_left() {
 }
 
 #[test]
-fn unused_large_chunks_make_room_for_an_allocation() {
+fn unused_large_chunks_give_way_to_an_allocation() {
     let dma = DmaMemory::new(&create(1).unwrap()).unwrap();
     let shared: Vec<_> = (0..3).map(|_| dma.share(256 << 10).unwrap()).collect();
     assert!(dma.allocate(100).is_err());

@@ -6,8 +6,8 @@ use iobond_spec::address::{BoardAddr, FunctionId};
 
 use super::{Bus, PciError, header};
 
-/// Board addresses that BARs are placed in: above all board RAM (which ends below it, see [`crate::memory`]), below the
-/// interrupt controllers that x86 has from 0xFEC0_0000 on.
+/// Board addresses that BARs are placed in: above all board RAM (which ends below it, see [`crate::memory`]),
+/// below the interrupt controllers that x86 has from 0xFEC0_0000 on.
 pub const MMIO_WINDOW: Range<u64> = 0xE000_0000..0xFEC0_0000;
 
 /// BAR registers of a type 0 header.
@@ -20,7 +20,7 @@ const MEMORY_32: u32 = 0b000;
 const MEMORY_64: u32 = 0b100;
 /// Bit 3: reads have no side effects.
 const PREFETCHABLE: u32 = 1 << 3;
-/// Smallest memory BAR that the type bits leave room for.
+/// Smallest memory BAR: the type bits take the low four of its register.
 const SMALLEST: u64 = 16;
 
 /// What a BAR decodes.
@@ -45,7 +45,7 @@ pub enum BarKind {
 pub struct Bar {
     /// Number of its (first) register, 0 to 5.
     pub index: u8,
-    /// What it decodes.
+    /// Address space and width that it decodes.
     pub kind: BarKind,
     /// Where the board placed it; 0 for an unassigned one.
     pub address: BoardAddr,
@@ -67,8 +67,8 @@ fn register(index: u8) -> u16 {
     header::BAR0 + 4 * u16::from(index)
 }
 
-/// Sizes every BAR of `function`: write all ones, read back, restore (PCIe 5.0, 7.5.1.2.1, implementation note). Memory
-/// decoding must be off.
+/// Sizes every BAR of `function`: write all ones, read back, restore (PCIe 5.0, 7.5.1.2.1, implementation
+/// note). Memory decoding must be off.
 pub(super) fn size(bus: &(impl Bus + ?Sized), function: FunctionId) -> Result<Vec<Bar>, PciError> {
     let mut bars = Vec::new();
     let mut index = 0;
@@ -118,7 +118,8 @@ fn probe(bus: &(impl Bus + ?Sized), function: FunctionId, index: u8) -> u32 {
     mask
 }
 
-/// Places the memory BARs of `function` at the start of `window`, each at a multiple of its size, and takes them out of it.
+/// Places the memory BARs of `function` at the start of `window`, each at a multiple of its size, and takes
+/// them out of it.
 pub(super) fn place(
     bus: &(impl Bus + ?Sized),
     function: FunctionId,

@@ -103,22 +103,22 @@ impl Msix {
     }
 }
 
-/// One capability.
+/// A capability, as far as a virtio driver reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
-    /// MSI-X.
+    /// MSI-X (PCIe 5.0, 7.7.2).
     Msix(Msix),
     /// PCI Express, with the PCI Express Capabilities register (PCIe 5.0, 7.5.3.2).
     Express(u16),
-    /// A virtio structure.
+    /// A virtio structure (virtio 1.3, 4.1.4).
     Virtio {
-        /// Which.
+        /// Its `cfg_type`.
         structure: VirtioStructure,
         /// BAR it lies in.
         bar: u8,
         /// Offset in that BAR.
         offset: u32,
-        /// Bytes.
+        /// Its size in bytes.
         length: u32,
         /// `notify_off_multiplier`; 0 for every other structure.
         multiplier: u32,
@@ -138,7 +138,7 @@ pub(super) fn walk(
     if read_u16(bus, function, header::STATUS) & header::STATUS_CAPABILITIES == 0 {
         return Ok(capabilities);
     }
-    let virtio = read_u16(bus, function, header::VENDOR) == super::lspci::VIRTIO_VENDOR;
+    let virtio = read_u16(bus, function, header::VENDOR) == header::VIRTIO_VENDOR;
     let mut visited = [false; END as usize / 4];
     let mut at = pointer(bus, function, header::CAPABILITIES);
     while at != 0 {

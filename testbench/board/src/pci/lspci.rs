@@ -4,9 +4,6 @@ use std::fmt;
 
 use super::{Bar, BarKind, Capability, Function, Msix, VirtioStructure, header};
 
-/// Vendor id of virtio devices (virtio 1.3, 4.1.2), and the only vendor whose name is known here.
-pub(super) const VIRTIO_VENDOR: u16 = 0x1AF4;
-
 impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let slot = self.id.index() + 1;
@@ -50,7 +47,7 @@ struct Vendor(u16);
 impl fmt::Display for Vendor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            VIRTIO_VENDOR => f.write_str("Red Hat, Inc."),
+            header::VIRTIO_VENDOR => f.write_str("Red Hat, Inc."),
             vendor => write!(f, "Vendor {vendor:04x}"),
         }
     }
@@ -58,13 +55,13 @@ impl fmt::Display for Vendor {
 
 fn device(f: &mut fmt::Formatter<'_>, vendor: u16, device: u16) -> fmt::Result {
     let name = match (vendor, device) {
-        (VIRTIO_VENDOR, 0x1000) => "Virtio network device",
-        (VIRTIO_VENDOR, 0x1001) => "Virtio block device",
-        (VIRTIO_VENDOR, 0x1003) => "Virtio console",
-        (VIRTIO_VENDOR, 0x1041) => "Virtio 1.0 network device",
-        (VIRTIO_VENDOR, 0x1042) => "Virtio 1.0 block device",
-        (VIRTIO_VENDOR, 0x1043) => "Virtio 1.0 console",
-        (VIRTIO_VENDOR, 0x1050) => "Virtio 1.0 GPU",
+        (header::VIRTIO_VENDOR, 0x1000) => "Virtio network device",
+        (header::VIRTIO_VENDOR, 0x1001) => "Virtio block device",
+        (header::VIRTIO_VENDOR, 0x1003) => "Virtio console",
+        (header::VIRTIO_VENDOR, 0x1041) => "Virtio 1.0 network device",
+        (header::VIRTIO_VENDOR, 0x1042) => "Virtio 1.0 block device",
+        (header::VIRTIO_VENDOR, 0x1043) => "Virtio 1.0 console",
+        (header::VIRTIO_VENDOR, 0x1050) => "Virtio 1.0 GPU",
         _ => return write!(f, "{} Device {device:04x}", Vendor(vendor)),
     };
     write!(f, "{} {name}", Vendor(vendor))

@@ -1,8 +1,9 @@
-//! What a board's firmware and its kernel's PCI core do: find the functions, size and place their BARs, read their
-//! capabilities, let them decode and master the bus.
+//! What a board's firmware and its kernel's PCI core do: find the functions, size and place their BARs, read
+//! their capabilities, let them decode and master the bus.
 //!
-//! Functions stand at `00:01.0`, `00:02.0` and so on: the device number is the function's id plus one, as slot 0 belongs to
-//! the root complex. Whatever a function says about itself is checked: it may be hostile or half built.
+//! Functions stand at `00:01.0`, `00:02.0` and so on: the device number is the function's id plus one, as
+//! slot 0 belongs to the root complex. Whatever a function says about itself is checked: it may be hostile or
+//! half built.
 
 mod bar;
 mod capability;
@@ -34,6 +35,8 @@ pub(super) mod header {
     pub const SUBSYSTEM: u16 = 0x2E;
     pub const CAPABILITIES: u16 = 0x34;
 
+    /// Vendor id of virtio devices (virtio 1.3, 4.1.2).
+    pub const VIRTIO_VENDOR: u16 = 0x1AF4;
     /// Vendor id that an absent function reads as.
     pub const ABSENT: u16 = 0xFFFF;
     pub const COMMAND_IO: u16 = 1 << 0;
@@ -64,7 +67,7 @@ pub enum PciError {
     #[error("{function}: BAR {bar} is of a reserved type ({register:#x})")]
     BarType { function: FunctionId, bar: u8, register: u32 },
     #[error(
-        "{function}: no room for BAR {bar} of {size:#x} bytes below {end:#x}; give the board fewer or smaller functions"
+        "{function}: BAR {bar} of {size:#x} bytes does not fit below {end:#x}; give the board fewer or smaller functions"
     )]
     WindowFull { function: FunctionId, bar: u8, size: u64, end: u64 },
     #[error("{function}: the capability list comes back to {at:#x}; it must end")]
@@ -88,7 +91,7 @@ pub enum PciError {
 pub struct Region {
     /// Where it begins on the board's bus.
     pub address: BoardAddr,
-    /// Bytes.
+    /// Its size in bytes.
     pub length: u64,
 }
 
@@ -101,7 +104,7 @@ pub struct Function {
     pub vendor: u16,
     /// Device id; 0x1040 plus the virtio device type, or 0x1000 to 0x103F for a transitional device.
     pub device: u16,
-    /// Revision id.
+    /// Revision ID (PCIe 5.0, 7.5.1.1.5).
     pub revision: u8,
     /// Class, subclass and programming interface, from the top byte of 24 bits down.
     pub class: u32,
@@ -109,13 +112,14 @@ pub struct Function {
     pub subsystem: (u16, u16),
     /// The command register as the board left it.
     pub command: u16,
-    /// Implemented BARs.
+    /// Its BARs that are implemented, by rising number.
     pub bars: Vec<Bar>,
     /// Capabilities in list order, each with its offset.
     pub capabilities: Vec<(u16, Capability)>,
 }
 
-/// Finds every function, places its BARs from [`MMIO_WINDOW`] up, and enables memory decoding and bus mastering.
+/// Finds every function, places its BARs from [`MMIO_WINDOW`] up, and enables memory decoding and bus
+/// mastering.
 ///
 /// # Errors
 /// The first [`PciError`]; what was found before it stays as it was set up.
@@ -185,8 +189,8 @@ impl Function {
         }
     }
 
-    /// The first usable instance of a virtio structure (virtio 1.3, 4.1.4.1: "SHOULD use the first instance"), and for the
-    /// notification structure its `notify_off_multiplier`.
+    /// The first usable instance of a virtio structure (virtio 1.3, 4.1.4.1: "SHOULD use the first
+    /// instance"), and for the notification structure its `notify_off_multiplier`.
     ///
     /// # Errors
     /// [`PciError::Missing`], [`PciError::OutsideBar`] or [`PciError::Misaligned`].
@@ -226,11 +230,12 @@ impl Function {
         }
     }
 
-    /// Resets the function through its PCI Express capability (PCIe 5.0, 6.6.2), then puts BARs and command register back.
-    /// MSI-X is disabled and the virtio device reset afterwards.
+    /// Resets the function through its PCI Express capability (PCIe 5.0, 6.6.2), then puts BARs and command
+    /// register back. MSI-X is disabled and the virtio device reset afterwards.
     ///
     /// # Errors
-    /// [`PciError::NoReset`] when the function does not offer it, [`PciError::ResetLost`] when it does not come back.
+    /// [`PciError::NoReset`] when the function does not offer it, [`PciError::ResetLost`] when it does not
+    /// come back.
     pub fn reset(&mut self, bus: &(impl Bus + ?Sized)) -> Result<(), PciError> {
         let express =
             self.capabilities.iter().find(|(_, capability)| matches!(capability, Capability::Express(_)));

@@ -141,8 +141,8 @@ fn a_bar_too_large_for_the_window_is_refused() {
 }
 
 proptest! {
-    /// Any bytes at all behind the header, and any of them writable: enumeration ends, in an error or with regions that are
-    /// inside of their BARs.
+    /// Any bytes at all behind the header, and any of them writable: enumeration ends, in an error or with
+    /// regions that are inside of their BARs.
     #[test]
     fn hostile_configuration_space_is_survived(
         header in proptest::collection::vec(any::<u8>(), 0x30),

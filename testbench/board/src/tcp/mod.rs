@@ -1,7 +1,8 @@
 //! TCP on the board: crate `smoltcp` on the network driver, and streams of bytes as state machines.
 //!
-//! A [`Host`] is one interface. [`SendStream`] and [`ReceiveStream`] are stepped: each step moves what can be moved now and never
-//! waits, so one thread can run several boards. [`Host::wait`] is the loop for a thread with nothing else to do.
+//! A [`Host`] is one interface. [`SendStream`] and [`ReceiveStream`] are stepped: each step moves what can be
+//! moved now and never waits, so one thread can run several boards. [`Host::wait`] is the loop for a thread
+//! with nothing else to do.
 
 use std::{
     io::{Read, Write},
@@ -56,7 +57,7 @@ pub enum TcpError {
 /// How far a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Step again.
+    /// The stream has not ended: call `step` again.
     Running,
     /// Every byte has arrived (and, when sending, was acknowledged); so many there were.
     Done(u64),
@@ -84,20 +85,21 @@ pub struct Host<T: BoardTransport, const SIZE: usize = 256> {
 }
 
 impl<T: BoardTransport, const SIZE: usize> Host<T, SIZE> {
-    /// A host with one address; `prefix` is the length of its network's prefix. `seed` makes its sequence numbers.
+    /// A host with one address; `prefix` is the length of its network's prefix. `seed` makes its sequence
+    /// numbers.
     pub fn new(net: Net<T, SIZE>, address: Ipv4Addr, prefix: u8, seed: u64) -> Self {
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(net.mac())));
         config.random_seed = seed;
         let mut device = NetDevice { net, frame: None, fault: None };
         let mut interface = Interface::new(config, &mut device, smoltcp::time::Instant::ZERO);
         interface.update_ip_addrs(|list| {
-            // The list is empty and has room for at least one.
+            // The list is empty and holds at least one.
             let _ = list.push(IpCidr::Ipv4(Ipv4Cidr::new(address, prefix.min(32))));
         });
         Self { device, interface, sockets: SocketSet::new(Vec::new()), start: Instant::now() }
     }
 
-    /// The network device.
+    /// The network device that the host sends and receives with.
     pub fn net(&self) -> &Net<T, SIZE> {
         &self.device.net
     }
@@ -205,7 +207,8 @@ impl<R: Read, T: BoardTransport, const SIZE: usize> Stream<T, SIZE> for SendStre
         if self.end && socket.state() == tcp::State::Established {
             socket.close();
         }
-        // FIN-WAIT-2 and TIME-WAIT are reached when the peer has acknowledged the FIN, and with it every byte before it.
+        // FIN-WAIT-2 and TIME-WAIT are reached when the peer has acknowledged the FIN, and with it every byte
+        // before it.
         match socket.state() {
             tcp::State::FinWait2 | tcp::State::TimeWait if self.end => Ok(Progress::Done(self.sent)),
             tcp::State::Closed => Err(TcpError::Lost { what: WHAT, bytes: self.sent }),
@@ -337,7 +340,8 @@ impl<T: BoardTransport, const SIZE: usize> TxToken for Transmit<'_, T, SIZE> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
         let mut frame = self.net.frame(length);
         let result = fill(frame.bytes_mut());
-        // A token is only given out when there is room, so the frame is queued or the device has failed.
+        // A token is only given out when a descriptor is free, so the frame is queued or the device has
+        // failed.
         if let Err(fault) = self.net.queue(frame) {
             *self.fault = Some(fault);
         }

@@ -72,7 +72,7 @@ fn a_stream_longer_than_every_buffer_arrives() {
 }
 
 #[test]
-fn a_connection_that_nobody_takes_is_lost() {
+fn a_connection_that_no_host_accepts_is_lost() {
     let [mut client, mut server] = boards();
     let mut sender = client.send_stream(&b"hello"[..], SERVER, 40000).unwrap();
     let lost = (0..1000).find_map(|_| {
@@ -112,12 +112,13 @@ fn a_writer_that_fails_ends_the_stream_with_its_error() {
 fn frames_go_back_and_forth_and_buffers_are_used_again() {
     let world = Rc::default();
     let [mut left, mut right] = [0, 1].map(|side| net(side, &world));
-    assert_eq!((left.mac(), left.link_is_up()), ([2, 0, 0, 0, 0, 1], Ok(true)));
+    assert_eq!(left.mac(), [2, 0, 0, 0, 0, 1]);
     for turn in 0..500u32 {
         let frame: Vec<u8> = (0..64).map(|at| at as u8 ^ turn as u8).collect();
         assert_eq!(left.send(&frame), Ok(true));
         left.relax();
-        let received = right.receive_wait().unwrap();
+        right.relax();
+        let received = right.receive().unwrap().expect("what was sent is there after one pass");
         assert_eq!(received.bytes(), frame);
         right.recycle(received).unwrap();
         right.kick();

@@ -9,7 +9,7 @@ pub const DEVICE: u64 = 0x1C00;
 pub const NOTIFY: u64 = 0x2000;
 pub const TABLE: u64 = 0x3000;
 const BAR_SIZE: u64 = 0x4000;
-/// `notify_off_multiplier`.
+/// `notify_off_multiplier` of the notification capability (virtio 1.3, 4.1.4.4).
 const MULTIPLIER: u32 = 8;
 /// MSI-X vectors, fewer than queues need in one test.
 pub const VECTORS: u16 = 4;
@@ -27,9 +27,9 @@ pub enum Misdeed {
     NeverReset,
     RefuseQueues,
     Gone,
-    /// Uses a chain that nobody gave it.
+    /// Uses a chain that no driver gave it.
     InventToken,
-    /// Says it wrote more than there is room for.
+    /// Says it wrote more bytes than are writable.
     OverstateLength,
     /// Answers reads with success and writes nothing.
     WriteNothing,

@@ -1,5 +1,5 @@
-//! A bus for tests, with virtio functions on it that are laid out unlike IO-Bond's: other BARs, other offsets, other
-//! capabilities in between. A driver that assumed any of them would not find its device.
+//! A bus for tests, with virtio functions on it that are laid out unlike IO-Bond's: other BARs, other
+//! offsets, other capabilities in between. A driver that assumed any of them would not find its device.
 
 mod function;
 mod ring;

@@ -93,15 +93,15 @@ fn serve(
 ) -> Option<u32> {
     match (function.device_type, queue) {
         (BLOCK, _) => {
-            let room: u32 = chain.writable.iter().map(|(_, length)| length).sum();
-            let mut answer = block(&chain.readable, room as usize - 1, &mut world.disk);
+            let writable: u32 = chain.writable.iter().map(|(_, length)| length).sum();
+            let mut answer = block(&chain.readable, writable as usize - 1, &mut world.disk);
             if function.misdeed == Misdeed::WriteNothing && answer.len() > 1 {
                 // The status alone, at the end, but everything claimed.
                 let (address, length) = chain.writable[chain.writable.len() - 1];
                 memory.write_slice(&[0], GuestAddress(address + u64::from(length) - 1)).unwrap();
                 return Some(answer.len() as u32);
             }
-            answer.truncate(room as usize);
+            answer.truncate(writable as usize);
             Some(scatter(&answer, chain, memory))
         }
         (NETWORK, 0) => {
@@ -117,11 +117,11 @@ fn serve(
 }
 
 /// A block request on `disk` (virtio 1.3, 5.2.6): what is to be written, status last.
-fn block(request: &[u8], room: usize, disk: &mut [u8]) -> Vec<u8> {
+fn block(request: &[u8], writable: usize, disk: &mut [u8]) -> Vec<u8> {
     let kind = u32::from_le_bytes(request[..4].try_into().unwrap());
     let sector = |at: usize| u64::from_le_bytes(request[at..at + 8].try_into().unwrap()) as usize * 512;
     match kind {
-        0 if sector(8) + room <= disk.len() => [&disk[sector(8)..][..room], &[0]].concat(),
+        0 if sector(8) + writable <= disk.len() => [&disk[sector(8)..][..writable], &[0]].concat(),
         1 if sector(8) + request.len() - 16 <= disk.len() => {
             disk[sector(8)..][..request.len() - 16].copy_from_slice(&request[16..]);
             vec![0]
@@ -133,7 +133,7 @@ fn block(request: &[u8], room: usize, disk: &mut [u8]) -> Vec<u8> {
             disk[sector(16)..][..sectors * 512].fill(0);
             vec![0]
         }
-        0 | 1 => [vec![0; room], vec![1]].concat(),
+        0 | 1 => [vec![0; writable], vec![1]].concat(),
         _ => vec![2],
     }
 }

@@ -1,4 +1,5 @@
-//! How the board's drivers reach a virtio device: `virtio_drivers::transport::Transport`, plus what that trait has no place for.
+//! How the board's drivers reach a virtio device: `virtio_drivers::transport::Transport`, plus what that
+//! trait has no place for.
 
 mod msix;
 mod pci;
@@ -21,13 +22,13 @@ pub enum TransportError {
     #[error(transparent)]
     Pci(#[from] PciError),
     #[error(
-        "{device}: vendor {vendor:#06x}, device {id:#06x} is no virtio device that the board has a driver for"
+        "{device}: vendor {vendor:#06x}, device {id:#06x} is not a virtio device that the board has a driver for"
     )]
     NotVirtio { device: FunctionId, vendor: u16, id: u16 },
     #[error("{device}: {what} reads as all ones: the device is gone, or its mailbox is not served")]
     Gone { device: String, what: &'static str },
     #[error("{device}: offers features {offered:#x} without VERSION_1; only modern devices are driven")]
-    Legacy { device: String, offered: u64 },
+    NoVersion1 { device: String, offered: u64 },
     #[error("{device}: does not accept features {accepted:#x} of the offered {offered:#x}")]
     FeaturesRefused { device: String, offered: u64, accepted: u64 },
     #[error("{device}: status is still {status:?} after it was written as 0")]
@@ -52,7 +53,8 @@ pub enum TransportError {
 
 /// A transport that a board's driver can wait on.
 ///
-/// Most functions of [`Transport`] return nothing. What goes wrong in one of them is kept, and [`BoardTransport::fault`] tells.
+/// Most functions of [`Transport`] return nothing. What goes wrong in one of them is kept, and
+/// [`BoardTransport::fault`] tells.
 pub trait BoardTransport: Transport {
     /// What the device is called in errors.
     fn name(&self) -> String;
@@ -63,10 +65,12 @@ pub trait BoardTransport: Transport {
     /// The first thing that went wrong since the last reset.
     fn fault(&self) -> Option<TransportError>;
 
-    /// Resets the device and negotiates those of the `wanted` features that it offers (virtio 1.3, 3.1.1, steps 1 to 6).
+    /// Resets the device and negotiates those of the `wanted` features that it offers (virtio 1.3, 3.1.1,
+    /// steps 1 to 6).
     ///
     /// # Errors
-    /// Whatever [`BoardTransport::fault`] tells, [`TransportError::Legacy`] or [`TransportError::FeaturesRefused`].
+    /// Whatever [`BoardTransport::fault`] tells, [`TransportError::NoVersion1`] or
+    /// [`TransportError::FeaturesRefused`].
     fn negotiate(&mut self, wanted: u64) -> Result<u64, TransportError> {
         let known = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
         self.set_status(DeviceStatus::empty());
@@ -76,7 +80,7 @@ pub trait BoardTransport: Transport {
         self.check()?;
         if offered & 1 << VIRTIO_F_VERSION_1 == 0 {
             self.set_status(known | DeviceStatus::FAILED);
-            return Err(TransportError::Legacy { device: self.name(), offered });
+            return Err(TransportError::NoVersion1 { device: self.name(), offered });
         }
         let accepted = offered & (wanted | 1 << VIRTIO_F_VERSION_1);
         self.write_driver_features(accepted);

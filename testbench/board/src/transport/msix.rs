@@ -23,8 +23,8 @@ pub const fn message_data(function: FunctionId, vector: u16) -> u32 {
     (function.index() as u32) << 16 | vector as u32
 }
 
-/// Programs the first `wanted` vectors, as far as the table reaches, and enables MSI-X. Returns how many there are: 0 for a
-/// function without MSI-X.
+/// Programs the first `wanted` vectors, as far as the table reaches, and enables MSI-X. Returns how many
+/// there are: 0 for a function without MSI-X.
 pub(super) fn enable(
     bus: &(impl Bus + ?Sized),
     function: &mut Function,

@@ -1,4 +1,5 @@
-//! The modern PCI transport (virtio 1.3, 4.1) over a [`Bus`]: every field with its own width, MSI-X instead of INTx.
+//! The modern PCI transport (virtio 1.3, 4.1) over a [`Bus`]: every field with its own width, MSI-X instead
+//! of INTx.
 
 use std::{
     cell::RefCell,
@@ -16,13 +17,10 @@ use virtio_drivers::{
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{
-    BoardTransport, TransportError,
-    msix::{self, message_data},
-};
+use super::{BoardTransport, TransportError, msix};
 use crate::{
     bus::Bus,
-    pci::{Function, PciError, Region, VirtioStructure},
+    pci::{Function, PciError, Region, VirtioStructure, header::VIRTIO_VENDOR},
 };
 
 /// `struct virtio_pci_common_cfg` (virtio 1.3, 4.1.4.3): offsets.
@@ -53,7 +51,7 @@ const CONFIG_VECTOR: u16 = 0;
 /// `VIRTIO_MSI_NO_VECTOR` (virtio 1.3, 4.1.5.1.2).
 const NO_VECTOR: u16 = 0xFFFF;
 /// How long a reset may take before it counts as stuck; the mailbox may answer late, but not that late.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RESET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A queue as far as the transport has to remember it.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +75,7 @@ pub struct PciTransport<B> {
     vectors: u16,
     features: u64,
     queues: Vec<Option<Queue>>,
-    patience: Duration,
+    reset_timeout: Duration,
     fault: RefCell<Option<TransportError>>,
 }
 
@@ -111,7 +109,7 @@ impl<B: Deref<Target: Bus>> PciTransport<B> {
             vectors: 0,
             features: 0,
             queues: Vec::new(),
-            patience: PATIENCE,
+            reset_timeout: RESET_TIMEOUT,
             fault: RefCell::new(None),
             function,
         };
@@ -126,18 +124,13 @@ impl<B: Deref<Target: Bus>> PciTransport<B> {
     }
 
     /// Sets how long a reset may take before it counts as stuck; 5 s to begin with.
-    pub fn set_patience(&mut self, patience: Duration) {
-        self.patience = patience;
+    pub fn set_reset_timeout(&mut self, timeout: Duration) {
+        self.reset_timeout = timeout;
     }
 
-    /// The board's bus.
+    /// The bus that the function is on.
     pub fn bus(&self) -> &B {
         &self.bus
-    }
-
-    /// MSI-X messages that queue `queue` has sent so far.
-    pub fn queue_messages(&self, queue: u16) -> u64 {
-        self.bus.messages(message_data(self.function.id, self.queue_vector(queue)))
     }
 
     /// Queues share the last vector when the table is too small for one each.
@@ -191,7 +184,7 @@ impl<B: Deref<Target: Bus>> PciTransport<B> {
                 self.keep(TransportError::Gone { device: self.name(), what: "a field that a reset clears" });
                 return false;
             }
-            if start.elapsed() > self.patience {
+            if start.elapsed() > self.reset_timeout {
                 return false;
             }
             self.bus.relax();
@@ -209,7 +202,7 @@ impl<B: Deref<Target: Bus>> PciTransport<B> {
     }
 }
 
-/// What a register of `width` bytes reads as when nobody answers.
+/// What a register of `width` bytes reads as when no device answers.
 fn all_ones(width: u8) -> u32 {
     u32::MAX >> (32 - 8 * u32::from(width))
 }
@@ -218,10 +211,10 @@ fn all_ones(width: u8) -> u32 {
 fn device_type(function: &Function) -> Result<DeviceType, TransportError> {
     let (vendor, id) = (function.vendor, function.device);
     let found = match (vendor, id) {
-        (0x1AF4, 0x1000) => Some(DeviceType::Network),
-        (0x1AF4, 0x1001) => Some(DeviceType::Block),
-        (0x1AF4, 0x1003) => Some(DeviceType::Console),
-        (0x1AF4, 0x1040..=0x107F) => DeviceType::try_from(id - 0x1040).ok(),
+        (VIRTIO_VENDOR, 0x1000) => Some(DeviceType::Network),
+        (VIRTIO_VENDOR, 0x1001) => Some(DeviceType::Block),
+        (VIRTIO_VENDOR, 0x1003) => Some(DeviceType::Console),
+        (VIRTIO_VENDOR, 0x1040..=0x107F) => DeviceType::try_from(id - 0x1040).ok(),
         _ => None,
     };
     found.ok_or(TransportError::NotVirtio { device: function.id, vendor, id })
@@ -298,7 +291,7 @@ impl<B: Deref<Target: Bus>> Transport for PciTransport<B> {
     }
 
     fn set_guest_page_size(&mut self, _: u32) {
-        // Only a legacy device has a page size.
+        // Only a legacy device (virtio 0.9.5) has a page size.
     }
 
     fn requires_legacy_layout(&self) -> bool {
@@ -333,7 +326,8 @@ impl<B: Deref<Target: Bus>> Transport for PciTransport<B> {
         self.queues[usize::from(queue)] = Some(Queue { doorbell, driver_area: BoardAddr(driver_area) });
     }
 
-    /// Resets one queue, where RING_RESET was negotiated (virtio 1.3, 2.6.1.2); otherwise only a reset of the device ends it.
+    /// Resets one queue, where RING_RESET was negotiated (virtio 1.3, 2.6.1.2); otherwise only a reset of the
+    /// device ends it.
     fn queue_unset(&mut self, queue: u16) {
         if self.features & 1 << VIRTIO_F_RING_RESET == 0 {
             return;
@@ -388,8 +382,9 @@ impl<B: Deref<Target: Bus>> Transport for PciTransport<B> {
 }
 
 impl<B: Deref<Target: Bus>> PciTransport<B> {
-    /// Where a device configuration field of type `T` is, and the width to access it with: 8 and 16-bit fields as such, 32-bit
-    /// ones as such, 64-bit ones as two of those, arrays of bytes byte by byte (virtio 1.3, 4.1.3.1).
+    /// Where a device configuration field of type `T` is, and the width to access it with: 8 and 16-bit
+    /// fields as such, 32-bit ones as such, 64-bit ones as two of those, arrays of bytes byte by byte (virtio
+    /// 1.3, 4.1.3.1).
     fn config_field<T>(&self, offset: usize) -> virtio_drivers::Result<(BoardAddr, usize)> {
         let device = self.device.ok_or(Error::ConfigSpaceMissing)?;
         let end = offset.checked_add(size_of::<T>()).ok_or(Error::ConfigSpaceTooSmall)?;

@@ -201,7 +201,7 @@ fn a_device_that_stays_as_it_was_is_reported_in_bounded_time() {
     let bus = TestBus::with(function(0));
     let mut transport = transport(&bus);
     transport.negotiate(0).unwrap();
-    transport.set_patience(Duration::from_millis(5));
+    transport.set_reset_timeout(Duration::from_millis(5));
     bus.functions.borrow_mut()[0].as_mut().unwrap().misdeed = Misdeed::NeverReset;
     let status = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER | DeviceStatus::FEATURES_OK;
     let stuck = TransportError::ResetStuck { device: "function 0".into(), status };
@@ -210,12 +210,12 @@ fn a_device_that_stays_as_it_was_is_reported_in_bounded_time() {
 }
 
 #[test]
-fn a_legacy_device_is_not_driven() {
+fn a_device_without_version_1_is_not_driven() {
     let mut function = function(0);
     function.offered = 1 << 28;
     let bus = TestBus::with(function);
     let refused = transport(&bus).negotiate(0);
-    assert_eq!(refused, Err(TransportError::Legacy { device: "function 0".into(), offered: 1 << 28 }));
+    assert_eq!(refused, Err(TransportError::NoVersion1 { device: "function 0".into(), offered: 1 << 28 }));
 }
 
 #[test]

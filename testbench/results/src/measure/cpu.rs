@@ -37,7 +37,8 @@ impl CpuMeter {
         Ok(Self { worker, since: Instant::now(), used: used(worker)? })
     }
 
-    /// Processor time over wall time since the start: 1 is a whole core, a process of several threads may exceed it.
+    /// Processor time over wall time since the start: 1 is a whole core, a process of several threads may
+    /// exceed it.
     ///
     /// # Errors
     /// As [`CpuMeter::start`]; a worker that has ended meanwhile is one that does not exist.
@@ -77,8 +78,8 @@ fn stat(path: &str) -> io::Result<Duration> {
     Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
 }
 
-/// utime and stime, fields 14 and 15 of proc_pid_stat(5). Field 2, the name, may hold blanks and parentheses, so fields are
-/// counted from the last closing one.
+/// utime and stime, fields 14 and 15 of proc_pid_stat(5). Field 2, the name, may hold blanks and parentheses,
+/// so fields are counted from the last closing one.
 fn ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);

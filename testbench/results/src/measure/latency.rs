@@ -26,7 +26,7 @@ impl LatencyRecorder {
         Self { histogram }
     }
 
-    /// Takes one latency.
+    /// Adds one latency, in nanoseconds.
     pub fn record(&mut self, latency: Duration) {
         self.record_ns(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
@@ -42,7 +42,8 @@ impl LatencyRecorder {
         self.histogram.len()
     }
 
-    /// The latency in nanoseconds that the share `quantile` (0 to 1) of requests did not exceed; 0 when there were none.
+    /// The latency in nanoseconds that the share `quantile` (0 to 1) of requests did not exceed; 0 when there
+    /// were none.
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> u64 {
         self.histogram.value_at_quantile(quantile)
@@ -76,8 +77,8 @@ impl LatencyRecorder {
         }
     }
 
-    /// Buckets with an upper bound in nanoseconds, each 5 % wider than the last, empty ones left out: enough for a curve,
-    /// a few hundred rows at most. The exact quantiles stand beside them.
+    /// Buckets with an upper bound in nanoseconds, each 5 % wider than the last, empty ones left out: enough
+    /// for a curve, a few hundred rows at most. The exact quantiles stand beside them.
     fn buckets(&self) -> Vec<(u64, u64)> {
         self.histogram
             .iter_log(1, 1.05)

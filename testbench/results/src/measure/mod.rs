@@ -1,6 +1,8 @@
-//! What is measured while a scenario runs: latencies, shares of a processor, stages of a request, and on which machine.
+//! What is measured while a scenario runs: latencies, shares of a processor, stages of a request, and on
+//! which machine.
 //!
-//! Nothing here decides when to measure; the workload does. All times are of the monotonic clock, in nanoseconds.
+//! Nothing here decides when to measure; the workload does. All times are of the monotonic clock, in
+//! nanoseconds.
 
 mod cpu;
 mod latency;

@@ -1,12 +1,13 @@
 //! Where the time of one request went, stage by stage, at queue depth 1.
 //!
 //! ```text
-//! Begin  driver submit  Doorbell  forward  Shadow  kick  Kicked  back end  Used  tail  Tail  retire  Guest  complete  Done
-//!   |---------------------|----------------|--------------|----------------|------------|--------------|----------------|
-//! driver                IO-Bond       bm-hypervisor     back end      bm-hypervisor  IO-Bond         driver
+//! Begin      Doorbell      Shadow       Kicked        Used          Tail         Guest         Done
+//!   |-- submit --|-- forward --|--- kick ---|- back end --|--- tail ----|-- retire --|- complete --|
+//!      driver       IO-Bond     bm-hypervisor             bm-hypervisor    IO-Bond       driver
 //! ```
 //!
-//! Each party stamps the moment at which it hands the request on; the driver's thread folds the stamps when it is done.
+//! Each party stamps the moment at which it hands the request on; the driver's thread folds the stamps when
+//! it is done.
 
 use std::{
     sync::{
@@ -19,13 +20,13 @@ use std::{
 use super::LatencyRecorder;
 use crate::Stages;
 
-/// A moment in the life of a request, in the order in which they happen.
+/// The moments of a request, in the order in which they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Stage {
     /// The driver begins to build the request. Stamped by [`StageRecorder::begin`].
     Begin,
-    /// The driver rings the doorbell.
+    /// The driver writes the doorbell.
     Doorbell,
     /// IO-Bond publishes the chain in the shadow vring.
     Shadow,
@@ -33,7 +34,7 @@ pub enum Stage {
     Kicked,
     /// bm-hypervisor first sees the chain in the shadow used ring.
     Used,
-    /// bm-hypervisor posts TAIL.
+    /// bm-hypervisor writes TAIL, by which IO-Bond learns of used entries.
     Tail,
     /// IO-Bond publishes the chain in the guest's used ring.
     Guest,
@@ -56,12 +57,12 @@ pub const STAGE_NAMES: [&str; STAGES] = [
     "driver: complete",
 ];
 
-/// The stamps of the request in flight, shared by everyone whom it passes.
+/// The stamps of the request in flight, shared by all threads that it passes.
 #[derive(Debug)]
 pub struct StageClock {
     epoch: Instant,
-    /// Nanoseconds since `epoch`, 0 for a moment that has not come. Each has its writer; they share one cache line, which
-    /// moves with the request.
+    /// Nanoseconds since `epoch`, 0 for a moment that has not come. Each has its writer; they share one cache
+    /// line, which moves with the request.
     stamps: [AtomicU64; MOMENTS],
 }
 
@@ -72,8 +73,9 @@ impl StageClock {
         Self { epoch: Instant::now(), stamps: [const { AtomicU64::new(0) }; MOMENTS] }
     }
 
-    /// Stamps a moment with the present time: a clock read and a store, no allocation. Call it *before* the act that lets the
-    /// next party go on, or the next request's stamps mix with this one's. A moment that comes twice keeps the later time.
+    /// Stamps a moment with the present time: a clock read and a store, no allocation. Call it *before* the
+    /// act that lets the next party go on, or the next request's stamps mix with this one's. A moment that
+    /// comes twice keeps the later time.
     pub fn stamp(&self, stage: Stage) {
         let nanoseconds = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if let Some(stamp) = self.stamps.get(stage as usize) {
@@ -109,8 +111,8 @@ impl Default for StageTotals {
 }
 
 impl StageTotals {
-    /// Takes a request by its stamps in nanoseconds. When none is before its predecessor it is recorded, otherwise counted as
-    /// incomplete.
+    /// Takes a request by its stamps in nanoseconds. When none is before its predecessor it is recorded,
+    /// otherwise counted as incomplete.
     pub fn record(&mut self, stamps: &[u64; MOMENTS]) {
         if !stamps.is_sorted() {
             self.incomplete += 1;
@@ -158,8 +160,8 @@ impl StageRecorder {
         self.clock.stamp(Stage::Begin);
     }
 
-    /// The request is done. When each moment was stamped and none before its predecessor it is recorded, otherwise counted as
-    /// incomplete.
+    /// The request is done. When each moment was stamped and none before its predecessor it is recorded,
+    /// otherwise counted as incomplete.
     pub fn finish(&mut self) {
         self.clock.stamp(Stage::Done);
         let stamps: [u64; MOMENTS] =

@@ -10,13 +10,13 @@ use crate::{RunResult, higher_is_better};
 pub struct Row {
     /// `blk.randread.4k.qd1`, `blk.randread.4k.qd1 p99`, `blk.randread.4k.load p99 @ 100000 requests/s`.
     pub name: String,
-    /// Its unit.
+    /// Unit of both values, as in a figure.
     pub unit: String,
     /// Whether higher is better.
     pub higher_is_better: bool,
-    /// In the first result.
+    /// Its value in the first result; none where it is missing there.
     pub before: Option<f64>,
-    /// In the second.
+    /// Its value in the second result; none where it is missing there.
     pub after: Option<f64>,
     /// Where it is, if it is a point of a curve.
     pub point: Option<Point>,
@@ -31,13 +31,13 @@ pub struct Point {
     pub series: String,
     /// Where along the curve.
     pub x: f64,
-    /// Unit of `x`.
+    /// Unit of `x`, as the axis names it.
     pub x_unit: String,
 }
 
 impl Row {
-    /// By how many percent the second is worse than the first: negative when it is better, infinite when the first is 0 and
-    /// the second is not, none when either is missing.
+    /// By how many percent the second is worse than the first: negative when it is better, infinite when the
+    /// first is 0 and the second is not, none when either is missing.
     #[must_use]
     pub fn worse_by_percent(&self) -> Option<f64> {
         let (before, after) = (self.before?, self.after?);

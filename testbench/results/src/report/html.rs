@@ -1,4 +1,5 @@
-//! A result as one HTML page: no script, no font, no other resource. `maud` escapes whatever is not a plot or a style.
+//! A result as one HTML page: no script, no font, no other resource. `maud` escapes whatever is not a plot or
+//! a style.
 
 use std::time::{Duration, UNIX_EPOCH};
 

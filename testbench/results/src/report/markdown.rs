@@ -2,7 +2,8 @@
 
 use crate::Table;
 
-/// The table with its header; every column but the first is aligned to the right if all of its cells begin with a digit.
+/// The table with its header; every column but the first is aligned to the right if all of its cells begin
+/// with a digit.
 #[must_use]
 pub fn table(table: &Table) -> String {
     let escaped = |cell: &String| cell.replace('|', "\\|").replace('\n', " ");

@@ -29,8 +29,8 @@ pub const FILE_NAME: &str = "report.html";
 /// Beside the page, the folder with its plots as files of their own.
 pub const PLOTS: &str = "plots";
 
-/// Writes `report.html` into `directory`, which is made if need be: one file, no other resource. Its plots are written as SVG
-/// files into [`PLOTS`] as well, for use elsewhere. Answers where the page is.
+/// Writes `report.html` into `directory`, which is made if need be: one file, no other resource. Its plots
+/// are written as SVG files into [`PLOTS`] as well, for use elsewhere. Answers where the page is.
 ///
 /// # Errors
 /// [`ReportError`]: a plot cannot be drawn, or the file cannot be written.

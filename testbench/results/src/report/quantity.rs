@@ -18,7 +18,8 @@ pub fn quantity(value: f64, unit: &str) -> String {
     }
 }
 
-/// The same for a mark on an axis: with the unit where that is part of the prefix; otherwise the axis says it once.
+/// The same for a mark on an axis: with the unit where that is part of the prefix; otherwise the axis says it
+/// once.
 pub(super) fn mark(value: f64, unit: &str) -> String {
     match unit {
         "ns" | "bytes" | "bytes/s" | "bit/s" => quantity(value, unit),

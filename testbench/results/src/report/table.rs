@@ -2,8 +2,8 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-/// A table without rules, its header above, indented by two blanks. Columns after the first are aligned to the right unless
-/// they are named in `left`.
+/// A table without rules, its header above, indented by two blanks. Columns after the first are aligned to
+/// the right unless they are named in `left`.
 #[must_use]
 pub fn columns(header: &[&str], left: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();

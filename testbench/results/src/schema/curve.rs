@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How one quantity, or several of the same unit, depend on another: latency on load, throughput on the number of boards.
+/// How one quantity, or several of the same unit, depend on another: latency on load, throughput on the
+/// number of boards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Curve {
@@ -10,15 +11,15 @@ pub struct Curve {
     pub name: String,
     /// What it shows, for people.
     pub title: String,
-    /// What was set.
+    /// The quantity that was set.
     pub x: Axis,
-    /// What was found.
+    /// The quantity that was measured.
     pub y: Axis,
     /// Whether x is better seen on a logarithmic axis, which has no place for 0 and less.
     pub log_x: bool,
     /// The same for y.
     pub log_y: bool,
-    /// One line each.
+    /// The lines, in the order of the legend.
     pub series: Vec<Series>,
 }
 
@@ -64,11 +65,11 @@ pub struct Series {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
-    /// Dotted name.
+    /// Dotted name, by which two results are compared.
     pub name: String,
     /// What it shows, for people.
     pub title: String,
-    /// Headings.
+    /// Headings, one per column.
     pub columns: Vec<String>,
     /// Rows, each with a cell for every column.
     pub rows: Vec<Vec<String>>,

@@ -16,39 +16,24 @@ pub const FILE_NAME: &str = "result.json";
 
 /// Why a result could not be written or read.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum ResultError {
     /// The file or its directory cannot be written.
     #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
     /// The file cannot be read.
     #[error("cannot read result {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// The file is not a result.
     #[error("{} is not a result", path.display())]
     Malformed {
-        /// The file.
         path: PathBuf,
         /// What the parser said, with line and column.
         source: serde_json::Error,
     },
     /// The file is a result of another kind or major version.
     #[error("{} has schema {found:?}, this program reads {SCHEMA:?}: use the version of bmhive that wrote it", path.display())]
-    Schema {
-        /// The file.
-        path: PathBuf,
-        /// The schema that it names.
-        found: String,
-    },
+    Schema { path: PathBuf, found: String },
 }
 
 impl RunResult {
@@ -68,7 +53,8 @@ impl RunResult {
     /// Reads a result: a file, or the `result.json` in a directory.
     ///
     /// # Errors
-    /// [`ResultError::Read`], [`ResultError::Malformed`], or [`ResultError::Schema`] for another major version.
+    /// [`ResultError::Read`], [`ResultError::Malformed`], or [`ResultError::Schema`] for another major
+    /// version.
     pub fn read(path: &Path) -> Result<Self, ResultError> {
         #[derive(Deserialize)]
         struct Header {

@@ -14,14 +14,15 @@ use serde::{Deserialize, Serialize};
 pub use curve::{Axis, Curve, Series, Table};
 pub use file::{FILE_NAME, ResultError, replace};
 
-/// Name and major version of the schema. It grows by optional keys; another meaning of a key is another number.
+/// Name and major version of the schema. It grows by optional keys; another meaning of a key is another
+/// number.
 pub const SCHEMA: &str = "iobond-result/1";
 
-/// One run.
+/// What one run found. Times are in nanoseconds where no unit is named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunResult {
-    /// [`SCHEMA`].
+    /// Name and major version of the schema, [`SCHEMA`].
     pub schema: String,
     /// What was run, for people.
     pub title: String,
@@ -29,7 +30,7 @@ pub struct RunResult {
     pub world: String,
     /// The scenario, if one was run; a bench has none.
     pub scenario: Option<ScenarioRecord>,
-    /// Where it ran.
+    /// The machine that it ran on.
     pub machine: Machine,
     /// When it started, in seconds since 1970-01-01 00:00 UTC.
     pub started_unix_seconds: u64,
@@ -37,7 +38,7 @@ pub struct RunResult {
     pub boards: Vec<BoardRecord>,
     /// Throughputs and sizes beside their baselines.
     pub figures: Vec<Figure>,
-    /// Latency distributions.
+    /// Distributions of latencies, one per kind of request.
     pub latencies: Vec<Latency>,
     /// Where the time of a request went.
     pub stages: Vec<Stages>,
@@ -45,9 +46,10 @@ pub struct RunResult {
     pub checks: Vec<Check>,
     /// Counters of the devices, per `board/queue`.
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Remarks for people.
+    /// Remarks for people, one sentence or more each.
     pub notes: Vec<String>,
-    /// How one quantity depends on another. Left out of the file where there is none, as every key that came later.
+    /// How one quantity depends on another. Left out of the file where there is none, as every key that came
+    /// later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curves: Vec<Curve>,
     /// Whatever else has rows and columns.
@@ -59,7 +61,7 @@ pub struct RunResult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScenarioRecord {
-    /// Its name.
+    /// Its name, as the file gives it.
     pub name: String,
     /// The file it came from.
     pub file: String,
@@ -73,13 +75,15 @@ impl ScenarioRecord {
     /// The scenario `name` of `file`, which is `text`.
     #[must_use]
     pub fn new(name: &str, file: &str, text: &str) -> Self {
-        // The text has been parsed before; settings that JSON cannot hold (a date) are left out, the text has them.
+        // The text has been parsed before; settings that JSON cannot hold (a date) are left out, the text has
+        // them.
         let settings = toml::from_str(text).unwrap_or_default();
         Self { name: name.to_owned(), file: file.to_owned(), text: text.to_owned(), settings }
     }
 }
 
-/// What a reader needs to know of a machine before comparing its figures with another's. What cannot be read is empty or 0.
+/// What a reader needs to know of a machine before comparing its figures with another's. What cannot be read
+/// is empty or 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
@@ -89,7 +93,7 @@ pub struct Machine {
     pub cores: u64,
     /// Kernel name, release and architecture.
     pub kernel: String,
-    /// Bytes of memory.
+    /// Bytes of memory, without what the kernel keeps for itself.
     pub memory_bytes: u64,
     /// Frequency governor of the first processor, where there is one.
     pub governor: Option<String>,
@@ -121,9 +125,9 @@ pub struct BoardRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figure {
-    /// Dotted name, `blk.randread.4k.qd1`.
+    /// Dotted name, as `blk.randread.4k.qd1`.
     pub name: String,
-    /// The number.
+    /// The number, in `unit`.
     pub value: f64,
     /// Its unit. `.../s` is better when higher, anything else when lower.
     pub unit: String,
@@ -133,7 +137,7 @@ pub struct Figure {
     pub baseline: Option<String>,
     /// The baseline's number, in the same unit.
     pub baseline_value: Option<f64>,
-    /// `value / baseline_value`.
+    /// `value / baseline_value`, where that is finite.
     pub ratio: Option<f64>,
 }
 
@@ -161,7 +165,8 @@ impl Figure {
     }
 }
 
-/// Whether a higher value in this unit is the better one: rates are, everything else is a time, a size or a cost.
+/// Whether a higher value in this unit is the better one: rates are, everything else is a time, a size or a
+/// cost.
 #[must_use]
 pub fn higher_is_better(unit: &str) -> bool {
     unit.ends_with("/s")
@@ -170,24 +175,20 @@ pub fn higher_is_better(unit: &str) -> bool {
 /// The latencies of one kind of request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "mean, quantiles and maximum say what they are")]
 pub struct Latency {
-    /// Dotted name.
+    /// Dotted name of the request, and where it was measured.
     pub name: String,
-    /// `ns`.
+    /// Unit of all times here, which is `ns`.
     pub unit: String,
-    /// Requests.
+    /// Requests that were measured.
     pub count: u64,
-    /// Mean.
     pub mean: f64,
     /// Half of the requests took at most this long.
     pub p50: u64,
-    /// 90 % did.
     pub p90: u64,
-    /// 99 % did.
     pub p99: u64,
-    /// 99.9 % did.
     pub p999: u64,
-    /// The longest.
     pub max: u64,
     /// `(upper bound, requests)` of each bucket that is not empty, rising.
     pub buckets: Vec<(u64, u64)>,
@@ -206,16 +207,14 @@ pub struct Stages {
 /// One stage of a request, in nanoseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "mean and quantiles say what they are")]
 pub struct StageShare {
-    /// Who did what.
+    /// Which part of the path, and what it did.
     pub name: String,
-    /// Requests.
+    /// Requests of which every moment was seen.
     pub count: u64,
-    /// Mean.
     pub mean: f64,
-    /// Median.
     pub p50: u64,
-    /// 99th percentile.
     pub p99: u64,
 }
 
@@ -223,18 +222,18 @@ pub struct StageShare {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
-    /// What was compared.
+    /// What was compared, for people.
     pub name: String,
-    /// What it had to be.
+    /// The value that it had to be.
     pub expected: String,
-    /// What it was.
+    /// The value that it was.
     pub actual: String,
     /// Whether the two agree.
     pub passed: bool,
 }
 
 impl Check {
-    /// Compares two values.
+    /// A check of two values, which passes when they are equal.
     #[must_use]
     pub fn equal<T: PartialEq + std::fmt::Display>(name: &str, expected: &T, actual: &T) -> Self {
         Self {

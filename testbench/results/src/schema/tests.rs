@@ -32,8 +32,9 @@ fn a_result_follows_the_published_schema() {
     let sample = serde_json::to_value(sample::demonstration()).unwrap();
     check(&sample).unwrap();
     check(&serde_json::to_value(RunResult::new("empty", None, Machine::default())).unwrap()).unwrap();
-    // Every key of the types is in the schema and required by it, at every depth: neither can gain or lose one alone. Those
-    // that came later are in the schema and not required: results without them are still read.
+    // Every key of the types is in the schema and required by it, at every depth: neither can gain or lose
+    // one alone. Those that came later are in the schema and not required: results without them are still
+    // read.
     let later = ["/curves", "/tables"];
     let mut spoiled = 0;
     for path in objects(&sample, "") {
@@ -102,7 +103,7 @@ fn another_schema_is_refused_by_name() {
 fn what_cannot_be_written_leaves_the_old_result() {
     let directory = tempfile::tempdir().unwrap();
     let path = sample::demonstration().write(directory.path()).unwrap();
-    // A file where a directory is needed refuses root as well, whom permission bits do not.
+    // A file where a directory is needed refuses root as well, which permission bits do not.
     let error = sample::demonstration().write(&path).unwrap_err();
     assert!(matches!(&error, ResultError::Write { path: named, .. } if named.starts_with(&path)), "{error}");
     assert!(RunResult::read(&path).unwrap() == sample::demonstration(), "the old result is not what it was");

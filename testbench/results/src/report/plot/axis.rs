@@ -7,11 +7,13 @@ use plotters::{prelude::*, style::text_anchor::HPos};
 use super::{Area, BASELINE, GRID, MUTED, PlotError, label};
 use crate::report::quantity::mark;
 
-/// What is drawn at most, and at least on a logarithmic axis: floats that leave room to calculate.
+/// What is drawn at most, and at least on a logarithmic axis: floats of which sums and differences are
+/// finite.
 const LARGEST: f64 = 1e300;
 const SMALLEST: f64 = 1e-300;
 
-/// An axis: where it begins and ends and what is marked, all in its own coordinate, which is the value or its logarithm.
+/// An axis: where it begins and ends and what is marked, all in its own coordinate, which is the value or its
+/// logarithm.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Axis {
     pub low: f64,
@@ -51,11 +53,12 @@ impl Axis {
         }
         let marks: Vec<_> = marks.into_iter().map(|value| (value.log10(), mark(value, unit))).collect();
         let ends = marks.first().zip(marks.last()).map_or((0.0, 1.0), |(first, last)| (first.0, last.0));
-        // A mark that was left out for room may have been the last one.
+        // A mark that was left out, as labels would touch, may have been the last one.
         Self { low: ends.0, high: ends.1.max(high.log10()), marks, caption, log: true }
     }
 
-    /// Marks at the values themselves, between the first and the last, if they are few and lie apart: counts of boards, say.
+    /// Marks at the values themselves, between the first and the last, if they are few and lie apart: counts
+    /// of boards, say.
     fn at_values(self, mut values: Vec<f64>, unit: &str) -> Self {
         values.retain(|value| self.coordinate(*value).is_some());
         values.sort_by(f64::total_cmp);
@@ -65,8 +68,8 @@ impl Axis {
         let Some((low, high)) = marks.first().zip(marks.last()).map(|(first, last)| (first.0, last.0)) else {
             return self;
         };
-        let room = (high - low) / 12.0;
-        let apart = marks.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if b - a >= room));
+        let least = (high - low) / 12.0;
+        let apart = marks.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if b - a >= least));
         if marks.len() < 2 || !apart {
             return self;
         }
@@ -128,7 +131,8 @@ fn round_up(step: f64) -> f64 {
     found.filter(|round| round.is_normal()).unwrap_or(1.0)
 }
 
-/// 1, 2 and 5 of each decade: the last that is not above `low`, the first that is not below `high`, and those between.
+/// 1, 2 and 5 of each decade: the last that is not above `low`, the first that is not below `high`, and those
+/// between.
 fn fine(decades: RangeInclusive<i32>, low: f64, high: f64) -> Vec<f64> {
     let all: Vec<_> =
         decades.flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(power))).collect();
@@ -137,7 +141,7 @@ fn fine(decades: RangeInclusive<i32>, low: f64, high: f64) -> Vec<f64> {
     all.get(first..=last).unwrap_or_default().to_vec()
 }
 
-/// Powers of ten, so few that their labels have room.
+/// Powers of ten, so few that their labels do not touch.
 fn coarse(decades: RangeInclusive<i32>, span: i32) -> Vec<f64> {
     let apart = usize::try_from(span / 9 + 1).unwrap_or(1);
     decades.step_by(apart).map(|power| 10f64.powi(power)).collect()
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_is_marked_where_there_is_room() {
+    fn what_was_set_is_marked_where_labels_do_not_touch() {
         let boards = crate::Axis { label: "boards".to_owned(), unit: String::new() };
         let axis = |values: &[f64]| Axis::of_settings(&boards, true, values.iter().copied());
         assert_eq!(labels(&axis(&[1.0, 2.0, 16.0, 4.0, 2.0])), ["1", "2", "4", "16"]);

@@ -12,7 +12,8 @@ use crate::{
 const RATIOS: &str = "Each bar is what was measured through IO-Bond, divided by its baseline from the same run. For rates \
                       (\u{2026}/s) a longer bar is better, for sizes a shorter one.";
 
-/// One bar per figure that has a baseline, as long as its ratio; the baseline's end is a line through all of them.
+/// One bar per figure that has a baseline, as long as its ratio; the baseline's end is a line through all of
+/// them.
 pub(super) fn ratios(figures: &[&Figure]) -> Result<Plot, PlotError> {
     const ROW: i32 = 46;
     const LEFT: i32 = 230;
@@ -40,8 +41,8 @@ pub(super) fn ratios(figures: &[&Figure]) -> Result<Plot, PlotError> {
     Ok(Plot::new("figures".to_owned(), "Figures beside their baselines", RATIOS, height, svg))
 }
 
-/// The stages of one request, each where it begins and as long as its mean, coloured by who works: the part of its name before
-/// the colon. Means add up to the whole, which medians do not; the median stands beside.
+/// The stages of one request, each where it begins and as long as its mean, coloured by who works: the part
+/// of its name before the colon. Means add up to the whole, which medians do not; the median stands beside.
 pub(super) fn waterfall(stages: &Stages) -> Result<Plot, PlotError> {
     const ROW: i32 = 40;
     const TOP: i32 = 36;

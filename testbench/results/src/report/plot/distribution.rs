@@ -14,7 +14,8 @@ use crate::{
 /// Lines that a reader tells apart: as many as two rounds of the colours.
 pub(in crate::report) const LINES: usize = 12;
 
-/// Those of which there are lines: all, or of many the round trips, and the first of them if these are too many still.
+/// Those of which there are lines: all, or of many the round trips, and the first of them if these are too
+/// many still.
 pub(super) fn told_apart(latencies: &[Latency]) -> Vec<Latency> {
     let few = latencies.len() <= LINES;
     let whole = |latency: &&Latency| few || latency.name.ends_with(".round_trip");
@@ -25,8 +26,8 @@ pub(super) fn told_apart(latencies: &[Latency]) -> Vec<Latency> {
     shown
 }
 
-/// One line each. Time is logarithmic, and so is the share of requests that took longer: each nine of the percentile is one step
-/// up, which gives the tail its room.
+/// One line each. Time is logarithmic, and so is the share of requests that took longer: each nine of the
+/// percentile is one step up, which spreads the tail.
 pub(super) fn distributions(latencies: &[Latency]) -> Result<Plot, PlotError> {
     let most = latencies.iter().map(|latency| latency.count).max().unwrap_or(1).max(10);
     let steps = (most as f64).log10().ceil();
@@ -99,8 +100,8 @@ fn time_axis(latencies: &[Latency]) -> Axis {
     Axis::logarithmic(values, "ns", "took at most".to_owned())
 }
 
-/// `(upper bound, nines)`: how many nines the percentile has that ends at the bound. The longest request ends at the last
-/// nine that so many requests can tell.
+/// `(upper bound, nines)`: how many nines the percentile has that ends at the bound. The longest request ends
+/// at the last nine that so many requests can tell.
 fn curve(latency: &Latency) -> Vec<(u64, f64)> {
     let total = latency.buckets.iter().map(|(_, count)| *count).sum::<u64>().max(1);
     let mut seen = 0;

@@ -1,7 +1,8 @@
 //! The plots of a report, as SVG that takes its colours from the page.
 //!
-//! plotters writes each colour as a literal attribute. [`PALETTE`] gives every role one literal for the light theme, which a
-//! page that knows no CSS shows as it is; [`stylesheet`] maps each literal to a variable with a value per theme.
+//! plotters writes each colour as a literal attribute. [`PALETTE`] gives every role one literal for the light
+//! theme, which a page that knows no CSS shows as it is; [`stylesheet`] maps each literal to a variable with
+//! a value per theme.
 
 mod axis;
 mod bars;
@@ -36,8 +37,9 @@ const INK: RGBColor = RGBColor(0x1B, 0x1B, 0x19);
 const MUTED: RGBColor = RGBColor(0x6B, 0x6A, 0x64);
 const GRID: RGBColor = RGBColor(0xE2, 0xE1, 0xDB);
 const BASELINE: RGBColor = RGBColor(0xB5, 0xB3, 0xAA);
-/// Series in the order in which they are given out: the colours that Okabe and Ito chose for readers of any colour vision
-/// ("Color Universal Design", 2008), without black and yellow, which the themes' backgrounds would swallow.
+/// Series in the order in which they are given out: the colours that Okabe and Ito chose for readers of any
+/// colour vision ("Color Universal Design", 2008), without black and yellow, which the themes' backgrounds
+/// would swallow.
 const SERIES: [RGBColor; 6] = [
     RGBColor(0x00, 0x72, 0xB2),
     RGBColor(0xD5, 0x5E, 0x00),
@@ -123,7 +125,7 @@ pub(super) struct Plot {
     /// Dotted name of its file, not yet safe for one.
     name: String,
     pub title: String,
-    /// What one sees.
+    /// What the plot shows, in a sentence for readers who cannot see it.
     pub sentence: String,
     height: i32,
     svg: String,
@@ -214,8 +216,8 @@ impl Plots {
         })
     }
 
-    /// File names and files: the same names for results with the same names in them. Of two that would be one file the second
-    /// has a number.
+    /// File names and files: the same names for results with the same names in them. Of two that would be one
+    /// file the second has a number.
     pub(super) fn files(&self) -> Vec<(String, String)> {
         let all = self.figures.iter().chain(&self.latencies).chain(&self.stages).chain(&self.curves);
         let mut taken = BTreeSet::new();

@@ -10,7 +10,7 @@ const ROW: i32 = 28;
 const LONGEST_NAME: usize = 40;
 /// About what a character of a plot's text is wide.
 const CHARACTER: i32 = 9;
-/// Room in an entry of the legend beside its name: the piece of line before it and a gap behind.
+/// Width of an entry of the legend beside its name: the piece of line before it and a gap behind.
 const SWATCH: i32 = 66;
 
 /// Where each entry of a legend begins, in rows from (0, 0), and how high all rows are.

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
-    /// bm-hypervisor reads the HEAD registers, a PCIe read each, and tells it: the paper's design.
+    /// bm-hypervisor reads the HEAD registers, a PCIe read each, and kicks it: the paper's design.
     Registers,
-    /// bm-hypervisor looks at the HEADs in the status page, and tells it.
+    /// bm-hypervisor looks at the HEADs in the status page, and kicks it.
     StatusPage,
     /// It polls the shadow vring itself.
     #[default]
@@ -36,7 +36,7 @@ impl Default for Design {
 }
 
 impl Design {
-    /// The paper's: registers are polled, and a doorbell says no more than that it was rung.
+    /// The paper's: registers are polled, and a doorbell carries no index.
     pub const PAPER: Self =
         Self { notice: Notice::Registers, notification_data: false, event_idx: false, interrupts: true };
 }

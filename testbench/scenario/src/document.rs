@@ -1,4 +1,5 @@
-//! The TOML as it is typed: shapes and defaults only. Limits, and what belongs to which kind, are [`super::check`]'s.
+//! The TOML as it is typed: shapes and defaults only. Limits, and what belongs to which kind, are
+//! [`super::check`]'s.
 
 use std::path::PathBuf;
 
@@ -12,7 +13,8 @@ use super::Design;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Execution {
-    /// From whoever waits on a board: everything but the back ends runs in turns on the thread of the boards' software.
+    /// From the thread that waits on a board: everything but the back ends runs in turns on the thread of the
+    /// boards' software.
     #[default]
     Inline,
     /// From a thread of their own, which polls every board as one base core does.
@@ -23,7 +25,7 @@ pub enum Execution {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Poll {
-    /// Looks again for `poll_us` microseconds, then sleeps until a board or a back end rings.
+    /// Looks again for `poll_us` microseconds, then sleeps until a board or a back end notifies.
     #[default]
     Adaptive,
     /// Looks again, always: a processor for the lowest latency.

@@ -5,21 +5,17 @@ use std::{ops::Range, path::PathBuf};
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
 use super::{
-    check::Problem,
     locate::{line_and_column, path_at, span_of},
+    problem::{Problem, suggest},
 };
 
 /// Why there is no scenario.
 #[derive(Debug, thiserror::Error, Diagnostic)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum ScenarioError {
     /// The file cannot be read.
     #[error("cannot read scenario {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     /// The contents are not a scenario.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -32,7 +28,7 @@ pub enum ScenarioError {
 pub struct Invalid {
     /// The file's name as given.
     pub file: String,
-    /// Line, from 1.
+    /// Line of the file, from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
@@ -123,16 +119,4 @@ fn explain(message: &str) -> (String, String) {
 /// The names between backquotes.
 fn quoted(list: &str) -> Vec<&str> {
     list.split('`').skip(1).step_by(2).collect()
-}
-
-/// "did you mean ...?" when one of `names` is close enough to be a slip of the finger, otherwise what was expected.
-pub(super) fn suggest(typed: &str, names: &[&str], expected: &str) -> String {
-    /// Jaro-Winkler similarity from which two words look like one with a typo; the value that clap uses for Jaro is 0.7.
-    const CLOSE: f64 = 0.8;
-    names
-        .iter()
-        .map(|name| (strsim::jaro_winkler(typed, name), name))
-        .filter(|(similarity, _)| *similarity > CLOSE)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map_or_else(|| format!("expected {expected}"), |(_, name)| format!("did you mean `{name}`?"))
 }

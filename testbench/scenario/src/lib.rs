@@ -1,15 +1,18 @@
-//! A scenario: which boards a server holds, what functions they see, what is done with them and what breaks. One TOML file.
+//! A scenario: which boards a server holds, what functions they see, what is done with them and what breaks.
+//! One TOML file.
 //!
 //! ```toml
 //! [server]
 //! name = "two boards"            # free text, 1 to 80 characters
-//! execution = "inline"           # "inline" (default): who waits on a board runs IO-Bonds and hypervisors meanwhile, best on few
-//!                                # cores; "threads": they have a thread of their own that polls
-//! poll = "adaptive"              # what the base core does between requests of Linux guests: "adaptive" (default) looks for
-//!                                # `poll_us`, then sleeps until someone rings; "busy" never sleeps
+//! execution = "inline"           # "inline" (default): a thread that waits on a board runs IO-Bonds and
+//!                                # hypervisors meanwhile, best on few cores; "threads": they have a
+//!                                # thread of their own that polls
+//! poll = "adaptive"              # what the base core does between requests of Linux guests: "adaptive"
+//!                                # (default) looks for `poll_us`, then sleeps until it is woken; "busy"
+//!                                # never sleeps
 //! poll_us = 200                  # 0 to 1000000
-//! restart = false                # whether `bmhive up` starts a back end again that ended; boards wait for it then, and otherwise
-//!                                # the functions that it served end with it
+//! restart = false                # whether `bmhive up` starts a back end again that ended; boards wait for
+//!                                # it then, and otherwise the functions that it served end with it
 //!
 //! [switch]                       # optional; connects every net function
 //! capture = false                # write one pcap file per port
@@ -22,7 +25,8 @@
 //! cpus = 1                       # 1 to 16
 //! kernel = "vmlinux"             # relative to this file; default: the guest files' own, as for initrd
 //! initrd = "initrd.cpio.gz"
-//! cmdline = "loglevel=7"         # words to append to the kernel's command line, up to 1024 printable ASCII characters
+//! cmdline = "loglevel=7"         # words to append to the kernel's command line, up to 1024 printable
+//!                                # ASCII characters
 //! autostart = true               # whether `bmhive up` starts it, or waits for `bmhive board BOARD start`
 //!
 //! [[board.function]]             # 1 to 8 per board, in the order of their PCI device numbers
@@ -41,11 +45,13 @@
 //! [[board.function]]
 //! kind = "console"               # one port, whose other end is a terminal: `bmhive console BOARD`
 //! # and for each kind:
-//! queue_size = 256               # largest ring offered, a power of two to 1024, from 256 (console: 64); default: blk 512,
-//!                                # net 256, console 64
-//! slot_size = 4096               # bytes in a slot, a power of two, 64 to 65536; default: blk 32768, others 4096
-//! slots = 1024                   # slots per queue, 16 to 65535, and enough for a page (net: for 64 KiB in 18 pieces); default: blk 512,
-//!                                # net 1024, console 64
+//! queue_size = 256               # largest ring offered (`guest` in bm-hypervisor's configuration), a power
+//!                                # of two to 1024, from 256 (console: 64); default: blk 512, net 256,
+//!                                # console 64
+//! slot_size = 4096               # bytes in a slot, a power of two, 64 to 65536; default: blk 32768, others
+//!                                # 4096
+//! slots = 1024                   # slots per queue, 16 to 65535, and enough for a page (net: for 64 KiB in
+//!                                # 18 pieces); default: blk 512, net 1024, console 64
 //!
 //! [workload]                     # optional, as is each of its parts
 //! file = "payload.bin"           # what is written, read back and sent; default: the running executable
@@ -56,32 +62,36 @@
 //! round_trips = 20000            # of 64-byte frames; or `seconds = 2.0`
 //!
 //! [[fault]]                      # optional
-//! kill = "switch"                # a back end: "switch", or "BOARD.N" for the disk or console behind function N of that board
+//! kill = "switch"                # a back end: "switch", or "BOARD.N" for the disk or console behind
+//!                                # function N of that board
 //! after_ms = 500                 # from the start of the workload
-//! restart_after_ms = 200         # from then on; the boards wait for it. Default: it stays dead, and its functions end. A back
-//!                                # end that is started again is killed by one fault at most
+//! restart_after_ms = 200         # from then on; the boards wait for it. Default: it is not started again,
+//!                                # and its functions end. A back end that is started again is killed by
+//!                                # one fault at most
 //!
-//! [timing]                       # optional, for the world of virtual time: latencies in ns, widths, rates in bit/s. What is not
-//! board_access = 800             # said is the paper's, see `iobond_model::timing::Timing`
+//! [timing]                       # optional, for the world of virtual time: latencies in ns, widths, rates
+//! board_access = 800             # in bit/s. The default is the paper's, see `iobond_model::timing::Timing`
 //! [timing.board]                 # a link is said as a whole: generation and lanes
 //! generation = "gen3"
 //! lanes = 4
 //!
 //! [design]                       # optional, for `bmhive bench latency`: see `Design`
-//! notice = "ring"                # how back ends learn of buffers: "ring" (default), "status_page", "registers"
+//! notice = "ring"                # how back ends learn of buffers: "ring" (default), "status_page",
+//!                                # "registers"
 //! notification_data = true
 //! event_idx = false
 //! interrupts = true
 //! ```
 //!
-//! A file that deviates is refused with file, line, column, key and what was expected. Left out: what the file's devices do;
-//! that is the world's part.
+//! A file that deviates is refused with file, line, column, key and what was expected. Left out: what the
+//! file's devices do; that is the world's part.
 
 mod check;
 mod design;
 mod document;
 mod error;
 mod locate;
+mod problem;
 
 use std::{
     path::{Path, PathBuf},
@@ -95,12 +105,12 @@ pub use design::{Design, Notice};
 pub use document::{Execution, Poll};
 pub use error::{Invalid, ScenarioError};
 
-/// Boards that one base server holds at most (BM-Hive, ASPLOS 2020, section 3.2).
+/// Board slots of a base server (BM-Hive, ASPLOS 2020, section 3.2).
 pub const MAX_BOARDS: u8 = 16;
 
-/// What the demonstration runs when nobody names a file.
+/// What the demonstration runs when no file is named.
 const DEMONSTRATION: &str = include_str!("../../scenarios/demo.toml");
-/// What `bmhive up` starts when nobody names a file.
+/// What `bmhive up` starts when no file is named.
 const LINUX: &str = include_str!("../../scenarios/linux.toml");
 
 /// One scenario, checked: every limit in the [module's description](self) holds.
@@ -126,7 +136,7 @@ pub struct Scenario {
     pub boards: Vec<Board>,
     /// What is done with them.
     pub workload: Workload,
-    /// What breaks meanwhile.
+    /// What breaks meanwhile, in the order of the file.
     pub faults: Vec<Fault>,
     /// Latencies and widths of the world of virtual time.
     pub timing: Timing,
@@ -134,7 +144,7 @@ pub struct Scenario {
     pub design: Design,
 }
 
-/// One compute board.
+/// A compute board and what it is made of.
 #[derive(Clone, Debug)]
 pub struct Board {
     /// Unique in the scenario; fit for a file name.
@@ -165,7 +175,7 @@ pub struct Guest {
 /// One virtio PCI function.
 #[derive(Clone, Debug)]
 pub struct Function {
-    /// What it is.
+    /// The device that it is, with its own settings.
     pub device: Device,
     /// Rings and slots of each queue; the guest ring is the largest that it offers.
     pub rings: RingSizes,
@@ -192,7 +202,8 @@ impl Function {
             Device::Blk(blk) => blk.queues,
             Device::Net(Net { queue_pairs: 1, .. }) => 2,
             Device::Net(net) => 2 * net.queue_pairs + 1,
-            // virtio 1.3, 5.3.2: without VIRTIO_CONSOLE_F_MULTIPORT there are port 0's receive and transmit queue.
+            // virtio 1.3, 5.3.2: without VIRTIO_CONSOLE_F_MULTIPORT there are port 0's receive and transmit
+            // queue.
             Device::Console(Console) => 2,
         }
     }
@@ -209,7 +220,7 @@ pub enum Device {
     Console(Console),
 }
 
-/// A disk.
+/// A disk (virtio 1.3, 5.2) and the back end's settings of it.
 #[derive(Clone, Debug)]
 pub struct Blk {
     /// What holds its sectors.
@@ -227,11 +238,11 @@ pub struct Blk {
 pub enum Backing {
     /// A raw image that exists.
     Image(PathBuf),
-    /// An empty file of this many bytes that lives as long as the run.
+    /// An empty file of this many bytes that is deleted after the run.
     Scratch(u64),
 }
 
-/// A network card.
+/// A network card (virtio 1.3, 5.1), which the switch connects.
 #[derive(Clone, Debug)]
 pub struct Net {
     /// Its address, unicast and unique in the scenario.
@@ -240,7 +251,7 @@ pub struct Net {
     pub queue_pairs: u16,
 }
 
-/// A console. Its terminal is a socket, which has no size that could be told to the driver.
+/// A console. Its terminal is a socket, which has no size to offer to the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Console;
 
@@ -251,7 +262,7 @@ pub struct Workload {
     pub file: Option<PathBuf>,
     /// 4 KiB random reads.
     pub blk: Option<BlkWorkload>,
-    /// 64-byte ping-pong.
+    /// A ping-pong of 64-byte frames between two boards.
     pub net: Option<NetWorkload>,
 }
 
@@ -267,34 +278,35 @@ pub struct BlkWorkload {
 /// A 64-byte ping-pong between two boards.
 #[derive(Clone, Debug)]
 pub struct NetWorkload {
-    /// How long.
+    /// How long the ping-pong takes.
     pub extent: Extent,
 }
 
-/// How long a measurement goes on.
+/// How long a measurement takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// So many requests.
+    /// Until so many requests are done.
     Count(u64),
-    /// So long.
+    /// Until so much time has passed.
     Time(Duration),
 }
 
-/// Something that breaks.
+/// A back end process that is killed, and perhaps started again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The back end whose process is killed.
     pub kill: BackEnd,
     /// When, counted from the start of the workload.
     pub after: Duration,
-    /// How long after that it is started again; the boards that it serves wait for it. Otherwise its functions end.
+    /// How long after that it is started again; the boards that it serves wait for it. Otherwise its
+    /// functions end.
     pub restart_after: Option<Duration>,
 }
 
 /// A back end process of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackEnd {
-    /// The switch, `switch`.
+    /// The switch, which a scenario calls `switch`.
     Switch,
     /// The disk behind a function, `BOARD.FUNCTION`.
     Disk {
@@ -316,8 +328,8 @@ impl Scenario {
     /// Reads and checks the file at `path`. Images and the workload's file are found relative to it.
     ///
     /// # Errors
-    /// [`ScenarioError::Read`] when the file cannot be read, [`ScenarioError::Invalid`] with the place and what was expected
-    /// there when its contents are not a scenario.
+    /// [`ScenarioError::Read`] when the file cannot be read, [`ScenarioError::Invalid`] with the place and
+    /// what was expected there when its contents are not a scenario.
     pub fn load(path: &Path) -> Result<Self, ScenarioError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
@@ -351,8 +363,8 @@ impl Scenario {
         Self::parse("linux.toml (built in)", LINUX, Path::new(""))
     }
 
-    /// The back end processes that this scenario needs, with the names that `[[fault]]` uses: each disk and console, and the
-    /// switch when there is a net function.
+    /// The back end processes that this scenario needs, with the names that `[[fault]]` uses: each disk and
+    /// console, and the switch when there is a net function.
     #[must_use]
     pub fn back_ends(&self) -> Vec<(String, BackEnd)> {
         check::back_ends(&self.boards)

@@ -18,7 +18,7 @@ enum Step {
 }
 
 impl KeyPath {
-    /// A top-level key.
+    /// The path of a key of the document itself.
     pub(super) fn root(key: &str) -> Self {
         Self::default().key(key)
     }
@@ -53,7 +53,8 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// The bytes of the value at `path`, or of the innermost table on the way that exists; the file's start when none does.
+/// The bytes of the value at `path`, or of the innermost table on the way that exists; the file's start when
+/// none does.
 pub(super) fn span_of(text: &str, path: &KeyPath) -> Range<usize> {
     let Ok(document) = DeTable::parse(text) else { return 0..0 };
     let mut span = 0..0;

@@ -7,27 +7,28 @@ use bm_hypervisor::config::{
     RingSizes,
 };
 
-use super::{
-    Checked, Problem, both,
+use super::existing;
+use crate::{
+    Backing, Blk, Console, Device, Function, Net,
     document::{self, Kind},
-    existing, neither, power_of_two, within,
+    locate::KeyPath,
+    problem::{Checked, Problem, power_of_two, within},
 };
-use crate::{Backing, Blk, Console, Device, Function, Net, locate::KeyPath};
 
 /// Longest serial, VIRTIO_BLK_ID_BYTES (virtio 1.3, 5.2.6).
 const SERIAL_LENGTH: usize = 20;
 /// Most queues of a disk and queue pairs of a network card: what the back ends of this workspace serve.
 const MAX_QUEUES: u16 = 16;
 const MAX_QUEUE_PAIRS: u16 = 8;
-/// Least ring offered: what the rings of the board's drivers take: that of a network card has 256 entries.
+/// Least ring offered: the network driver of the software board has 256 entries.
 const LEAST_RING: u32 = 256;
 /// Largest ring offered: what the back ends of a scenario take.
 const MOST_RING: u32 = 1024;
-
 /// Least slots of any queue: with fewer, requests would wait for each other all the time.
 const LEAST_SLOTS: u16 = 16;
 
-/// Checks one `[[board.function]]`.
+/// Checks one `[[board.function]]`: the ranges of a scenario are what bm-hypervisor and the back ends of this
+/// workspace take.
 pub(super) fn check(function: document::Function, directory: &Path, path: &KeyPath) -> Checked<Function> {
     let rings = check_rings(&function, path)?;
     only_own_keys(&function, path)?;
@@ -40,8 +41,8 @@ pub(super) fn check(function: document::Function, directory: &Path, path: &KeyPa
     Ok(Function { device, rings, limits })
 }
 
-/// Rings of a net function where the scenario says nothing: the ring that QEMU and most virtio devices offer, full of buffers of
-/// four pages, with a slot for each page.
+/// Rings of a net function where the scenario says nothing: the ring that QEMU and most virtio devices offer,
+/// full of buffers of four pages, with a slot for each page.
 const NET: RingSizes = RingSizes { slot_size: 4096, ..RingSizes::NET };
 
 /// Sizes where the scenario gives none are bm-hypervisor's own, except those of [`NET`].
@@ -128,8 +129,8 @@ fn check_blk(function: document::Function, directory: &Path, path: &KeyPath) -> 
             within(&path.key("size_mib"), mib, 1, 1 << 20, "MiB")?;
             Backing::Scratch(u64::from(mib) << 20)
         }
-        (Some(_), Some(_)) => return Err(both(path, "image", "size_mib")),
-        (None, None) => return Err(neither(path, "image", "size_mib")),
+        (Some(_), Some(_)) => return Err(Problem::both(path, "image", "size_mib")),
+        (None, None) => return Err(Problem::neither(path, "image", "size_mib")),
     };
     Ok(Blk { backing, serial, read_only: function.read_only.unwrap_or(false), queues })
 }

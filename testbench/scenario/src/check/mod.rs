@@ -14,25 +14,9 @@ use super::{
     BackEnd, Backing, Blk, BlkWorkload, Board, Device, Extent, Fault, Guest, MAX_BOARDS, NetWorkload,
     Scenario, Workload,
     document::{self, Document},
-    error::suggest,
     locate::KeyPath,
+    problem::{Checked, Problem, suggest, within},
 };
-
-/// A value that breaks a limit.
-#[derive(Debug)]
-pub(super) struct Problem {
-    pub path: KeyPath,
-    pub found: String,
-    pub expected: String,
-}
-
-impl Problem {
-    fn new(path: KeyPath, found: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self { path, found: found.into(), expected: expected.into() }
-    }
-}
-
-type Checked<T> = Result<T, Problem>;
 
 /// Longest board name: it becomes part of a socket's path, of which Linux takes 107 bytes.
 const NAME_LENGTH: usize = 32;
@@ -40,9 +24,11 @@ const NAME_LENGTH: usize = 32;
 const MAX_PORTS: usize = 16;
 /// Above lies the hole in which a 32-bit root complex puts BARs.
 const MEMORY_BELOW_4_GIB: u32 = 2048;
-/// A guest's machine has memory above 4 GiB as well. It is bounded all the same, so that a typo does not ask for a terabyte.
+/// A guest's machine has memory above 4 GiB as well. It is bounded all the same, so that a typo does not ask
+/// for a terabyte.
 const GUEST_MEMORY: u32 = 65536;
-/// What fits beside our own words into the 2048 bytes that Linux keeps of a command line (COMMAND_LINE_SIZE on x86).
+/// What fits beside our own words into the 2048 bytes that Linux keeps of a command line (COMMAND_LINE_SIZE
+/// on x86).
 const CMDLINE_LENGTH: usize = 1024;
 /// Longest adaptive polling, that of the back ends.
 const LONGEST_POLL_US: u32 = 1_000_000;
@@ -172,7 +158,7 @@ fn check_guest(guest: document::Guest, directory: &Path, path: &KeyPath) -> Chec
     Ok(Guest { cpus, kernel: file(kernel, "kernel")?, initrd: file(initrd, "initrd")?, cmdline, autostart })
 }
 
-/// Board names and MAC addresses are unique, and no image that anyone writes has two users.
+/// Board names and MAC addresses are unique, and no image that is written has two users.
 fn check_unique(boards: &[Board]) -> Checked<()> {
     let mut names = HashMap::new();
     let mut macs = HashMap::new();
@@ -244,8 +230,8 @@ fn extent(path: &KeyPath, count_key: &str, count: Option<u64>, seconds: Option<f
             within(&path.key("seconds"), seconds, 0.05, 600.0, "seconds")?;
             Ok(Extent::Time(Duration::from_secs_f64(seconds)))
         }
-        (Some(_), Some(_)) => Err(both(path, count_key, "seconds")),
-        (None, None) => Err(neither(path, count_key, "seconds")),
+        (Some(_), Some(_)) => Err(Problem::both(path, count_key, "seconds")),
+        (None, None) => Err(Problem::neither(path, count_key, "seconds")),
     }
 }
 
@@ -268,7 +254,8 @@ fn check_fault(fault: &document::Fault, names: &[(String, BackEnd)], path: &KeyP
     Ok(Fault { kill: *kill, after: Duration::from_millis(fault.after_ms), restart_after })
 }
 
-/// A fault kills the process that the run began with: once that was started again, another fault would miss it.
+/// A fault kills the process that the run began with: once that was started again, another fault would miss
+/// it.
 fn check_kills(faults: &[Fault]) -> Checked<()> {
     for (index, fault) in faults.iter().enumerate() {
         let would_miss = |earlier: &Fault| {
@@ -283,36 +270,6 @@ fn check_kills(faults: &[Fault]) -> Checked<()> {
         }
     }
     Ok(())
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    path: &KeyPath,
-    value: T,
-    low: T,
-    high: T,
-    unit: &str,
-) -> Checked<()> {
-    if value >= low && value <= high {
-        return Ok(());
-    }
-    Err(Problem::new(path.clone(), format!("found {value}"), format!("expected {low} to {high} {unit}")))
-}
-
-fn power_of_two(path: &KeyPath, value: u32, low: u32, high: u32) -> Checked<()> {
-    if value.is_power_of_two() && (low..=high).contains(&value) {
-        return Ok(());
-    }
-    let expected = format!("expected a power of two from {low} to {high}");
-    Err(Problem::new(path.clone(), format!("found {value}"), expected))
-}
-
-fn both(path: &KeyPath, one: &str, other: &str) -> Problem {
-    Problem::new(path.key(other), format!("found `{one}` and `{other}`"), "expected one of the two")
-}
-
-fn neither(path: &KeyPath, one: &str, other: &str) -> Problem {
-    let found = format!("`{one}` and `{other}` are both missing");
-    Problem::new(path.clone(), found, "expected one of the two in this table")
 }
 
 /// The path of a regular file, taken from `directory` unless it is absolute.

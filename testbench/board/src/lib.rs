@@ -1,4 +1,4 @@
-//! Who sits on a compute board. Here: a software board, whose CPU is a thread of this process.
+//! What runs on a compute board. Here: a software board, whose CPU is a thread of this process.
 //!
 //! It does all that firmware, kernel and drivers do on hardware, and reaches its devices only through
 //! [`bus::Bus`]:

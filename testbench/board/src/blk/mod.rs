@@ -71,7 +71,7 @@ pub enum BlkError {
     Queue { device: String, source: QueueError },
     #[error("{device}: cannot read its configuration: {source}")]
     Config { device: String, source: virtio_drivers::Error },
-    #[error("{device}: a buffer of {bytes} bytes is no positive multiple of {SECTOR}")]
+    #[error("{device}: a buffer of {bytes} bytes is not a positive multiple of {SECTOR}")]
     Length { device: String, bytes: usize },
     #[error("{device}: {what} at sector {sector} failed with status {status}")]
     Status { device: String, what: &'static str, sector: u64, status: u8 },

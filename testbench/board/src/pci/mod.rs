@@ -62,7 +62,9 @@ const FLR_TIME: Duration = Duration::from_millis(100);
 pub enum PciError {
     #[error("{function}: header type {found:#x} instead of 0; the board only drives endpoints")]
     HeaderType { function: FunctionId, found: u8 },
-    #[error("{function}: BAR {bar} answers {mask:#x} when sized, which is no power of two from 16 bytes up")]
+    #[error(
+        "{function}: BAR {bar} answers {mask:#x} when sized, which is not a power of two from 16 bytes up"
+    )]
     BarSize { function: FunctionId, bar: u8, mask: u64 },
     #[error("{function}: BAR {bar} is of a reserved type ({register:#x})")]
     BarType { function: FunctionId, bar: u8, register: u32 },

@@ -7,7 +7,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Whose processor time is counted, user and system together.
+/// The thread or process of which the processor time is counted, user and system together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worker {
     /// The thread that starts and reads the meter; resolution one nanosecond.

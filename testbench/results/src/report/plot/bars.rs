@@ -41,8 +41,9 @@ pub(super) fn ratios(figures: &[&Figure]) -> Result<Plot, PlotError> {
     Ok(Plot::new("figures".to_owned(), "Figures beside their baselines", RATIOS, height, svg))
 }
 
-/// The stages of one request, each where it begins and as long as its mean, coloured by who works: the part
-/// of its name before the colon. Means add up to the whole, which medians do not; the median stands beside.
+/// The stages of one request, each where it begins and as long as its mean, coloured by the part that works:
+/// the part of its name before the colon. Means add up to the whole, which medians do not; the median stands
+/// beside.
 pub(super) fn waterfall(stages: &Stages) -> Result<Plot, PlotError> {
     const ROW: i32 = 40;
     const TOP: i32 = 36;

@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// What a step counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Bytes.
+    /// Bytes, shown in binary multiples.
     Bytes,
     /// Requests, frames or round trips.
     Requests,
@@ -57,7 +57,8 @@ impl Progress {
         Self { style, screen: MultiProgress::with_draw_target(target) }
     }
 
-    /// Begins a step of `total` units. End it with [`Step::finish`]; one that is dropped disappears unfinished.
+    /// Begins a step of `total` units. End it with [`Step::finish`]; one that is dropped disappears
+    /// unfinished.
     #[must_use]
     pub fn step(&self, name: &str, total: u64, unit: Unit) -> Step {
         let bar = self.screen.add(ProgressBar::new(total));
@@ -114,10 +115,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_template_is_one() {
-        for unit in [Unit::Bytes, Unit::Requests, Unit::Milliseconds] {
-            ProgressStyle::with_template(unit.template()).unwrap();
-        }
+    fn a_step_of_each_unit_has_a_template_of_its_own() {
+        let units = [Unit::Bytes, Unit::Requests, Unit::Milliseconds];
+        let refused = units.map(|unit| ProgressStyle::with_template(unit.template()).err());
+        assert!(refused.iter().all(Option::is_none), "{refused:?}");
+        let [bytes, requests, milliseconds] = units.map(Unit::template);
+        assert!(
+            bytes.contains("{bytes_per_sec")
+                && requests.contains("{per_sec")
+                && milliseconds.contains("{elapsed")
+        );
     }
 
     #[test]

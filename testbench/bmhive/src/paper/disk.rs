@@ -20,7 +20,8 @@ const IOPS: f64 = 1.5;
 const BANDWIDTH: f64 = 2.0;
 /// The paper's: what an exit takes at least.
 const LEAST_EXIT: Span = Span::from_us(10);
-/// Bytes before the payload of a request (virtio 1.3, 5.2.6: type, reserved, sector), and the status behind it.
+/// Bytes before the payload of a request (virtio 1.3, 5.2.6: type, reserved, sector), and the status behind
+/// it.
 const HEADER: u32 = 16;
 const STATUS: u32 = 1;
 /// Bytes a second that an SSD reads. A judgement: NVMe of the paper's time behind PCIe 3.0 x4 reads 3.2 GB/s.
@@ -33,8 +34,8 @@ const QUEUES: u8 = 8;
 /// Reads outstanding where a disk is kept busy. A judgement: a common depth of benchmarks.
 const DEEP: u16 = 32;
 
-/// Small reads, `depth` of them outstanding in one queue (a judgement: QEMU's default for virtio-blk until 5.2); the disk takes them
-/// all at once.
+/// Small reads, `depth` of them outstanding in one queue (a judgement: QEMU's default for virtio-blk until
+/// 5.2); the disk takes them all at once.
 fn small(depth: u16) -> Plan {
     Plan {
         rings: RingSizes::BLK,

@@ -1,4 +1,4 @@
-//! What a tenant gets who is held to the paper's limits.
+//! What a tenant gets that is held to the paper's limits.
 
 use bm_hypervisor::config::RingSizes;
 use iobond_model::{
@@ -23,8 +23,8 @@ const UDP: f64 = 3.2e6;
 const TCP: f64 = 9.6e9;
 /// The payload of each TCP segment in it.
 const SEGMENT: u32 = 1400;
-/// Headers of Ethernet, IPv4 and TCP before it (IEEE 802.3-2018, 3.1.1; RFC 791, 3.1; RFC 9293, 3.1), and the time stamps that Linux
-/// sends by default (RFC 7323, 3.2, padded).
+/// Headers of Ethernet, IPv4 and TCP before it (IEEE 802.3-2018, 3.1.1; RFC 791, 3.1; RFC 9293, 3.1), and the
+/// time stamps that Linux sends by default (RFC 7323, 3.2, padded).
 const HEADERS: u32 = 14 + 20 + 20 + 12;
 /// What a bucket holds: a ten-thousandth of a second's worth. A judgement.
 const BURSTS: u64 = 10_000;

@@ -15,11 +15,13 @@ const BOARD_LINK: f64 = 32e9;
 const BASE_LANES: f64 = 8.0;
 /// The paper's: IO-Bond's DMA engine, in bits a second.
 const DMA: f64 = 50e9;
-/// A judgement: large enough that the ring's own traffic is a small part, small enough that a window has many.
+/// A judgement: large enough that the ring's own traffic is a small part, small enough that a window has
+/// many.
 const REQUEST: u32 = 4096;
 
-/// A board that moves payload as fast as it can, for so long that a batch of requests more or less counts for nothing. Back ends poll
-/// the shadow vrings: it is the links and the engine that are to be short, and not the base. Queues and depth are judgements.
+/// A board that moves payload as fast as it can, for so long that a batch of requests more or less counts for
+/// nothing. Back ends poll the shadow vrings: it is the links and the engine that are to be short, and not
+/// the base. Queues and depth are judgements.
 fn saturated(out: u32, back: u32) -> Result<Outcome, CycleError> {
     run(&Plan {
         rings: RingSizes { guest: 128, slot_size: REQUEST, ..RingSizes::NET },

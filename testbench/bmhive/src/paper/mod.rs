@@ -1,8 +1,9 @@
-//! The paper's table: what BM-Hive (ASPLOS 2020) publishes, beside what the world of virtual time gives for it.
+//! The paper's table: what BM-Hive (ASPLOS 2020) publishes, beside what the world of virtual time gives for
+//! it.
 //!
-//! A row is *calibrated* if its published figure went into [`iobond_model::timing`] or the model of a virtual machine: then it shows
-//! that the figure comes out again where it is measured. All others are *predicted*. Every value comes from a simulation, or from an
-//! arithmetic that the row states; none is typed in.
+//! A row is *calibrated* if its published figure went into [`iobond_model::timing`] or the model of a virtual
+//! machine: then it shows that the figure comes out again where it is measured. All others are *predicted*.
+//! Every value comes from a simulation, or from an arithmetic that the row states; none is typed in.
 //!
 //! * `hops`, `links`, `network`, `limits` and `disk` are what is simulated for which rows;
 //! * `render` shows them.
@@ -24,10 +25,10 @@ pub use render::{BEGIN, END, inserted, json, markdown, terminal};
 /// Above this a deviation wants a reason.
 pub const TOLERANCE: f64 = 0.10;
 
-/// One figure.
+/// A figure of the paper beside ours.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Row {
-    /// What it is.
+    /// What is measured, in words.
     pub figure: String,
     /// Unit of both values; empty for a bare number.
     pub unit: String,
@@ -80,9 +81,13 @@ impl Row {
 /// # Errors
 /// [`CycleError`]: a simulation does not come to its end.
 pub fn rows() -> Result<Vec<Row>, CycleError> {
-    let parts = [hops::rows()?, links::rows()?, network::rows()?, limits::rows()?, disk::rows()?];
-    Ok(parts.into_iter().flatten().collect())
+    let parts = PARTS.into_iter().map(|part| part()).collect::<Result<Vec<_>, _>>()?;
+    Ok(parts.concat())
 }
+
+/// What is simulated for which rows, in the order of the paper's figures.
+const PARTS: [fn() -> Result<Vec<Row>, CycleError>; 5] =
+    [hops::rows, links::rows, network::rows, limits::rows, disk::rows];
 
 /// A board as the paper builds it.
 fn plan() -> Plan {

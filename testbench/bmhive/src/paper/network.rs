@@ -14,7 +14,8 @@ use super::{Row, plan};
 const NETWORK: f64 = 100e9;
 /// The paper's: packets a second of a board without limits.
 const UNLIMITED: f64 = 16e6;
-/// Frames from the shortest to the longest without jumbo frames, by powers of two as of RFC 2544, 9.1; the check sequence is left out.
+/// Frames from the shortest to the longest without jumbo frames, by powers of two as of RFC 2544, 9.1; the
+/// check sequence is left out.
 const FRAMES: [u32; 6] = [60, 124, 252, 508, 1020, 1514];
 /// Frames of the packet rate: the shortest.
 pub(super) const SHORTEST: u32 = 60;

@@ -6,7 +6,7 @@ use super::Row;
 
 /// What stands before and after the table in a document.
 pub const BEGIN: &str = "<!-- written by `bmhive paper --markdown` -->\n";
-/// See [`BEGIN`].
+/// The line behind the table, as [`BEGIN`] is the one before it.
 pub const END: &str = "<!-- end of what is written -->\n";
 
 /// Columns of the reasons below a table on a terminal.
@@ -103,7 +103,7 @@ pub fn inserted(document: &str, table: &str) -> Option<String> {
 /// An array of rows.
 ///
 /// # Errors
-/// A value is no number, which JSON has no word for.
+/// A value is not a number, which JSON has no word for.
 pub fn json(rows: &[Row]) -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(rows).map(|text| text + "\n")
 }

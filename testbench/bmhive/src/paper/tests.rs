@@ -1,30 +1,52 @@
+use std::sync::OnceLock;
+
 use super::*;
 
-/// All rows, once for all tests of them.
-fn simulated() -> &'static [Row] {
-    static ROWS: std::sync::LazyLock<Vec<Row>> =
-        std::sync::LazyLock::new(|| rows().expect("simulations end"));
-    &ROWS
+/// Rows of a part, simulated once for all tests of a process.
+fn part(index: usize) -> &'static [Row] {
+    static SIMULATED: [OnceLock<Vec<Row>>; PARTS.len()] = [const { OnceLock::new() }; PARTS.len()];
+    SIMULATED[index].get_or_init(|| PARTS[index]().expect("simulations end"))
 }
 
-/// One test, since each test is a process of its own and would simulate everything again.
+fn all() -> Vec<Row> {
+    (0..PARTS.len()).flat_map(part).cloned().collect()
+}
+
+/// The rows of a part whose figure is called so.
+fn named(index: usize, figure: &str) -> Vec<&'static Row> {
+    let rows: Vec<_> = part(index).iter().filter(|row| row.figure.contains(figure)).collect();
+    assert!(!rows.is_empty(), "no row is called {figure:?}");
+    rows
+}
+
 #[test]
-fn the_table_is_whole_and_is_the_one_in_the_documentation() {
-    let rows = simulated();
-    for row in rows {
+fn a_row_that_is_off_says_why_and_what_is_calibrated_is_not_off() {
+    for row in all() {
         assert!(row.ours.is_finite() && row.ours > 0.0, "{row:?}");
         assert_eq!(row.error.is_some(), row.published.is_some(), "{row:?}");
         assert_eq!(row.is_off(), row.reason.is_some(), "a reason where it is off, and only there: {row:?}");
         assert!(!(row.calibrated && row.is_off()), "what is calibrated comes out: {row:?}");
     }
-    let named = |part: &str| rows.iter().filter(|row| row.figure.contains(part)).collect::<Vec<_>>();
-    assert!(named("Jain").iter().all(|row| row.ours >= 0.99), "{:?}", named("Jain"));
-    for limit in named("what a tenant gets") {
+}
+
+#[test]
+fn boards_share_the_network_fairly() {
+    let shares = named(2, "Jain");
+    assert!(shares.iter().all(|row| row.ours >= 0.99), "{shares:?}");
+}
+
+#[test]
+fn a_tenant_gets_what_it_is_limited_to() {
+    for limit in named(3, "what a tenant gets") {
         assert!(limit.error.is_some_and(|error| error.abs() < 0.01), "{limit:?}");
     }
+}
+
+#[test]
+fn the_documented_table_is_what_comes_out() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/paper.md");
     let document = std::fs::read_to_string(path).expect("docs/paper.md");
-    let fresh = inserted(&document, &markdown(rows)).expect("a place for the table");
+    let fresh = inserted(&document, &markdown(&all())).expect("a place for the table");
     similar_lines(&document, &fresh);
 }
 

@@ -1,4 +1,5 @@
-//! What each choice of the design is worth: one simulation for every row, with one thing changed, and a table of all of them.
+//! What each choice of the design is worth: one simulation for every row, with one thing changed, and a table
+//! of all of them.
 //!
 //! Left out: what choices cost in an FPGA's area, which this does not know.
 
@@ -25,7 +26,7 @@ const QUEUES: u8 = 4;
 /// A row, and what came out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// What was changed.
+    /// The simulation, and what was changed in it.
     pub row: Row,
     /// One request after the other, in one queue.
     pub idle: Outcome,
@@ -53,7 +54,8 @@ impl Measured {
         p50(&self.idle, "round_trip")
     }
 
-    /// The larger share of its time that a direction of the board's link is busy while one request follows the other.
+    /// The larger share of its time that a direction of the board's link is busy while one request follows
+    /// the other.
     #[must_use]
     pub fn idle_link(&self) -> f64 {
         let links = self.idle.usage.iter().filter(|usage| usage.name.ends_with("the board"));
@@ -93,7 +95,7 @@ pub fn run(progress: impl Fn(&Row)) -> Result<Vec<Measured>, CycleError> {
 
 /// The names of the two rows that the claim is about.
 pub const PAPER: &str = "the paper's design";
-/// What is proposed.
+/// The name of the row with all that is proposed.
 pub const PROPOSED: &str = "proposed";
 
 /// Half of the paper's doorbell-to-shadow median, at most.

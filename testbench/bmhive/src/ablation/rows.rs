@@ -15,12 +15,13 @@ pub struct Row {
     pub name: String,
     /// What it is changed of: the name of another row, or nothing.
     pub of: &'static str,
-    /// The simulation.
+    /// What is simulated, with the change.
     pub plan: Plan,
 }
 
-/// What this project proposes: back ends that poll their vrings, doorbells that say how far, and engines that look at a guest's ring
-/// every 250 ns for a while after it had something, at index, entries and descriptors together.
+/// What this project proposes: back ends that poll their vrings, doorbells that say how far, and engines that
+/// look at a guest's ring every 250 ns for a while after it had something, at index, entries and descriptors
+/// together.
 #[must_use]
 pub fn proposed() -> Plan {
     let mut plan = Plan { design: Design::default(), ..Plan::default() };

@@ -1,4 +1,5 @@
-//! `bmhive bench blk`: 4 KiB random reads through an IO-Bond, and by the same driver directly on the same kind of back end.
+//! `bmhive bench blk`: 4 KiB random reads through an IO-Bond, and by the same driver directly on the same
+//! kind of back end.
 
 use std::{fs::File, path::Path, rc::Rc};
 
@@ -14,7 +15,7 @@ use software_board::{
 };
 use virtio_drivers::transport::DeviceType;
 
-use super::{Bare, Duel, OwnBackEnd, RINGS, ROUND, SEED, scenario};
+use super::{Bare, OwnBackEnd, Paired, RINGS, ROUND, SEED, scenario};
 use crate::workload::{Watch, WorkloadError, disk::random_reads};
 
 const SCENARIO: &str = r#"
@@ -64,12 +65,12 @@ pub fn run(program: &Path) -> Result<Vec<Figure>, WorkloadError> {
     [1, 32]
         .into_iter()
         .map(|depth| {
-            let duel = Duel::fight(
+            let paired = Paired::measure(
                 || round(&mut through, depth, &healthy),
                 || round(&mut direct, depth, &|| Ok(())),
             )?;
             let name = format!("blk.randread.4k.qd{depth}");
-            Ok(duel.figure(&name, "reads/s", "same driver on the back end, no IO-Bond"))
+            Ok(paired.figure(&name, "reads/s", "same driver on the back end, no IO-Bond"))
         })
         .collect()
 }

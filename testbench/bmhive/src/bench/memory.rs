@@ -13,7 +13,8 @@ const BOARDS: u64 = 4;
 /// What a board may cost, in bytes.
 const BUDGET: f64 = (16 << 20) as f64;
 
-/// Runs the bench: anonymous memory of this process that four boards add, and the part of their pools that is not slots.
+/// Runs the bench: anonymous memory of this process that four boards add, and the part of their pools that is
+/// not slots.
 ///
 /// # Errors
 /// [`WorkloadError`].
@@ -36,7 +37,8 @@ pub fn run(program: &Path) -> Result<Vec<Figure>, WorkloadError> {
     Ok(vec![Figure::new("memory.per_board", per_board, "bytes", None).beside("budget of 16 MiB", BUDGET)])
 }
 
-/// Bytes of anonymous memory of this process that are resident: heaps and stacks, no mapped files and no memfds.
+/// Bytes of anonymous memory of this process that are resident: heaps and stacks, no mapped files and no
+/// memfds.
 fn anonymous() -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));

@@ -1,8 +1,9 @@
 //! Figures beside a baseline that is measured in the same run.
 //!
-//! On a machine that others use too, speed drifts from one second to the next. So a figure and its baseline take turns in short
-//! rounds, and the median round of each is what counts. `cpu_share` is that of the thread that did the measured work: well below
-//! 1 means that somebody else had the processor, and that the row is not worth much.
+//! On a machine that others use too, speed drifts from one second to the next. So a figure and its baseline
+//! take turns in short rounds, and the median round of each is what counts. `cpu_share` is that of the thread
+//! that did the measured work: well below 1 means that another process had the processor, and that the row is
+//! not worth much.
 
 pub mod blk;
 pub mod guest;
@@ -46,26 +47,26 @@ const RINGS: RingOptions = RingOptions::POLLED;
 const SEED: u64 = 0x0BEC;
 
 /// Rounds of a figure and of its baseline, in turns.
-struct Duel {
+struct Paired {
     values: Vec<f64>,
     baselines: Vec<f64>,
     shares: Vec<f64>,
 }
 
-impl Duel {
+impl Paired {
     /// Lets `measured` and `baseline` take turns; each returns its value of one round.
-    fn fight(
+    fn measure(
         mut measured: impl FnMut() -> Result<f64, WorkloadError>,
         mut baseline: impl FnMut() -> Result<f64, WorkloadError>,
     ) -> Result<Self, WorkloadError> {
-        let mut duel = Self { values: Vec::new(), baselines: Vec::new(), shares: Vec::new() };
+        let mut paired = Self { values: Vec::new(), baselines: Vec::new(), shares: Vec::new() };
         for _ in 0..ROUNDS {
             let meter = CpuMeter::start(Worker::ThisThread).map_err(WorkloadError::Meter)?;
-            duel.values.push(measured()?);
-            duel.shares.push(meter.share().map_err(WorkloadError::Meter)?);
-            duel.baselines.push(baseline()?);
+            paired.values.push(measured()?);
+            paired.shares.push(meter.share().map_err(WorkloadError::Meter)?);
+            paired.baselines.push(baseline()?);
         }
-        Ok(duel)
+        Ok(paired)
     }
 
     /// Every value times `factor`, as from packets to bytes.
@@ -86,7 +87,7 @@ impl Duel {
     }
 }
 
-/// The middle value; 0 of none.
+/// The middle value; 0 without values.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
@@ -94,8 +95,7 @@ fn median(values: &mut [f64]) -> f64 {
 
 /// A scenario that a bench is made of.
 fn scenario(text: &str) -> Result<Scenario, WorkloadError> {
-    Scenario::parse("built in", text, Path::new(""))
-        .map_err(|error| WorkloadError::Scenario(error.to_string()))
+    Ok(Scenario::parse("built in", text, Path::new(""))?)
 }
 
 /// A driver's place without an IO-Bond: its memory, and back ends of its own.

@@ -1,5 +1,5 @@
-//! `bmhive bench net`: frames between two boards through IO-Bonds and the switch, and by the same drivers directly on the same
-//! kind of switch.
+//! `bmhive bench net`: frames between two boards through IO-Bonds and the switch, and by the same drivers
+//! directly on the same kind of switch.
 
 use std::{path::Path, rc::Rc};
 
@@ -16,7 +16,7 @@ use software_board::{
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MAC;
 use virtio_drivers::transport::DeviceType;
 
-use super::{Bare, Duel, OwnBackEnd, RINGS, ROUND, scenario};
+use super::{Bare, OwnBackEnd, Paired, RINGS, ROUND, scenario};
 use crate::workload::{Watch, WorkloadError, link};
 
 const SCENARIO: &str = r#"
@@ -68,8 +68,9 @@ pub fn run(program: &Path) -> Result<Vec<Figure>, WorkloadError> {
 
     let healthy = || live.failure().map_or(Ok(()), |failure| Err(failure.into()));
     let baseline = "same drivers on the switch, no IO-Bond";
-    let ping_pong = Duel::fight(|| ping_pong(&mut through, &healthy), || ping_pong(&mut direct, &|| Ok(())))?;
-    let stream = Duel::fight(|| stream(&mut through, &healthy), || stream(&mut direct, &|| Ok(())))?;
+    let ping_pong =
+        Paired::measure(|| ping_pong(&mut through, &healthy), || ping_pong(&mut direct, &|| Ok(())))?;
+    let stream = Paired::measure(|| stream(&mut through, &healthy), || stream(&mut direct, &|| Ok(())))?;
     Ok(vec![
         ping_pong.figure("net.pingpong.64", "round trips/s", baseline),
         stream.figure("net.stream.1500", "bytes/s", baseline),

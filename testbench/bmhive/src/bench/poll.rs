@@ -1,9 +1,10 @@
-//! `bmhive bench poll`: what a bm-hypervisor's poll pass costs, on one core and with nobody else in the way.
+//! `bmhive bench poll`: what a bm-hypervisor's poll pass costs, on one core and with nothing else on it.
 //!
 //! ```text
 //!   two disks of 16 queues each on one IO-Bond, a driver that sets them up and then does nothing:
-//!     pass          all 32 queues are idle                        beside as many loads of as many cache lines
-//!     per entry     their used indices move, as back ends move them; TAIL writes reach the IO-Bond, which nobody passes over
+//!     pass          all 32 queues are idle             beside as many loads of as many cache lines
+//!     per entry     their used indices move, as back ends move them; TAIL writes reach the IO-Bond, which
+//!                   no thread polls
 //! ```
 
 use std::{
@@ -36,7 +37,7 @@ use model_port::ModelPort;
 use results::Figure;
 use software_board::memory;
 
-use super::{Duel, OwnBackEnd};
+use super::{OwnBackEnd, Paired};
 use crate::workload::WorkloadError;
 
 /// Disks, and queues of each.
@@ -51,8 +52,8 @@ const RING: u16 = 64;
 const SPACING: u64 = 0x4000;
 /// Used entries that a back end has ready at a time: one, so that each costs a TAIL write.
 const BATCH: u16 = 1;
-/// Nanoseconds that an entry may take. Our own choice: less than half of what the paper's FPGA takes for a packet, at 16 M/s
-/// (BM-Hive, ASPLOS 2020, section 4.3).
+/// Nanoseconds that an entry may take. Our own choice: less than half of what the paper's FPGA takes for a
+/// packet, at 16 M/s (BM-Hive, ASPLOS 2020, section 4.3).
 const BUDGET: f64 = 30.0;
 /// How long one round takes.
 const ROUND: Duration = Duration::from_millis(200);
@@ -96,7 +97,7 @@ impl Board {
     fn start(back_ends: &[OwnBackEnd]) -> Result<Self, WorkloadError> {
         let bond = Arc::new(Bond::new(Arc::new(())));
         let memory = memory::create(super::BOARD_MIB)?;
-        bond.map_board_memory(&memory).map_err(engine)?;
+        bond.map_board_memory(&memory).map_err(rig_error)?;
         let functions = back_ends.iter().map(|back_end| {
             let mut blk = BlkConfig::new(BackEndConfig::new(back_end.path(SOCKET)));
             blk.queues = QUEUES;
@@ -104,14 +105,14 @@ impl Board {
         });
         let config = BoardConfig::new("bench", functions.collect());
         let port = Arc::new(ModelPort(Arc::clone(&bond)));
-        let (mut poller, control) = bm_hypervisor::start(config, port).map_err(engine)?;
+        let (mut poller, control) = bm_hypervisor::start(config, port).map_err(rig_error)?;
         for disk in FunctionId::all().take(DISKS) {
             bring_up(&bond, disk, &mut || {
                 poller.pass();
             });
         }
         if poller.queues() != ALL {
-            return Err(WorkloadError::Engine(format!("{} queues run, not {ALL}", poller.queues())));
+            return Err(WorkloadError::Count { what: "queues run", found: poller.queues(), expected: ALL });
         }
         let used = (0..ALL as u32).map(|queue| {
             let register = |at| u64::from(bond.read32(queues::BASE + queue * queues::STRIDE + at));
@@ -124,7 +125,7 @@ impl Board {
 
     fn measure(mut self) -> Result<Vec<Figure>, WorkloadError> {
         let lines: Vec<_> = (0..2 * ALL).map(|_| Line::default()).collect();
-        let idle = Duel::fight(
+        let idle = Paired::measure(
             || {
                 Ok(nanoseconds(|| {
                     black_box(self.poller.pass());
@@ -139,7 +140,7 @@ impl Board {
             },
         )?;
         let idle = idle.figure("poll.pass.32", "ns", "64 loads of cache lines of their own");
-        let entries = Duel::fight(|| self.entries(), || Ok(BUDGET))?;
+        let entries = Paired::measure(|| self.entries(), || Ok(BUDGET))?;
         Ok(vec![idle, entries.figure("poll.entry", "ns", "budget of 30 ns")])
     }
 
@@ -152,7 +153,8 @@ impl Board {
             let returned = self.poller.pass().returned;
             passed += begun.elapsed();
             if returned as usize != ALL {
-                return Err(WorkloadError::Engine(format!("{returned} of {ALL} queues were returned")));
+                let found = returned as usize;
+                return Err(WorkloadError::Count { what: "entries were returned", found, expected: ALL });
             }
             count += u64::from(BATCH) * ALL as u64;
         }
@@ -166,14 +168,14 @@ impl Board {
         let (board, base) = (board.lease(), self.bond.base_memory().lease());
         let memory = Memory::new(&board, &base, &Silence);
         self.used.iter().try_for_each(|at| {
-            let index = ready(memory.load((*at).into())).map_err(engine)?;
-            ready(memory.store((*at).into(), index.wrapping_add(BATCH))).map_err(engine)
+            let index = ready(memory.load((*at).into())).map_err(rig_error)?;
+            ready(memory.store((*at).into(), index.wrapping_add(BATCH))).map_err(rig_error)
         })
     }
 }
 
-fn engine(error: impl std::fmt::Display) -> WorkloadError {
-    WorkloadError::Engine(error.to_string())
+fn rig_error(error: impl std::error::Error + Send + Sync + 'static) -> WorkloadError {
+    WorkloadError::bench("the board of the bench")(error)
 }
 
 /// Something in a cache line of its own, as a HEAD and a used index are.

@@ -1,8 +1,8 @@
-//! `bmhive bench ring`: the queue engine alone on one core. Packets go from a guest's ring into its shadow, are used by a back end
-//! that does nothing else, and go back.
+//! `bmhive bench ring`: the queue engine alone on one core. Packets go from a guest's ring into its shadow,
+//! are used by a back end that does nothing else, and go back.
 //!
-//! Only [`Queue::forward`] and [`Queue::retire`] are timed; the driver and the back end of the bench are not IO-Bond's work. The
-//! baseline is a memcpy of the same bytes from the same buffers, batch by batch.
+//! Only [`Queue::forward`] and [`Queue::retire`] are timed; the driver and the back end of the bench are not
+//! IO-Bond's work. The baseline is a memcpy of the same bytes from the same buffers, batch by batch.
 
 use std::{
     hint::black_box,
@@ -29,17 +29,17 @@ use scenario::Extent;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use zerocopy::{IntoBytes, little_endian::U16};
 
-use super::{Duel, ROUND};
+use super::{Paired, ROUND};
 use crate::workload::{WorkloadError, is_over};
 
 /// What the paper's FPGA forwards without limits (BM-Hive, ASPLOS 2020, section 4.3), packets per second.
 const PAPER: f64 = 16e6;
 /// Guest ring; every descriptor has a buffer of its own, as a driver's have.
 const GUEST: u16 = 1024;
-/// Shadow vring.
+/// Shadow vring, in descriptors: as many as the guest ring has.
 const SHADOW: u16 = 1024;
-/// Packets that the guest makes available at once, and that the back end uses at once; fewer where they would not fit into the
-/// shadow vring.
+/// Packets that the guest makes available at once, and that the back end uses at once; fewer where they would
+/// not fit into the shadow vring.
 const MOST_BATCH: u16 = 128;
 /// Largest slot; larger packets take several.
 const SLOT: u32 = 4096;
@@ -61,18 +61,18 @@ pub fn run() -> Result<Vec<Figure>, WorkloadError> {
     for bytes in [64, 1500, 4096, 65536] {
         let mut rig = Rig::new(bytes)?;
         let mut plain = Rig::new(bytes)?;
-        let duel = Duel::fight(|| rig.round(), || plain.round_of_memcpy())?;
+        let paired = Paired::measure(|| rig.round(), || plain.round_of_memcpy())?;
         let name = format!("ring.forward.{bytes}");
         figures.push(match bytes {
             // What the FPGA did is the measure here; a memcpy of 64 bytes is a few nanoseconds.
-            64 => duel.alone(&name, "packets/s").beside("the paper's FPGA", PAPER),
-            _ => duel.scaled(f64::from(bytes)).figure(&name, "bytes/s", "memcpy of the same bytes"),
+            64 => paired.alone(&name, "packets/s").beside("the paper's FPGA", PAPER),
+            _ => paired.scaled(f64::from(bytes)).figure(&name, "bytes/s", "memcpy of the same bytes"),
         });
     }
     Ok(figures)
 }
 
-/// Nobody wants to hear of interrupts here.
+/// A board that takes no interrupts.
 struct Silence;
 
 impl Interrupts for Silence {
@@ -106,9 +106,9 @@ impl Rig {
         let base_size = PAYLOAD + u64::from(context.slot_size) * u64::from(SLOTS);
         let (board, base) = (memory(0, board_size)?, memory(BASE, base_size)?);
         let reached = BoardMemory::default();
-        reached.map_all(&board).map_err(|error| WorkloadError::Engine(error.to_string()))?;
+        reached.map_all(&board).map_err(memory_error)?;
         let granted = BaseMemory::default();
-        granted.map_all(&base).map_err(|error| WorkloadError::Engine(error.to_string()))?;
+        granted.map_all(&base).map_err(memory_error)?;
         let mut windows = Windows::default();
         windows.grant(0, BaseAddr(BASE), base_size);
         let slots = bytes.div_ceil(context.slot_size) as u16;
@@ -163,9 +163,10 @@ impl Rig {
             Direction::Retire => ready(self.queue.retire(&fabric, self.used, u16::MAX)),
         };
         let took = start.elapsed();
-        let chains = progress.map_err(|error| WorkloadError::Engine(error.to_string()))?.chains;
+        let chains = progress.map_err(WorkloadError::bench("the queue engine stopped"))?.chains;
         if chains != self.batch {
-            return Err(WorkloadError::Engine(format!("{chains} chains instead of {}", self.batch)));
+            let (found, expected) = (chains.into(), self.batch.into());
+            return Err(WorkloadError::Count { what: "chains", found, expected });
         }
         Ok(took)
     }
@@ -246,19 +247,18 @@ fn context(bytes: u32) -> Result<Context, WorkloadError> {
         slot_count: SLOTS,
         features: QueueFeatures { shadow_indirect: true, ..QueueFeatures::default() },
     };
-    shadow::check(&context).map_err(|error| WorkloadError::Engine(error.to_string()))?;
+    shadow::check(&context).map_err(WorkloadError::bench("the queue context of the bench"))?;
     Ok(context)
 }
 
 fn memory(at: u64, size: u64) -> Result<GuestMemoryMmap, WorkloadError> {
     let size =
         usize::try_from(size.next_multiple_of(4096)).map_err(|_| WorkloadError::Needs("a 64-bit machine"))?;
-    GuestMemoryMmap::from_ranges(&[(GuestAddress(at), size)])
-        .map_err(|error| WorkloadError::Engine(format!("no memory for the bench: {error}")))
+    GuestMemoryMmap::from_ranges(&[(GuestAddress(at), size)]).map_err(memory_error)
 }
 
-fn memory_error(error: vm_memory::GuestMemoryError) -> WorkloadError {
-    WorkloadError::Engine(error.to_string())
+fn memory_error(error: impl std::error::Error + Send + Sync + 'static) -> WorkloadError {
+    WorkloadError::bench("the memory of the bench")(error)
 }
 
 const _: () =

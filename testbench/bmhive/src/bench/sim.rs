@@ -1,7 +1,7 @@
 //! `bmhive bench sim`: how fast the world of virtual time is, on one core.
 //!
 //! ```text
-//!   events     tasks that sleep, each for times of its own     beside a binary heap ordered by time and number
+//!   events     tasks that sleep, each for times of its own      beside a binary heap by time and number
 //!   packets    a saturated board at 64 bytes                    beside a budget
 //!   boards     16 of them for each request                      beside one of them
 //!   memory     what a run of ten times the virtual time leaves  beside a run of one time
@@ -20,12 +20,13 @@ use iobond_model::cycle::{Clock, Ending, Executor, Span, Time, Wheel};
 use results::{Figure, measure::per_second};
 use simulation::{Pace, Plan, Shape, cycle};
 
-use super::{Duel, SEED};
+use super::{Paired, SEED};
 use crate::workload::WorkloadError;
 
 /// Tasks that sleep: as few as one board has that is idle, and more than sixteen have that are busy.
 const TASKS: [usize; 3] = [64, 1024, 16384];
-/// Longest sleep of a task. A judgement: a flight and a memory's time, which most tasks of a simulation wait for.
+/// Longest sleep of a task. A judgement: a flight and a memory's time, which most tasks of a simulation wait
+/// for.
 const SLEEP_NS: u64 = 1000;
 /// Packets in a second of wall time that a saturated board is asked to have. Our own choice.
 const PACKETS: f64 = 1e6;
@@ -44,31 +45,31 @@ pub fn run() -> Result<Vec<Figure>, WorkloadError> {
     let memory = memory()?;
     let mut figures = Vec::new();
     for tasks in TASKS {
-        let duel = Duel::fight(|| executor(tasks), || Ok(heap(tasks)))?;
-        figures.push(duel.figure(&format!("sim.events.{tasks}"), "events/s", "a binary heap alone"));
-        let duel = Duel::fight(|| Ok(wheel(tasks)), || Ok(heap(tasks)))?;
-        figures.push(duel.figure(&format!("sim.wheel.{tasks}"), "events/s", "a binary heap"));
+        let paired = Paired::measure(|| executor(tasks), || Ok(heap(tasks)))?;
+        figures.push(paired.figure(&format!("sim.events.{tasks}"), "events/s", "a binary heap alone"));
+        let paired = Paired::measure(|| Ok(wheel(tasks)), || Ok(heap(tasks)))?;
+        figures.push(paired.figure(&format!("sim.wheel.{tasks}"), "events/s", "a binary heap"));
     }
     for (name, back) in [("sim.packets.64", 64), ("sim.one_way.64", 0)] {
         let plan = saturated(back, REQUESTS);
-        let duel = Duel::fight(|| Ok(per_second(REQUESTS, simulate(&plan)?.0)), || Ok(PACKETS))?;
-        figures.push(duel.figure(name, "packets/s", "budget of 1 M/s"));
+        let paired = Paired::measure(|| Ok(per_second(REQUESTS, simulate(&plan)?.0)), || Ok(PACKETS))?;
+        figures.push(paired.figure(name, "packets/s", "budget of 1 M/s"));
     }
     let plan = saturated(64, REQUESTS);
-    let duel = Duel::fight(
+    let paired = Paired::measure(
         || {
             let (took, events) = simulate(&plan)?;
             Ok(per_second(events, took))
         },
         || executor(1024),
     )?;
-    figures.push(duel.figure("sim.events.saturated", "events/s", "the engine with 1024 sleepers"));
+    figures.push(paired.figure("sim.events.saturated", "events/s", "the engine with 1024 sleepers"));
     let (one, sixteen) = (saturated(64, 16 * REQUESTS_OF_SIXTEEN), sixteen_boards());
     let cost = |plan: &Plan| {
         simulate(plan).map(|(took, _)| took.as_nanos() as f64 / (16 * REQUESTS_OF_SIXTEEN) as f64)
     };
-    let duel = Duel::fight(|| cost(&sixteen), || cost(&one))?;
-    figures.push(duel.figure("sim.boards.16", "ns", "a request of one board alone"));
+    let paired = Paired::measure(|| cost(&sixteen), || cost(&one))?;
+    figures.push(paired.figure("sim.boards.16", "ns", "a request of one board alone"));
     figures.push(memory);
     Ok(figures)
 }
@@ -87,7 +88,7 @@ fn sixteen_boards() -> Plan {
 /// Wall time and events of a simulation, its set-up included.
 fn simulate(plan: &Plan) -> Result<(Duration, u64), WorkloadError> {
     let begun = Instant::now();
-    let outcome = cycle::run(plan).map_err(|error| WorkloadError::Engine(error.to_string()))?;
+    let outcome = cycle::run(plan).map_err(WorkloadError::bench("a simulation came to no end"))?;
     Ok((begun.elapsed(), outcome.events))
 }
 
@@ -109,7 +110,10 @@ fn executor(tasks: usize) -> Result<f64, WorkloadError> {
         until += Span::from_us(10);
         match executor.run(until) {
             Ending::OutOfTime => {}
-            ending => return Err(WorkloadError::Engine(format!("sleepers came to an end: {ending:?}"))),
+            ending => {
+                let source = format!("{ending:?}").into();
+                return Err(WorkloadError::Bench { what: "sleepers came to an end", source });
+            }
         }
     }
     Ok(per_second(executor.events(), begun.elapsed()))
@@ -169,7 +173,8 @@ impl Sleeps {
     }
 }
 
-/// The most memory that this process had after a run of ten times the virtual time, beside what it had after one.
+/// The most memory that this process had after a run of ten times the virtual time, beside what it had after
+/// one.
 fn memory() -> Result<Figure, WorkloadError> {
     let peak = || peak().map_err(|source| WorkloadError::File { path: "/proc/self/status".into(), source });
     simulate(&saturated(64, REQUESTS))?;

@@ -7,11 +7,11 @@ use miette::IntoDiagnostic;
 /// Serve one back end, as a run starts it
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Arguments {
-    /// A disk
+    /// Serve a disk from a raw image
     Blk(vhost_backends::blk::Options),
-    /// The switch
+    /// Serve the ports of the switch
     Net(vhost_backends::net::Options),
-    /// A console
+    /// Serve a console, whose other end is a socket
     Console(vhost_backends::console::Options),
 }
 

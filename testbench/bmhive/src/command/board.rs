@@ -11,19 +11,19 @@ use miette::IntoDiagnostic;
 use super::{DEFAULT_INSTANCE, Output};
 
 /// How long a board may take until it is as it was asked to be: more than an instance waits for a guest.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two questions.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two requests for the status.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Switch a board on or off, or reset it
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The board's name
+    /// Name of the board, as the scenario gives it
     board: String,
-    /// What to do
+    /// What is done with its power
     #[arg(value_enum)]
     action: Action,
-    /// The instance
+    /// Name of the instance, as `bmhive up --name` gave it
     #[arg(long, default_value = DEFAULT_INSTANCE)]
     name: String,
 }
@@ -40,11 +40,11 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<Exit
 }
 
 fn await_off(name: &str, board: &str) -> miette::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while look(name, board)?.power.is_on() {
         if Instant::now() > deadline {
             miette::bail!(
-                "{board} is still on after {PATIENCE:?}; `bmhive board {board} kill` cuts its power"
+                "{board} is still on after {TIMEOUT:?}; `bmhive board {board} kill` cuts its power"
             );
         }
         std::thread::sleep(LOOK);
@@ -55,7 +55,7 @@ fn await_off(name: &str, board: &str) -> miette::Result<()> {
 /// How a board is.
 pub(super) fn look(name: &str, board: &str) -> miette::Result<BoardStatus> {
     let Reply::Status(status) = ask(name, &Request::Status).into_diagnostic()? else {
-        miette::bail!("instance {name:?} does not say how it is");
+        miette::bail!("instance {name:?} does not answer with its status");
     };
     let known: Vec<_> = status.boards.iter().map(|board| board.name.clone()).collect();
     let found = status.boards.into_iter().find(|candidate| candidate.name == board);

@@ -9,7 +9,7 @@ use super::Output;
 /// Check scenario files without running them
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Scenario files
+    /// Scenario files, which are checked in this order
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<PathBuf>,
 }

@@ -12,9 +12,10 @@ use super::Output;
 pub(super) struct Arguments {
     /// A result.json, or the directory of a run
     a: PathBuf,
-    /// Another one
+    /// The result, or the directory of a run, that is compared with it
     b: PathBuf,
-    /// Fail when a number of B is worse than in A by more than so many percent, or is missing
+    /// Fail when a figure, latency or point of a curve is worse in B than in A by more than this percentage,
+    /// or is missing in B
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     fail_above: Option<f64>,
 }

@@ -19,12 +19,12 @@ use super::{DEFAULT_INSTANCE, Output, board};
 /// Attach this terminal to a board's console; Ctrl-] detaches
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The board's name
+    /// Name of the board, as the scenario gives it
     board: String,
     /// The machine's serial port instead of the virtio console
     #[arg(long)]
     serial: bool,
-    /// The instance
+    /// Name of the instance, as `bmhive up --name` gave it
     #[arg(long, default_value = DEFAULT_INSTANCE)]
     name: String,
 }

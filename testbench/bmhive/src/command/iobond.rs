@@ -13,12 +13,12 @@ use super::Output;
 
 /// Emulate IO-Bonds alone, for a base and boards of your own, until Ctrl-C
 ///
-/// Every function of a board, and each IO-Bond's own function on the base, is a vfio-user socket: bm-hypervisor or a QEMU that
-/// plays the base connects to the one, a board's QEMU to the others. What the functions are is for the base to say; the scenario
-/// only says how many.
+/// Every function of a board, and each IO-Bond's own function on the base, is a vfio-user socket:
+/// bm-hypervisor or a QEMU that plays the base connects to the one, a board's QEMU to the others. What the
+/// functions are is for the base to say; the scenario only says how many.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Scenario file
+    /// Scenario file that says how many boards and functions there are
     scenario: PathBuf,
     /// Where the sockets are made; must exist
     #[arg(long, value_name = "DIR")]

@@ -7,9 +7,9 @@ use miette::{Context, IntoDiagnostic};
 /// Become a program that ends with its parent, as `bmhive up` starts QEMU
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The program
+    /// Path of the program
     program: PathBuf,
-    /// Its arguments
+    /// Arguments that the program is given
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }

@@ -1,6 +1,8 @@
-//! The `bmhive` command line. Each subcommand is a file; `miette` is for here only, the rest of the crate has its own errors.
+//! The `bmhive` command line. Each subcommand is a file; `miette` is for here only, the rest of the crate has
+//! its own errors.
 //!
-//! Exit status: 0, 1 for anything that went wrong or came out different, 2 for a command line that makes no sense.
+//! Exit status: 0, 1 for anything that went wrong or came out different, 2 for a command line that makes no
+//! sense.
 
 mod ablation;
 mod backend;
@@ -25,7 +27,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 pub use output::Output;
 
-/// What `bmhive up` calls its instance when nobody says otherwise.
+/// What `bmhive up` calls its instance without `--name`.
 const DEFAULT_INSTANCE: &str = "default";
 
 /// IO-Bond: bare-metal virtio for a server full of compute boards

@@ -51,14 +51,15 @@ impl Output {
         Progress::new(self.quiet)
     }
 
-    /// Says how things go on, in a line on standard error. That nobody reads it, as after a terminal hung up, changes nothing.
+    /// Reports progress in a line on standard error. A terminal that has hung up changes
+    /// nothing.
     pub fn say(self, line: &str) {
         if !self.quiet {
             let _ = writeln!(io::stderr(), "{line}");
         }
     }
 
-    /// Prints what a command was asked for. A reader that has gone, as `head` does, is no error.
+    /// Prints what a command was asked for. A reader that has gone, as `head` does, is not an error.
     ///
     /// # Errors
     /// Standard output cannot be written.
@@ -69,8 +70,8 @@ impl Output {
         }
     }
 
-    /// Ends a run: prints its result, leaves `result.json` and `report.html` in `directory` and says so, and fails when a check
-    /// of it failed.
+    /// Ends a run: prints its result, leaves `result.json` and `report.html` in `directory` and says so, and
+    /// fails when a check of it failed.
     ///
     /// # Errors
     /// A file or standard output cannot be written.

@@ -16,15 +16,15 @@ use crate::workload::{
     simulated,
 };
 
-/// Run a scenario
+/// Run a scenario and measure it
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Scenario file
+    /// Scenario file, in TOML
     scenario: PathBuf,
     /// Directory for result.json, report.html and captures [default: target/bmhive/NAME of the file]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What carries it
+    /// What carries the scenario out: the wall clock or virtual time
     #[arg(long, value_enum, default_value_t)]
     world: World,
 }

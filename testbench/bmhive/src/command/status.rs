@@ -10,7 +10,7 @@ use super::{DEFAULT_INSTANCE, Output};
 /// Show how the boards of an instance are
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The instance
+    /// Name of the instance, as `bmhive up --name` gave it
     #[arg(long, default_value = DEFAULT_INSTANCE)]
     name: String,
     /// Print JSON instead of a table
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
     let Reply::Status(status) = ask(&arguments.name, &Request::Status).into_diagnostic()? else {
-        miette::bail!("instance {:?} does not say how it is", arguments.name);
+        miette::bail!("instance {:?} does not answer with its status", arguments.name);
     };
     if arguments.json {
         let text = serde_json::to_string_pretty(&status).into_diagnostic()?;

@@ -14,7 +14,7 @@ use super::Output;
 
 /// Events of a picture: some 300 bytes of memory each, and as many as Perfetto still scrolls.
 const EVENTS: usize = 1_000_000;
-/// Bytes of frames.
+/// Most bytes of captured frames that are kept.
 const CAPTURE: u64 = 256 << 20;
 
 /// Simulate a short run in virtual time, to look at: what happened when, and the packets

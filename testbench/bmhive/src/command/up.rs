@@ -21,7 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{DEFAULT_INSTANCE, Output};
 
-/// Between two looks at the boards, while nobody asks for anything.
+/// Between two looks at the boards, while no request comes.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Start a base server with compute boards that run Linux, until Ctrl-C
@@ -32,10 +32,11 @@ pub(super) struct Arguments {
     /// What `bmhive status`, `console` and `board` find it by
     #[arg(long, default_value = DEFAULT_INSTANCE)]
     name: String,
-    /// Directory of QEMU, kernel and initial RAM disk, as `cargo xtask guest` makes it [default: $BMHIVE_GUEST, then target/guest]
+    /// Directory of QEMU, kernel and initial RAM disk, as `cargo xtask guest` makes it [default:
+    /// $BMHIVE_GUEST, then target/guest]
     #[arg(long, value_name = "DIR")]
     guest: Option<PathBuf>,
-    /// Who runs the guests' instructions
+    /// What runs the guests' instructions
     #[arg(long, value_enum, default_value_t)]
     accel: Wanted,
     /// What the base core does between requests [default: what the scenario says]
@@ -98,7 +99,8 @@ fn start(arguments: &Arguments, output: &Output, give_up: &dyn Fn() -> bool) -> 
     Ok(instance)
 }
 
-/// Sixteen boards of eight functions take 1300 descriptors, and most shells allow 1024 until a process asks for more.
+/// Sixteen boards of eight functions take 1300 descriptors, and most shells allow 1024 until a process asks
+/// for more.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Never above what is allowed; should it fail, whatever needs a descriptor says so.
@@ -129,7 +131,7 @@ fn introduce(instance: &Instance, took: Duration, output: &Output) {
 }
 
 fn say_all(output: &Output, events: impl IntoIterator<Item = (String, Event)>) {
-    for (who, event) in events {
+    for (name, event) in events {
         let line = match event {
             Event::On => "on".to_owned(),
             Event::DriversUp(after) => format!("drivers up after {:.1} s", after.as_secs_f64()),
@@ -149,6 +151,6 @@ fn say_all(output: &Output, events: impl IntoIterator<Item = (String, Event)>) {
                 functions.join(", ")
             ),
         };
-        output.say(&format!("{who}: {line}"));
+        output.say(&format!("{name}: {line}"));
     }
 }

@@ -24,8 +24,8 @@ const OF_QUEUE: [(&str, u32); 5] = [
     ("interrupts", queues::INTERRUPTS),
 ];
 
-/// Adds what every queue has counted to `result`, as `BOARD/QUEUE`, and notes what every board has. To be called once for
-/// each life of a driver, at its end.
+/// Adds what every queue has counted to `result`, as `BOARD/QUEUE`, and notes what every board has. To be
+/// called once for each driver, when it is dropped.
 pub(super) fn tally(live: &Live, result: &mut RunResult) {
     for handle in live.boards() {
         let read = |offset| u64::from(handle.bond().read32(offset));

@@ -49,13 +49,13 @@ type Pair = (Net<Transport>, Net<Transport>);
 
 /// What to carry out.
 pub struct Plan<'a> {
-    /// The scenario.
+    /// The scenario that is carried out.
     pub scenario: &'a Scenario,
     /// `bmhive` itself, for the back ends.
     pub program: &'a Path,
     /// What to write, read back and send; if not what the scenario says.
     pub file: Option<&'a Path>,
-    /// Where captures go.
+    /// Directory of the captures.
     pub output: &'a Path,
     /// Where steps are shown.
     pub progress: &'a Progress,
@@ -151,7 +151,8 @@ impl Stage<'_> {
                     return error;
                 }
                 (None, _) if Instant::now() >= deadline => return error,
-                // In the inline world nothing goes on unless somebody lends it the processor.
+                // In the inline world IO-Bonds and hypervisors run on the thread that waits, which is this
+                // one.
                 (None, _) => self.live.boards().iter().for_each(|board| {
                     board.bus.relax();
                 }),
@@ -159,7 +160,7 @@ impl Stage<'_> {
         }
     }
 
-    /// What keeps the world from going on.
+    /// What broke the world, if it is broken.
     fn broken(&self) -> Option<LiveError> {
         self.live.failure().or_else(|| self.live.stopped())
     }

@@ -24,7 +24,8 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// Plans the faults of `scenario`, counted from now. Back ends that it starts again last until it is called off.
+    /// Plans the faults of `scenario`, counted from now. Back ends that it starts again last until it is
+    /// called off.
     pub(super) fn plan(scenario: &Scenario, live: &Live) -> Self {
         let start = Instant::now();
         let mut steps = steps(scenario, live);
@@ -43,8 +44,8 @@ impl Faults {
                         .collect();
                 }
                 match step {
-                    // The child is waited for only after this thread has ended, so the pid is still its own; that it has died
-                    // by itself is no error here.
+                    // The child is waited for only after this thread has ended, so the pid is still its own;
+                    // that it has died by itself is not an error here.
                     Step::Kill(pid) => drop(pid.map(|pid| kill_process(pid, Signal::KILL))),
                     Step::Restart(command) => match command.start(&|| false) {
                         Ok(process) => restarted.push(process),
@@ -72,7 +73,8 @@ impl Faults {
     }
 }
 
-/// What happens, and when. A kill is of the process that runs now; the scenario has no other of one that is started again.
+/// What happens, and when. A kill is of the process that runs now; the scenario has no other of one that is
+/// started again.
 fn steps(scenario: &Scenario, live: &Live) -> Vec<(Duration, Step)> {
     let pid_of = |wanted: BackEnd| {
         let process = live.back_ends().find(|(which, _)| **which == wanted);

@@ -68,7 +68,8 @@ pub fn ping_pong<T: BoardTransport>(
     Ok(Measured { latency, elapsed: start.elapsed() })
 }
 
-/// Sends frames from `a` to `b` until one arrives: a switch drops what comes for a port that it has only just been told of.
+/// Sends frames from `a` to `b` until one arrives: a switch drops what comes for a port that it has only just
+/// been told of.
 fn acquaint<T: BoardTransport>(
     a: &mut Net<T>,
     b: &mut Net<T>,
@@ -105,7 +106,7 @@ fn send<T: BoardTransport>(
     let from = net.mac();
     let mut frame = net.frame(bytes);
     write_frame(frame.bytes_mut(), to, from, number);
-    // One frame is in flight at a time, so there is room.
+    // One frame is in flight at a time, so the queue is not full.
     net.queue(frame)?;
     net.kick();
     Ok(())
@@ -149,14 +150,14 @@ fn frame_number(frame: &[u8], from: [u8; 6]) -> Option<u64> {
 /// What came of a stream of frames.
 #[derive(Clone, Copy, Debug)]
 pub struct Streamed {
-    /// Frames that arrived.
+    /// Frames that arrived at the second board.
     pub frames: u64,
     /// From the first frame sent to the last that arrived.
     pub elapsed: Duration,
 }
 
-/// Sends frames of `bytes` bytes from `a` to `b` as fast as the two take them, with at most a ring of them under way, so that
-/// nobody has to drop any.
+/// Sends frames of `bytes` bytes from `a` to `b` as fast as the two take them, with at most a ring of them
+/// under way, so that the switch drops none.
 ///
 /// # Errors
 /// [`WorkloadError`].
@@ -185,7 +186,7 @@ pub fn stream<T: BoardTransport>(
         a.kick();
         let before = arrived;
         while let Some(frame) = b.receive()? {
-            // A late greeting is none of the stream.
+            // A late greeting does not belong to the stream.
             arrived += u64::from(frame_number(frame.bytes(), from).is_some_and(|number| number != GREETING));
             b.recycle(frame)?;
         }
@@ -200,8 +201,8 @@ pub fn stream<T: BoardTransport>(
     Ok(Streamed { frames: arrived, elapsed: start.elapsed() })
 }
 
-/// Sends all that `from` yields by TCP from `a` to `b`, which writes it to `to`, and calls `at_end` while both cards are still driven.
-/// Returns the number of bytes that arrived.
+/// Sends all that `from` yields by TCP from `a` to `b`, which writes it to `to`, and calls `at_end` while
+/// both cards are still driven. Returns the number of bytes that arrived.
 ///
 /// # Errors
 /// [`WorkloadError`].
@@ -241,7 +242,7 @@ pub fn transfer<T: BoardTransport>(
     }
 }
 
-/// Counts what passes, for whoever watches.
+/// Counts what passes, for the watch over the transfer.
 struct Counting<W>(W, Rc<Cell<u64>>);
 
 impl<W: Write> Write for Counting<W> {

@@ -1,7 +1,8 @@
-//! What is done with a server and its boards: a file to a disk and back, the same file from board to board, and measurements.
+//! What is done with a server and its boards: a file to a disk and back, the same file from board to board,
+//! and measurements.
 //!
-//! [`demonstration`] is the flow that `bmhive demo` and `bmhive run` carry out; [`disk`] and [`link`] are its parts, generic over
-//! the driver's transport so that a bench can run them with and without an IO-Bond.
+//! [`demonstration`] is the flow that `bmhive demo` and `bmhive run` carry out; [`disk`] and [`link`] are its
+//! parts, generic over the driver's transport so that a bench can run them with and without an IO-Bond.
 
 mod counters;
 pub mod demonstration;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bmhive_server::LiveError;
 use results::ScenarioRecord;
-use scenario::{Extent, Scenario};
+use scenario::{Extent, Scenario, ScenarioError};
 use software_board::{
     blk::BlkError, memory::MemoryError, net::NetError, pci::PciError, tcp::TcpError,
     transport::TransportError,
@@ -23,6 +24,7 @@ use software_board::{
 
 /// Work that did not come to its end.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum WorkloadError {
     /// The world broke; most other errors follow from such a failure.
     #[error(transparent)]
@@ -33,77 +35,64 @@ pub enum WorkloadError {
     /// A function could not be driven.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// A board's memory is used up.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// A disk failed.
     #[error(transparent)]
     Blk(#[from] BlkError),
-    /// A network card failed.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// A connection failed.
     #[error(transparent)]
     Tcp(#[from] TcpError),
     /// Nothing came back in time.
     #[error("{what}: nothing happened for {waited:?}")]
-    Stuck {
-        /// What was waited for.
-        what: &'static str,
-        /// How long.
-        waited: Duration,
-    },
+    Stuck { what: &'static str, waited: Duration },
     /// The file does not fit on the disk.
     #[error(
         "a file of {bytes} bytes does not fit on {device}, which has {capacity}; give the disk a larger size_mib, or name a smaller --file"
     )]
-    TooLarge {
-        /// The disk.
-        device: String,
-        /// Length of the file.
-        bytes: u64,
-        /// Bytes of the disk.
-        capacity: u64,
-    },
+    TooLarge { device: String, bytes: u64, capacity: u64 },
     /// A file of the host's could not be read or written.
     #[error("cannot use {}: {source}", path.display())]
-    File {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    File { path: std::path::PathBuf, source: std::io::Error },
     /// A process's share of the processors could not be read.
     #[error("cannot read processor times: {0}")]
     Meter(std::io::Error),
     /// The run was to end early.
     #[error("interrupted")]
     Interrupted,
-    /// The queue engine met an error in a bench.
-    #[error("the queue engine stopped: {0}")]
-    Engine(String),
+    /// Something that a bench is made of failed.
+    #[error("{what}: {source}")]
+    Bench { what: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    /// A bench did another number of things than it measures, so its figure would be wrong.
+    #[error("{found} {what} instead of {expected}")]
+    Count { what: &'static str, found: usize, expected: usize },
     /// A guest did not come up, or did not do what it was asked.
     #[error("guest of {board}: {source}")]
-    Guest {
-        /// The board.
-        board: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A scenario that is built in is none.
-    #[error("{0}")]
-    Scenario(String),
+    Guest { board: String, source: std::io::Error },
+    /// A scenario that is built in is refused.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
     /// The scenario has not what the workload needs.
     #[error("the workload needs {0}")]
     Needs(&'static str),
 }
 
+impl WorkloadError {
+    /// An error of something that a bench is made of.
+    pub(crate) fn bench<E: std::error::Error + Send + Sync + 'static>(
+        what: &'static str,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Self::Bench { what, source: source.into() }
+    }
+}
+
 /// How long nothing may happen before work counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Looks between two questions whether the world still stands.
 const LOOKS: u32 = 1024;
 
-/// Bounds a wait: notices when nothing has happened for too long, and asks now and then whether the world still stands.
+/// Bounds a wait: notices when nothing has happened for too long, and asks now and then whether the world
+/// still stands.
 pub struct Watch<'a> {
     what: &'static str,
     healthy: &'a dyn Fn() -> Result<(), WorkloadError>,
@@ -117,8 +106,8 @@ impl<'a> Watch<'a> {
         Self { what, healthy, looks: 0, idle_since: None }
     }
 
-    /// Something happened, or nothing did. A part of the world that this work does not need may break, too: so the question
-    /// is asked while all goes well as well.
+    /// Something happened, or nothing did. A part of the world that this work does not need may break, too:
+    /// so the question is asked while all goes well as well.
     ///
     /// # Errors
     /// What `healthy` says, or [`WorkloadError::Stuck`].
@@ -133,7 +122,7 @@ impl<'a> Watch<'a> {
             return Ok(());
         }
         let since = *self.idle_since.get_or_insert_with(Instant::now);
-        if closely && since.elapsed() > PATIENCE {
+        if closely && since.elapsed() > TIMEOUT {
             return Err(WorkloadError::Stuck { what: self.what, waited: since.elapsed() });
         }
         Ok(())

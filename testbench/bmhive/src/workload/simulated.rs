@@ -23,6 +23,7 @@ const WARM_UP: u64 = 100;
 
 /// Why a scenario has nothing to simulate.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum SimulatedError {
     /// There is no workload that this world knows.
     #[error(
@@ -34,12 +35,7 @@ pub enum SimulatedError {
     NoDisk,
     /// A depth did not come to its end.
     #[error("blk.randread.4k.qd{depth}: {source}")]
-    Cycle {
-        /// Reads in flight.
-        depth: u16,
-        /// Why.
-        source: CycleError,
-    },
+    Cycle { depth: u16, source: CycleError },
 }
 
 /// Simulates the reads of `scenario`, at each of its depths.

@@ -36,8 +36,8 @@ pub(super) struct Running {
 }
 
 impl Workshop<'_> {
-    /// Boots board 0 of `scenario` with the functions that `served` has for it, if any, and `extra` arguments of QEMU. The
-    /// console is at `terminal`, which is told the directory of the machine's own sockets.
+    /// Boots board 0 of `scenario` with the functions that `served` has for it, if any, and `extra` arguments
+    /// of QEMU. The console is at `terminal`, which is told the directory of the machine's own sockets.
     pub(super) fn boot(
         &self,
         scenario: &Scenario,
@@ -50,7 +50,7 @@ impl Workshop<'_> {
         let Some((board, guest)) =
             scenario.boards.first().and_then(|board| Some((board, board.guest.as_ref()?)))
         else {
-            return Err(WorkloadError::Scenario("the first board has no guest".into()));
+            return Err(WorkloadError::Needs("a guest on the first board"));
         };
         let machine = Machine {
             files: self.files,

@@ -1,4 +1,5 @@
-//! `bmhive bench guest`: what a stock Linux gets from IO-Bond, beside what the very same guest gets from QEMU's own devices.
+//! `bmhive bench guest`: what a stock Linux gets from IO-Bond, beside what the very same guest gets from
+//! QEMU's own devices.
 //!
 //! ```text
 //!   one guest --+-- IO-Bond, bm-hypervisor == vhost-blk -- image A
@@ -6,8 +7,9 @@
 //!               +-- QEMU's virtio-blk ------------------- image C      (A, B and C hold the same bytes)
 //! ```
 //!
-//! Each disk takes its turn at each job, round by round, so that whatever else the machine does falls on all of them. In TCG most
-//! of what is measured is the translated guest's own work; the rows compare paths, and are no latencies of IO-Bond's.
+//! Each disk takes its turn at each job, round by round, so that whatever else the machine does falls on all
+//! of them. In TCG most of what is measured is the translated guest's own work; the rows compare paths, and
+//! are not latencies of IO-Bond.
 
 mod machine;
 mod shell;
@@ -42,7 +44,7 @@ const ROUNDS: usize = 5;
 /// Seconds of a job in one round.
 const SECONDS: u32 = 2;
 /// How long one run of fio may take; it is translated, too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const FIO_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a board is left alone, and then watched, for its idle cost.
 const SETTLE: Duration = Duration::from_secs(5);
 const WATCH: Duration = Duration::from_secs(20);
@@ -151,7 +153,7 @@ fn disks(workshop: &Workshop<'_>) -> Result<Vec<Figure>, WorkloadError> {
 fn find_disks(shell: &mut Shell) -> Result<[String; 3], WorkloadError> {
     let mut devices = [const { String::new() }; 3];
     for (device, disk) in devices.iter_mut().zip(DISKS) {
-        let found = shell.run(&format!("grep -lx {disk} /sys/block/vd*/serial"), PATIENCE);
+        let found = shell.run(&format!("grep -lx {disk} /sys/block/vd*/serial"), FIO_TIMEOUT);
         let found = found.map_err(in_guest)?;
         let name = found.trim().split('/').nth(3).unwrap_or_default();
         *device = format!("/dev/{name}");
@@ -196,7 +198,7 @@ fn fio(shell: &mut Shell, device: &str, job: &str) -> Result<f64, WorkloadError>
         "fio --name=job --filename={device} --direct=1 --ioengine=libaio --time_based --runtime={SECONDS} \
          --randseed=1 --output-format=terse --terse-version=3 {job}"
     );
-    let said = shell.run(&command, PATIENCE).map_err(in_guest)?;
+    let said = shell.run(&command, FIO_TIMEOUT).map_err(in_guest)?;
     let line = said.lines().find(|line| line.starts_with("3;")).unwrap_or_default();
     let fields: Vec<&str> = line.split(';').collect();
     // KiB and milliseconds, of reads and of writes (fio(1), "Terse output").
@@ -212,7 +214,8 @@ fn fio(shell: &mut Shell, device: &str, job: &str) -> Result<f64, WorkloadError>
 /// A card's function, or QEMU's.
 const NET: &str = "[[board.function]]\nkind = \"net\"\nmac = \"52:54:00:10:0b:00\"\n";
 
-/// Boots with IO-Bond's functions and with QEMU's, in turns; and what an idle board with IO-Bond's costs the base.
+/// Boots with IO-Bond's functions and with QEMU's, in turns; and what an idle board with IO-Bond's costs the
+/// base.
 fn boots(workshop: &Workshop<'_>) -> Result<Vec<Figure>, WorkloadError> {
     let images = images()?;
     let image = |disk: &str| images.path().join(disk).display().to_string();

@@ -43,7 +43,8 @@ impl Shell {
     /// # Errors
     /// As [`Shell::boot`].
     pub(super) fn begin(&mut self, deadline: Instant) -> io::Result<()> {
-        // What is typed before the shell is there is echoed by the terminal; the answer is not what was typed.
+        // What is typed before the shell is there is echoed by the terminal; the answer is not what was
+        // typed.
         self.type_line("stty -echo; PS1=; PS2=; echo rea\"\"dy-to-work")?;
         self.read_past("ready-to-work\n", deadline).map(drop)
     }
@@ -52,8 +53,8 @@ impl Shell {
     ///
     /// # Errors
     /// As [`Shell::boot`]; [`ErrorKind::Other`] when the command failed.
-    pub(super) fn run(&mut self, command: &str, patience: Duration) -> io::Result<String> {
-        let deadline = Instant::now() + patience;
+    pub(super) fn run(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
+        let deadline = Instant::now() + timeout;
         self.marks += 1;
         let mark = format!("@@{}", self.marks);
         self.type_line(&format!("{{ {command}\n}} </dev/null 2>&1; echo \"{mark} $?\""))?;

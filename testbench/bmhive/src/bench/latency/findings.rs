@@ -4,8 +4,8 @@ use results::{Curve, Figure, Latency, RunResult, Stages, Table};
 
 use super::{Load, Sample};
 
-/// The share of what is asked for that comes through where a load is carried: the rest is chance, 1 % of 10 000 requests at random
-/// times, and that of a machine which others use too.
+/// The share of what is asked for that comes through where a load is carried: the rest is chance, 1 % of
+/// 10 000 requests at random times, and that of a machine which others use too.
 const CARRIED: f64 = 0.95;
 
 /// Results of a sweep.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// A load.
+/// How many requests are outstanding, or how many are made in a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
     /// One request at a time in each queue.
@@ -13,19 +13,20 @@ pub enum Load {
     Saturation,
 }
 
-/// A text that is no load.
+/// A text that is not a load.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// More than all.
+    /// 100 % or more: nothing comes through beyond the capacity.
     #[error("a load of {0} % cannot be met: 100 % is all that comes through; choose 1 to 99")]
     TooMuch(u64),
     /// Neither a word nor a number, or none at all.
-    #[error("{0:?} is no load; choose idle, saturation, or a percentage of the capacity, 1 to 99")]
+    #[error("{0:?} is not a load; choose idle, saturation, or a percentage of the capacity, 1 to 99")]
     Word(String),
 }
 
 impl Load {
-    /// Requests a second in each of `queues` queues that are this share of `full` in all of them, at least one.
+    /// Requests a second in each of `queues` queues that are this share of `full` in all of them, at least
+    /// one.
     pub(super) fn share_of(self, full: f64, queues: u64) -> u64 {
         let percent = match self {
             Self::Percent(percent) => f64::from(percent),

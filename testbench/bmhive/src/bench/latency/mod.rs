@@ -23,7 +23,7 @@ use simulation::{
     live::{self, WallClockError},
 };
 
-/// What is measured.
+/// The points that are measured, and with what.
 #[derive(Clone, Debug)]
 pub struct Sweep {
     /// Rings, timing, design and seed of every point, and how many requests of each queue are measured.
@@ -34,16 +34,16 @@ pub struct Sweep {
     pub queues: Vec<u8>,
     /// Bytes that a request carries in each direction; loads, boards and queues are measured with the first of them.
     pub sizes: Vec<u32>,
-    /// Loads.
+    /// Loads of the first size, board and queue.
     pub loads: Vec<Load>,
 }
 
 /// What carries the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum World {
-    /// Virtual time.
+    /// Virtual time: every latency is a number of the plan.
     Cycle,
-    /// The wall clock.
+    /// The wall clock: as fast as this machine.
     Live {
         /// IO-Bonds, pollers and back ends have a thread of their own.
         threads: bool,
@@ -61,6 +61,7 @@ pub struct Sample {
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are those of the message")]
 pub enum LatencyError {
     /// A point is impossible.
     #[error(transparent)]
@@ -70,20 +71,10 @@ pub enum LatencyError {
     Nothing(&'static str),
     /// A simulation came to no end.
     #[error("{point}: {source}")]
-    Cycle {
-        /// Which.
-        point: String,
-        /// Why.
-        source: CycleError,
-    },
+    Cycle { point: String, source: CycleError },
     /// A measurement came to no end.
     #[error("{point}: {source}")]
-    Live {
-        /// Which.
-        point: String,
-        /// Why.
-        source: WallClockError,
-    },
+    Live { point: String, source: WallClockError },
 }
 
 impl World {
@@ -221,7 +212,7 @@ impl Sweep {
         self.sizes.first().copied().unwrap_or_default()
     }
 
-    /// Requests of `size` bytes there and back at `load`, which is no share of a rate yet.
+    /// Requests of `size` bytes there and back at `load`, which is not a share of a rate yet.
     fn point(&self, load: Load, size: u32) -> Point {
         let shape = Shape { out: size, back: size };
         let (boards, queues) = (self.boards.first(), self.queues.first());

@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     /// Requests of each queue that are measured at each point
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=MOST_REQUESTS))]
     requests: u64,
-    /// Of all that is random
+    /// Seed of all that is random
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// For `live`: whether IO-Bonds, pollers and back ends have a thread of their own [default: the scenario's, or inline]
@@ -64,7 +64,7 @@ enum World {
     Cycle,
     /// The wall clock: the same IO-Bond as a program, as fast as this machine
     Live,
-    /// The SystemVerilog IO-Bond
+    /// The IO-Bond in SystemVerilog, simulated
     Rtl,
     /// An IO-Bond in hardware
     Vfio,

@@ -26,10 +26,11 @@ pub(super) struct Arguments {
     /// Print one JSON array of rows instead of a table
     #[arg(long)]
     json: bool,
-    /// For `guest`: directory of QEMU, kernel and initial RAM disk [default: $BMHIVE_GUEST, then target/guest]
+    /// For `guest`: directory of QEMU, kernel and initial RAM disk [default: $BMHIVE_GUEST, then
+    /// target/guest]
     #[arg(long, value_name = "DIR")]
     guest: Option<PathBuf>,
-    /// For `guest`: who runs the guests' instructions
+    /// For `guest`: what runs the guests' instructions
     #[arg(long, value_enum, default_value_t)]
     accel: Wanted,
 }
@@ -54,7 +55,8 @@ enum What {
     Memory,
     /// The world of virtual time, on one core
     Sim,
-    /// Disks, boot and idle cost of a Linux guest, beside QEMU's own devices (minutes; needs `cargo xtask guest`)
+    /// Disks, boot and idle cost of a Linux guest, beside QEMU's own devices (minutes; needs `cargo xtask
+    /// guest`)
     Guest,
 }
 
@@ -85,7 +87,7 @@ fn measure(what: What, arguments: &Arguments, program: &Path) -> miette::Result<
     let figures = match what {
         What::Ring => bench::ring::run(),
         What::Blk => {
-            // Before there are drivers and their buffers, which are none of the base's.
+            // Before there are drivers and their buffers, which do not belong to the base.
             let memory = bench::memory::run(program).into_diagnostic()?;
             bench::blk::run(program).map(|figures| [figures, memory].concat())
         }

@@ -85,9 +85,11 @@ pub fn rows() -> Result<Vec<Row>, CycleError> {
     Ok(parts.concat())
 }
 
-/// What is simulated for which rows, in the order of the paper's figures.
-const PARTS: [fn() -> Result<Vec<Row>, CycleError>; 5] =
-    [hops::rows, links::rows, network::rows, limits::rows, disk::rows];
+/// Simulates some of the rows.
+type Part = fn() -> Result<Vec<Row>, CycleError>;
+
+/// All rows, in the order of the paper's figures.
+const PARTS: [Part; 5] = [hops::rows, links::rows, network::rows, limits::rows, disk::rows];
 
 /// A board as the paper builds it.
 fn plan() -> Plan {

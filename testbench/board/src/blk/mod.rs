@@ -110,6 +110,7 @@ pub struct Blk<T: BoardTransport, const SIZE: usize = 128> {
     queue: Queue<SIZE>,
     features: u64,
     capacity: u64,
+    /// How long a blocking call waits for its answer.
     timeout: Duration,
     in_flight: Vec<Option<Request>>,
     /// What finished while a blocking call waited for something else.
@@ -180,11 +181,6 @@ impl<T: BoardTransport, const SIZE: usize> Blk<T, SIZE> {
     /// The transport, for what it can tell.
     pub fn transport(&self) -> &T {
         &self.transport
-    }
-
-    /// Sets how long a blocking call waits for its answer; 10 s to begin with.
-    pub fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = timeout;
     }
 
     fn has(&self, feature: u32) -> bool {

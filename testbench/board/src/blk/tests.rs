@@ -31,7 +31,7 @@ fn disk(misdeed: Misdeed, features: u64, options: RingOptions) -> (Disk, Rc<RefC
     let memory = DmaMemory::new(bus.memory()).unwrap();
     let transport = PciTransport::new(bus, function).unwrap();
     let mut disk = Blk::new(transport, &memory, options).unwrap();
-    disk.set_timeout(Duration::from_millis(50));
+    disk.timeout = Duration::from_millis(50);
     (disk, world)
 }
 

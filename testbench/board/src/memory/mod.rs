@@ -149,7 +149,8 @@ impl DmaMemory {
     }
 
     /// Pages that neither an allocation nor a chunk size has taken.
-    pub fn free_pages(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn free_pages(&self) -> u64 {
         self.pages.borrow().free
     }
 

@@ -51,8 +51,7 @@ impl Output {
         Progress::new(self.quiet)
     }
 
-    /// Reports progress in a line on standard error. A terminal that has hung up changes
-    /// nothing.
+    /// Reports progress in a line on standard error. A terminal that has hung up changes nothing.
     pub fn say(self, line: &str) {
         if !self.quiet {
             let _ = writeln!(io::stderr(), "{line}");

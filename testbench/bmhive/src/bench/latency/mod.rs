@@ -34,7 +34,7 @@ pub struct Sweep {
     pub queues: Vec<u8>,
     /// Bytes that a request carries in each direction; loads, boards and queues are measured with the first of them.
     pub sizes: Vec<u32>,
-    /// Loads of the first size, board and queue.
+    /// Loads that are measured, with the first size and the first numbers of boards and queues.
     pub loads: Vec<Load>,
 }
 

@@ -160,7 +160,7 @@ fn what_cannot_be_is_refused_with_the_reason() {
             "--scenario slots.toml",
             "a request of 131072 bytes takes 32 slots of 4096, and a queue has 16 of them",
         ),
-        ("--boards 17", "boards = 17: a base server has so many places; choose 1 to 16"),
+        ("--boards 17", "boards = 17: a base server has so many board slots; choose 1 to 16"),
         ("--queues 65", "queues = 65: an IO-Bond has so many queue contexts"),
         ("--sizes 0", "size = 0: a request carries something"),
         ("--loads 150", "a load of 150 % cannot be met"),

@@ -41,7 +41,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     let out = folder.path("out");
     for (option, value, reason) in [
         ("--size", "61", "a frame has headers and a number in it; choose 62 to 65536"),
-        ("--boards", "17", "a base server has so many places; choose 1 to 16"),
+        ("--boards", "17", "a base server has so many board slots; choose 1 to 16"),
         ("--depth", "129", "a ring holds so many requests"),
         ("--requests", "0", "nothing is measured without one"),
     ] {

@@ -9,5 +9,7 @@
 pub mod measure;
 pub mod report;
 mod schema;
+mod world;
 
 pub use schema::*;
+pub use world::{UnknownWorld, World};

@@ -14,7 +14,7 @@ use iobond_model::{
     cycle::{Bond, Clock},
     device::Access,
     fabric::Fabric,
-    live::{BaseMemory, BoardMemory},
+    live::{BaseMemory, BoardMemory, DmaMapError, MapError},
     qos::Limits,
     shadow::{Context, QueueFeatures, Ring},
 };
@@ -26,7 +26,7 @@ use iobond_spec::{
         AVAIL_NO_INTERRUPT, DESC_NEXT, DESC_WRITE, Descriptor, avail_bytes, desc_bytes, used_bytes,
     },
 };
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryError, GuestMemoryMmap, mmap::FromRangesError};
 use zerocopy::IntoBytes;
 
 use super::{Notice, Pace, Plan, Service, Shape, Way};
@@ -45,15 +45,22 @@ const MSIX_ADDRESS: u32 = 0xFEE0_0000;
 /// index and, with EVENT_IDX, says where it wants a doorbell and reads it again.
 const SETTLE: u64 = 8;
 
-/// There is no memory for a board.
+/// A board cannot be set up.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each is")]
 pub enum BoardError {
-    /// Base memory.
     #[error("no memory for the simulated base")]
     Memory(#[source] std::io::Error),
-    /// Memory cannot be mapped.
-    #[error("no memory for the simulated boards: {0}")]
-    Map(String),
+    #[error("no memory for the simulated boards")]
+    Map(#[from] FromRangesError),
+    #[error("cannot write the descriptors of a simulated board")]
+    Descriptors(#[from] GuestMemoryError),
+    #[error("an IO-Bond cannot reach the memory of its board or base")]
+    Dma(#[from] DmaMapError),
+    #[error("an IO-Bond cannot map the memory of its base")]
+    Window(#[from] MapError),
+    #[error("cannot set bm-hypervisor's poll pass up")]
+    Poller(#[source] std::io::Error),
 }
 
 /// Board and base memory of one board, and its queues.
@@ -65,7 +72,7 @@ pub(crate) struct Board {
     /// Where the buffers of each queue begin in board memory.
     buffers: Vec<u64>,
     /// Requests that fit into a queue.
-    pub(crate) room: u16,
+    pub(crate) capacity: u16,
     /// What its function is held to.
     limits: Option<Rates>,
     image: ConfigImage,
@@ -74,7 +81,7 @@ pub(crate) struct Board {
 impl Board {
     pub(crate) fn new(plan: &Plan) -> Result<Self, BoardError> {
         let queues = usize::from(plan.queues);
-        let room = match plan.pace {
+        let capacity = match plan.pace {
             Pace::Closed { depth } => depth,
             Pace::Open { .. } => plan.rings.guest / plan.descriptors(),
         };
@@ -97,12 +104,11 @@ impl Board {
                 used: BoardAddr(area(used_bytes(size))),
             };
             contexts.push(context(plan, index, guest, place, &pool));
-            buffers.push(area(u64::from(room) * u64::from(plan.shape.out + plan.shape.back)));
+            buffers.push(area(u64::from(capacity) * u64::from(plan.shape.out + plan.shape.back)));
         }
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(BOARD), (end - BOARD) as usize)])
-            .map_err(|error| BoardError::Map(error.to_string()))?;
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(BOARD), (end - BOARD) as usize)])?;
         let (limits, image) = (plan.limits.as_ref().map(rates), image(plan));
-        let board = Self { memory, pool, contexts, places, buffers, room, limits, image };
+        let board = Self { memory, pool, contexts, places, buffers, capacity, limits, image };
         (0..queues).try_for_each(|queue| board.write_descriptors(plan, queue))?;
         Ok(board)
     }
@@ -112,7 +118,7 @@ impl Board {
         self.buffers[queue] + u64::from(request) * u64::from(shape.out + shape.back)
     }
 
-    /// Writes the descriptors of every request that a queue has room for; they never change.
+    /// Writes the descriptors of every request that fits into a queue; they never change.
     fn write_descriptors(&self, plan: &Plan, queue: usize) -> Result<(), BoardError> {
         let (ring, shape) = (&self.contexts[queue].guest, plan.shape);
         let stride = plan.descriptors();
@@ -121,11 +127,9 @@ impl Board {
                 (if flags & DESC_NEXT == 0 { 0 } else { index + 1 }, ring.desc.0 + desc_bytes(index));
             let descriptor =
                 Descriptor { addr: addr.into(), len: len.into(), flags: flags.into(), next: next.into() };
-            self.memory
-                .write_slice(descriptor.as_bytes(), GuestAddress(at))
-                .map_err(|error| BoardError::Map(error.to_string()))
+            self.memory.write_slice(descriptor.as_bytes(), GuestAddress(at))
         };
-        for request in 0..self.room {
+        for request in 0..self.capacity {
             let at = self.buffer(shape, queue, request);
             let head = request * stride;
             if shape.out > 0 {
@@ -136,10 +140,7 @@ impl Board {
             }
         }
         if !plan.design.interrupts {
-            let at = GuestAddress(ring.avail.0);
-            self.memory
-                .write_obj(AVAIL_NO_INTERRUPT, at)
-                .map_err(|error| BoardError::Map(error.to_string()))?;
+            self.memory.write_obj(AVAIL_NO_INTERRUPT, GuestAddress(ring.avail.0))?;
         }
         Ok(())
     }
@@ -150,10 +151,9 @@ impl Board {
         let file = self.pool.file().as_fd().try_clone_to_owned().map_err(BoardError::Memory)?;
         let range =
             (GuestAddress(IOVA.0), self.pool.length() as usize, Some(FileOffset::new(file.into(), 0)));
-        let map = |error: &dyn std::fmt::Display| BoardError::Map(error.to_string());
-        let pool = GuestMemoryMmap::from_ranges_with_files([range]).map_err(|error| map(&error))?;
-        board.map_all(&self.memory).map_err(|error| map(&error))?;
-        base.map_all(&pool).map_err(|error| map(&error))?;
+        let pool = GuestMemoryMmap::from_ranges_with_files([range])?;
+        board.map_all(&self.memory)?;
+        base.map_all(&pool)?;
         Ok((board, base))
     }
 
@@ -269,7 +269,8 @@ fn context(plan: &Plan, index: u16, guest: Ring<BoardAddr>, place: &Place, pool:
         features: QueueFeatures {
             event_idx: plan.design.event_idx,
             notification_data: plan.design.notification_data,
-            // A frame that is received is a packet when it is returned, and not where room for it is offered.
+            // A frame that is received is a packet when it is returned, and not where a buffer for it is
+            // offered.
             count_on_return: matches!(plan.service, Service::Network { way: Way::Receive { .. } }),
             ..QueueFeatures::default()
         },

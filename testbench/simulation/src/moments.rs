@@ -1,7 +1,7 @@
-//! The requests of one queue on their way, and when each of them passed whom.
+//! The requests of one queue on their way, and when each of them passed each stage.
 //!
-//! Requests are made, published and taken in one order, and used, returned and finished in another, that of their back end. Both are
-//! ring order, so that an index says of whom it speaks.
+//! Requests are made, published and taken in one order, and used, returned and finished in another, that of
+//! their back end. Both are ring order, so that an index names requests.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,7 +11,7 @@ use std::{
 use iobond_model::cycle::Time;
 use results::measure::{MOMENTS, Stage};
 
-/// When a request passed whom, by [`Stage`].
+/// When a request passed each stage, by [`Stage`].
 pub type Stamps = [Time; MOMENTS];
 
 /// Requests of one queue. Each has a number of its own, from 0 on, for as long as it is under way.
@@ -23,7 +23,7 @@ pub(super) struct Requests {
     made_as: RefCell<Box<[u16]>>,
     used_as: RefCell<Box<[u16]>>,
     made: Cell<u64>,
-    rung: Cell<u64>,
+    submitted: Cell<u64>,
     shadowed: Cell<u64>,
     taken: Cell<u64>,
     used: Cell<u64>,
@@ -44,22 +44,22 @@ fn at(order: &RefCell<Box<[u16]>>, position: u64) -> u16 {
 
 fn set(order: &RefCell<Box<[u16]>>, position: u64, request: u16) {
     let mut order = order.borrow_mut();
-    let room = order.len() as u64;
-    order[(position % room) as usize] = request;
+    let length = order.len() as u64;
+    order[(position % length) as usize] = request;
 }
 
 impl Requests {
     /// None yet; at most `most` are ever under way.
     pub(super) fn new(most: u16) -> Self {
-        let room = usize::from(most);
-        let order = || RefCell::new(vec![0; room].into());
+        let length = usize::from(most);
+        let order = || RefCell::new(vec![0; length].into());
         Self {
-            stamps: RefCell::new(vec![[Time::ZERO; MOMENTS]; room].into()),
+            stamps: RefCell::new(vec![[Time::ZERO; MOMENTS]; length].into()),
             free: RefCell::new((0..most).collect()),
             made_as: order(),
             used_as: order(),
             made: Cell::new(0),
-            rung: Cell::new(0),
+            submitted: Cell::new(0),
             shadowed: Cell::new(0),
             taken: Cell::new(0),
             used: Cell::new(0),
@@ -69,8 +69,8 @@ impl Requests {
         }
     }
 
-    /// Whether there is room for one more.
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether one more may be under way.
+    pub(super) fn has_free(&self) -> bool {
         !self.free.borrow().is_empty()
     }
 
@@ -98,7 +98,7 @@ impl Requests {
         self.stamps.borrow_mut()[usize::from(request)][stage as usize] = time;
     }
 
-    /// One is made that was due at `due`; its number, if there is room.
+    /// One is made that was due at `due`; its number, none if as many as may be are under way.
     pub(super) fn make(&self, due: Time) -> Option<u16> {
         let request = self.free.borrow_mut().pop_front()?;
         set(&self.made_as, self.made.replace(self.made.get() + 1), request);
@@ -106,11 +106,11 @@ impl Requests {
         Some(request)
     }
 
-    /// The doorbell rings for all that were made, or would.
-    pub(super) fn ring(&self, now: Time) {
-        (self.rung.get()..self.made.get())
+    /// All that were made are published: their doorbell rings, or need not.
+    pub(super) fn submit(&self, now: Time) {
+        (self.submitted.get()..self.made.get())
             .for_each(|nth| self.stamp(at(&self.made_as, nth), Stage::Doorbell, now));
-        self.rung.set(self.made.get());
+        self.submitted.set(self.made.get());
     }
 
     /// The shadow available index says `index`.
@@ -147,7 +147,7 @@ impl Requests {
         self.landed.set(to);
     }
 
-    /// The driver takes the next answer that is there: as which it was used, its number, and when it passed whom.
+    /// The driver takes the next answer that is there: as which it was used, its number, and its moments.
     pub(super) fn take_back(&self, now: Time) -> Option<(u64, u16, Stamps)> {
         if self.done.get() == self.landed.get() {
             return None;
@@ -174,8 +174,8 @@ mod tests {
         for round in 0..30_000 {
             let (before, base) = (3 * round, 1000 * round);
             let made: Vec<u16> = (0..3).filter_map(|n| requests.make(at(base + n))).collect();
-            assert_eq!((made.len(), requests.has_room(), requests.make(at(0))), (3, false, None));
-            requests.ring(at(base + 10));
+            assert_eq!((made.len(), requests.has_free(), requests.make(at(0))), (3, false, None));
+            requests.submit(at(base + 10));
             requests.shadow((before + 3) as u16, at(base + 20));
             assert_eq!((0..3).map(|n| requests.take(at(base + 30 + n))).collect::<Vec<_>>(), made);
             for (nth, n) in [1, 2, 0].into_iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Chance that is the same on every machine: integers only, since the logarithms of two machines may differ in their last bit.
+//! Chance that is the same on every machine: integers only, since the logarithms of two machines may differ
+//! in their last bit.
 
 use iobond_model::cycle::Span;
 
@@ -9,13 +10,14 @@ pub(crate) struct Chance(fastrand::Rng);
 impl Chance {
     /// The source `name` of a run with `seed`.
     pub(crate) fn new(seed: u64, name: u64) -> Self {
-        // Neighbouring seeds must not give neighbouring sequences; the odd constant is 2^64 divided by the golden ratio.
+        // Neighbouring seeds must not give neighbouring sequences; the odd constant is 2^64 divided by the
+        // golden ratio.
         Self(fastrand::Rng::with_seed(seed ^ name.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
     }
 
-    /// An exponentially distributed time, by comparisons alone (von Neumann 1951, "Various techniques used in connection with random
-    /// digits", section 3): of runs of falling numbers those of odd length are kept, and their first number is what is wanted, above as
-    /// many whole means as were not kept.
+    /// An exponentially distributed time, by comparisons alone (von Neumann 1951, "Various techniques used in
+    /// connection with random digits", section 3): of runs of falling numbers those of odd length are kept,
+    /// and their first number is what is wanted, above as many whole means as were not kept.
     pub(crate) fn exponential(&mut self, mean: Span) -> Span {
         let mut whole = 0;
         loop {

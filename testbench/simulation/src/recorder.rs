@@ -1,4 +1,4 @@
-//! What came out of a simulation: how long requests took, and where; how busy the links were.
+//! What a plan came to: how long requests took, and where; how busy the links were.
 
 use std::cell::{Cell, RefCell};
 
@@ -39,7 +39,7 @@ pub struct Recorder {
 /// How busy something was while requests were measured and before.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Usage {
-    /// Which board's what.
+    /// The board and its link or engine, `board0: to the base`.
     pub name: String,
     /// The share of the time that it was busy, 0 to 1.
     pub share: f64,
@@ -60,7 +60,7 @@ pub struct Share {
     pub lost: u64,
 }
 
-/// What came out.
+/// What a plan came to, in any world.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Requests that were measured.
@@ -73,12 +73,14 @@ pub struct Outcome {
     pub stages: Stages,
     /// Links and DMA engines, and the network where there is one.
     pub usage: Vec<Usage>,
-    /// Of each board.
+    /// What each board got, by number; none on the wall clock.
     pub boards: Vec<Share>,
     /// Doorbells that arrived at IO-Bonds, those of the warm-up among them.
     pub doorbells: u64,
     /// Interrupts that arrived at boards, likewise.
     pub interrupts: u64,
+    /// Share of a processor that the thread of IO-Bonds, pollers and back ends had; none in virtual time.
+    pub cpu_share: Option<f64>,
     /// Turns that tasks had.
     pub events: u64,
     /// Stands for every moment of every request: equal plans have equal ones.
@@ -141,6 +143,7 @@ impl Recorder {
             boards: Vec::new(),
             doorbells: 0,
             interrupts: 0,
+            cpu_share: None,
             events: 0,
             digest: self.digest.get(),
         }
@@ -167,7 +170,7 @@ impl Recorder {
     }
 }
 
-/// Gets every finished request: its number in its queue, and when it passed whom.
+/// Gets every finished request: its number in its queue, and when it passed each stage.
 pub(crate) trait Sink {
     fn finished(&self, request: u64, stamps: &Stamps);
 }

@@ -51,7 +51,8 @@ impl Board {
         self.word(ring.avail.0 + avail_entry_offset(index, ring.size))
     }
 
-    /// A back end that has the guest's own ring uses a chain, as number `index`, and says that it wrote `len` bytes.
+    /// A back end that has the guest's own ring uses a chain, as number `index`, and says that it wrote `len`
+    /// bytes.
     pub(super) fn use_guest(&self, queue: usize, index: u16, head: u16, len: u32) {
         let ring = &self.contexts[queue].guest;
         let element = UsedElement { id: u32::from(head).into(), len: len.into() };

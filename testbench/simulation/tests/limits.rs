@@ -1,5 +1,7 @@
 //! What a tenant gets whose function is held to limits, by its IO-Bond's own meters.
 
+#![allow(clippy::expect_used, reason = "a plan that cannot be run is a failed test")]
+
 use iobond_model::{
     cycle::Span,
     qos::{Limit, Limits},

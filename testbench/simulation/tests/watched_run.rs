@@ -1,4 +1,5 @@
-//! A run in virtual time that is watched: the picture and the capture hold what happened, and change nothing of it.
+//! A run in virtual time that is watched: the picture and the capture hold what happened, and change nothing
+//! of it.
 #![allow(clippy::unwrap_used, reason = "a test's own functions fail as its tests do")]
 
 use std::{

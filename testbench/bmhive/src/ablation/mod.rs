@@ -9,11 +9,8 @@ mod tests;
 
 pub use rows::{Row, rows};
 
-use results::{Check, Figure, RunResult, Table, measure::this_machine, report};
-use simulation::{
-    Outcome, Pace, Plan,
-    cycle::{self, CycleError},
-};
+use results::{Check, Figure, RunResult, Table, World, measure::this_machine, report};
+use simulation::{BenchError, Outcome, Pace, Plan, cycle};
 
 /// Requests of each queue that are measured, one after the other and with full rings.
 const IDLE: u64 = 200;
@@ -35,7 +32,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn of(row: Row) -> Result<Self, CycleError> {
+    fn of(row: Row) -> Result<Self, BenchError> {
         let idle = Plan { requests: IDLE, warm_up: WARM_UP, ..row.plan.clone() };
         let depth = row.plan.rings.guest / row.plan.descriptors();
         let full = Plan { queues: QUEUES, pace: Pace::Closed { depth }, requests: FULL, ..idle.clone() };
@@ -84,8 +81,8 @@ fn p50(outcome: &Outcome, name: &str) -> u64 {
 /// Simulates every row.
 ///
 /// # Errors
-/// [`CycleError`]; `progress` is told each row before it is simulated.
-pub fn run(progress: impl Fn(&Row)) -> Result<Vec<Measured>, CycleError> {
+/// [`BenchError`]; `progress` is told each row before it is simulated.
+pub fn run(progress: impl Fn(&Row)) -> Result<Vec<Measured>, BenchError> {
     let measure = |row: Row| {
         progress(&row);
         Measured::of(row)
@@ -114,7 +111,7 @@ fn claim(measured: &[Measured]) -> Option<Check> {
 #[must_use]
 pub fn result(measured: &[Measured]) -> RunResult {
     let mut result = RunResult::new("bmhive ablation", None, this_machine());
-    "cycle".clone_into(&mut result.world);
+    result.world = World::Cycle;
     result.tables = vec![table(measured)];
     result.checks.extend(claim(measured));
     for row in measured {

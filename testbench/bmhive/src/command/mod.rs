@@ -20,6 +20,7 @@ mod run;
 mod status;
 mod trace;
 mod up;
+mod world;
 
 use std::process::ExitCode;
 

@@ -6,11 +6,12 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use miette::{Context, IntoDiagnostic};
+use miette::{Context, IntoDiagnostic, miette};
+use results::World;
 use scenario::Scenario;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::Output;
+use super::{Output, world::one_of};
 use crate::workload::{
     demonstration::{self, Plan},
     simulated,
@@ -24,18 +25,10 @@ pub(super) struct Arguments {
     /// Directory for result.json, report.html and captures [default: target/bmhive/NAME of the file]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What carries the scenario out: the wall clock or virtual time
-    #[arg(long, value_enum, default_value_t)]
+    /// What carries it: `live` all of it, with real back ends; `cycle` its random reads, alike on every
+    /// machine
+    #[arg(long, default_value_t = World::Live, value_parser = one_of(&[World::Live, World::Cycle]))]
     world: World,
-}
-
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum World {
-    /// The wall clock: all of the scenario, with real back ends
-    #[default]
-    Live,
-    /// Virtual time: its random reads, alike on every machine
-    Cycle,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
@@ -49,6 +42,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<Exit
             let result = simulated::run(&scenario, say).into_diagnostic()?;
             output.conclude(&result, &out)
         }
+        world => Err(miette!("world {world} runs no scenario; choose live or cycle")),
     }
 }
 
@@ -87,7 +81,8 @@ fn guests_stay_off(scenario: &Scenario) -> Option<String> {
     })
 }
 
-/// Set by the first SIGINT or SIGTERM, so that a run ends in order and leaves nothing behind; the second ends the process.
+/// Set by the first SIGINT or SIGTERM, so that a run ends in order and leaves nothing behind; the second ends
+/// the process.
 fn interruption() -> std::io::Result<Arc<AtomicBool>> {
     /// What a shell reports of a process that SIGINT ended.
     const STATUS: i32 = 130;

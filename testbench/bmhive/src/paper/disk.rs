@@ -4,9 +4,9 @@ use bm_hypervisor::config::RingSizes;
 use iobond_model::cycle::Span;
 use results::report::quantity;
 use simulation::{
-    Design, Outcome, Pace, Plan, Service, Shape,
+    BenchError, Design, Outcome, Pace, Plan, Service, Shape,
     cycle::{
-        CycleError, run,
+        run,
         vm::{self, EXIT, NOTICEABLE, Vm},
     },
 };
@@ -68,7 +68,7 @@ fn here(plan: Plan) -> Plan {
 }
 
 /// A board's rate over a virtual machine's.
-fn over(plan: &Plan, vm: Vm) -> Result<f64, CycleError> {
+fn over(plan: &Plan, vm: Vm) -> Result<f64, BenchError> {
     Ok(run(plan)?.rate() / vm::run(plan, vm)?.outcome.rate())
 }
 
@@ -76,7 +76,7 @@ fn mean(outcome: &Outcome) -> f64 {
     outcome.latency("round_trip").map_or(0.0, |latency| latency.mean)
 }
 
-pub(super) fn rows() -> Result<Vec<Row>, CycleError> {
+pub(super) fn rows() -> Result<Vec<Row>, BenchError> {
     let (board, ours) = (run(&small(1))?, run(&here(small(1)))?);
     let path = |outcome: &Outcome| quantity(mean(outcome) - MEAN.as_ns(), "ns");
     let machine = vm::run(&small(1), Vm::default())?;
@@ -123,7 +123,7 @@ pub(super) fn rows() -> Result<Vec<Row>, CycleError> {
     Ok(rows)
 }
 
-fn beside_a_machine() -> Result<[Row; 2], CycleError> {
+fn beside_a_machine() -> Result<[Row; 2], BenchError> {
     let halting = Vm { exits_per_interrupt: 3, ..Vm::default() };
     let (wide, machine) = (run(&large(QUEUES))?, vm::run(&large(QUEUES), Vm::default())?.outcome);
     let bandwidth = |outcome: &Outcome| outcome.rate() * f64::from(LARGE);
@@ -167,7 +167,7 @@ fn beside_a_machine() -> Result<[Row; 2], CycleError> {
 }
 
 /// By how much a read is slower for an exit.
-fn lost_to_an_exit() -> Result<f64, CycleError> {
+fn lost_to_an_exit() -> Result<f64, BenchError> {
     let [with, without] =
         [true, false].map(|doorbells| vm::run(&small(1), Vm { doorbells, ..Vm::default() }));
     // Reads follow one another without a gap; means are rounded to three digits.

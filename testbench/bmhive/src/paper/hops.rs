@@ -2,10 +2,7 @@
 
 use iobond_model::cycle::Span;
 use results::report::quantity;
-use simulation::{
-    Design, Plan,
-    cycle::{CycleError, accesses},
-};
+use simulation::{BenchError, Design, Plan, cycle::accesses};
 
 use super::{Row, plan};
 
@@ -16,7 +13,7 @@ const HOP: Span = Span::from_ns(800);
 /// The paper's: an access that the base answers.
 const FORWARDED: Span = Span::from_ns(1600);
 
-pub(super) fn rows() -> Result<Vec<Row>, CycleError> {
+pub(super) fn rows() -> Result<Vec<Row>, BenchError> {
     let polled = accesses(&plan())?;
     let page = accesses(&Plan { design: Design::default(), ..plan() })?;
     let ns = |span: Span| span.as_ns();

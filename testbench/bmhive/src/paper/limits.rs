@@ -5,10 +5,7 @@ use iobond_model::{
     cycle::Span,
     qos::{Limit, Limits},
 };
-use simulation::{
-    NET_HEADER, Outcome, Pace, Plan, Service, Shape, Way, Window,
-    cycle::{CycleError, run},
-};
+use simulation::{BenchError, NET_HEADER, Outcome, Pace, Plan, Service, Shape, Way, Window, cycle::run};
 
 use super::{Row, network::SHORTEST, plan};
 
@@ -37,7 +34,7 @@ const fn limit(rate: u64) -> Limit {
 const NET: Limits = Limits { operations: limit(PACKETS), bytes: limit(BITS / 8) };
 
 /// A card that is held to its limits, for 2 ms.
-fn card(way: Way, shape: Shape) -> Result<Outcome, CycleError> {
+fn card(way: Way, shape: Shape) -> Result<Outcome, BenchError> {
     run(&Plan {
         queues: 4,
         shape,
@@ -50,7 +47,7 @@ fn card(way: Way, shape: Shape) -> Result<Outcome, CycleError> {
 }
 
 /// A disk that is held to its limits and quicker than they are, for 40 ms.
-fn disk(back: u32) -> Result<Outcome, CycleError> {
+fn disk(back: u32) -> Result<Outcome, BenchError> {
     run(&Plan {
         rings: RingSizes::BLK,
         shape: Shape { out: 16, back },
@@ -61,7 +58,7 @@ fn disk(back: u32) -> Result<Outcome, CycleError> {
     })
 }
 
-pub(super) fn rows() -> Result<Vec<Row>, CycleError> {
+pub(super) fn rows() -> Result<Vec<Row>, BenchError> {
     Ok([granted()?, measured()?].concat())
 }
 
@@ -74,7 +71,7 @@ fn sending(frame: u32) -> Shape {
 }
 
 /// What the limits come to.
-fn granted() -> Result<Vec<Row>, CycleError> {
+fn granted() -> Result<Vec<Row>, BenchError> {
     let (sent, wide) = (card(Way::Transmit, sending(SHORTEST))?, card(Way::Transmit, sending(1514))?);
     let (small, large) = (disk(4096)?, disk(64 << 10)?);
     let published = |value: u64| Some(value as f64);
@@ -111,7 +108,7 @@ fn granted() -> Result<Vec<Row>, CycleError> {
 }
 
 /// What the paper measured with them.
-fn measured() -> Result<Vec<Row>, CycleError> {
+fn measured() -> Result<Vec<Row>, BenchError> {
     let flows = card(Way::Transmit, sending(HEADERS + SEGMENT))?;
     let receive = Way::Receive { rate: 2 * PACKETS };
     let received = card(receive, Shape { out: 0, back: NET_HEADER + SHORTEST })?;

@@ -2,10 +2,7 @@
 
 use bm_hypervisor::config::RingSizes;
 use iobond_model::{cycle::Span, timing::Timing};
-use simulation::{
-    Design, Outcome, Pace, Plan, Shape, Window,
-    cycle::{CycleError, run},
-};
+use simulation::{BenchError, Design, Outcome, Pace, Plan, Shape, Window, cycle::run};
 
 use super::{Row, plan};
 
@@ -22,7 +19,7 @@ const REQUEST: u32 = 4096;
 /// A board that moves payload as fast as it can, for so long that a batch of requests more or less counts for
 /// nothing. Back ends poll the shadow vrings: it is the links and the engine that are to be short, and not
 /// the base. Queues and depth are judgements.
-fn saturated(out: u32, back: u32) -> Result<Outcome, CycleError> {
+fn saturated(out: u32, back: u32) -> Result<Outcome, BenchError> {
     run(&Plan {
         rings: RingSizes { guest: 128, slot_size: REQUEST, ..RingSizes::NET },
         design: Design::default(),
@@ -38,7 +35,7 @@ fn bits_per_second(outcome: &Outcome) -> f64 {
     outcome.boards.iter().map(|board| board.bytes as f64).sum::<f64>() * 8.0 / outcome.span.as_secs()
 }
 
-pub(super) fn rows() -> Result<Vec<Row>, CycleError> {
+pub(super) fn rows() -> Result<Vec<Row>, BenchError> {
     let timing = Timing::default();
     let [up, down, both] =
         [(REQUEST, 0), (0, REQUEST), (REQUEST, REQUEST)].map(|(out, back)| saturated(out, back));

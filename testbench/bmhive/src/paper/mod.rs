@@ -18,7 +18,7 @@ mod network;
 mod render;
 
 use serde::{Deserialize, Serialize};
-use simulation::{Design, Plan, cycle::CycleError};
+use simulation::{BenchError, Design, Plan};
 
 pub use render::{BEGIN, END, inserted, json, markdown, terminal};
 
@@ -79,14 +79,14 @@ impl Row {
 /// Simulates all rows, in the order of the paper's figures.
 ///
 /// # Errors
-/// [`CycleError`]: a simulation does not come to its end.
-pub fn rows() -> Result<Vec<Row>, CycleError> {
+/// [`BenchError`]: a simulation does not come to its end.
+pub fn rows() -> Result<Vec<Row>, BenchError> {
     let parts = PARTS.into_iter().map(|part| part()).collect::<Result<Vec<_>, _>>()?;
     Ok(parts.concat())
 }
 
 /// Simulates some of the rows.
-type Part = fn() -> Result<Vec<Row>, CycleError>;
+type Part = fn() -> Result<Vec<Row>, BenchError>;
 
 /// All rows, in the order of the paper's figures.
 const PARTS: [Part; 5] = [hops::rows, links::rows, network::rows, limits::rows, disk::rows];

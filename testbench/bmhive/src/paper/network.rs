@@ -4,8 +4,8 @@ use iobond_model::{cycle::Span, qos::jain};
 use results::report::quantity;
 use scenario::MAX_BOARDS;
 use simulation::{
-    Design, Load, NET_HEADER, Outcome, Pace, Plan, Service, Shape, Way, Window,
-    cycle::{CycleError, run, vm},
+    BenchError, Design, Load, NET_HEADER, Outcome, Pace, Plan, Service, Shape, Way, Window,
+    cycle::{run, vm},
 };
 
 use super::{Row, plan};
@@ -24,7 +24,7 @@ const QUEUES: u8 = 4;
 /// Offered to a receiver: more than any board here takes.
 const FLOOD: u64 = 40_000_000;
 
-pub(super) fn rows() -> Result<Vec<Row>, CycleError> {
+pub(super) fn rows() -> Result<Vec<Row>, BenchError> {
     let all = shared(&(0..MAX_BOARDS).map(|_| true).collect::<Vec<_>>())?;
     let half = shared(&(0..MAX_BOARDS).map(|board| board % 2 == 0).collect::<Vec<_>>())?;
     let got = |outcome: &Outcome| -> Vec<f64> {
@@ -60,7 +60,7 @@ pub(super) fn rows() -> Result<Vec<Row>, CycleError> {
 }
 
 /// Boards that send as fast as they can, if they are `busy`.
-fn shared(busy: &[bool]) -> Result<Outcome, CycleError> {
+fn shared(busy: &[bool]) -> Result<Outcome, BenchError> {
     let load = |(busy, frame): (&bool, &u32)| match busy {
         true => Load::Busy {
             shape: Shape { out: NET_HEADER + frame, back: 0 },
@@ -94,12 +94,12 @@ fn flooded(queues: u8) -> Plan {
     }
 }
 
-fn unlimited() -> Result<Vec<Row>, CycleError> {
+fn unlimited() -> Result<Vec<Row>, BenchError> {
     let rate = |queues| run(&flooded(queues)).map(|outcome| outcome.rate());
     let others = [1, 2, 8]
         .into_iter()
         .map(|queues| Ok(format!("{queues}: {}", quantity(rate(queues)?, "packets/s"))))
-        .collect::<Result<Vec<_>, CycleError>>()?
+        .collect::<Result<Vec<_>, BenchError>>()?
         .join(", ");
     let how = format!(
         "60-byte frames into {QUEUES} receive queues of 256; the paper does not say how many. With other numbers of queues, {others}"

@@ -1,15 +1,13 @@
-//! A scenario's reads in virtual time: the latencies of `bmhive run`, by the same names, without a guest, a disk or a clock.
+//! A scenario's reads in virtual time: the latencies of `bmhive run`, by the same names, without a guest, a
+//! disk or a clock.
 //!
-//! Left out: the file, the ping-pong between boards, faults, and everything of the disk but that it answers; its image would be in
-//! memory, as it mostly is in the live world.
+//! Left out: the file, the ping-pong between boards, faults, and everything of the disk but that it answers;
+//! its image would be in memory, as it mostly is in the live world.
 
 use iobond_model::cycle::Span;
-use results::{Figure, RunResult, measure::this_machine};
+use results::{Figure, RunResult, World, measure::this_machine};
 use scenario::{BlkWorkload, Device, Extent, Function, Scenario};
-use simulation::{
-    Pace, Plan, Service, Shape, Window,
-    cycle::{self, CycleError},
-};
+use simulation::{BenchError, Pace, Plan, Service, Shape, Window, cycle};
 
 use super::record;
 
@@ -35,7 +33,7 @@ pub enum SimulatedError {
     NoDisk,
     /// A depth did not come to its end.
     #[error("blk.randread.4k.qd{depth}: {source}")]
-    Cycle { depth: u16, source: CycleError },
+    Cycle { depth: u16, source: BenchError },
 }
 
 /// Simulates the reads of `scenario`, at each of its depths.
@@ -48,7 +46,7 @@ pub fn run(scenario: &Scenario, progress: impl Fn(u16)) -> Result<RunResult, Sim
     let disk =
         functions.find(|function| matches!(function.device, Device::Blk(_))).ok_or(SimulatedError::NoDisk)?;
     let mut result = RunResult::new(&scenario.name, Some(record(scenario)), this_machine());
-    "cycle".clone_into(&mut result.world);
+    result.world = World::Cycle;
     result.notes = left_out(scenario);
     for &depth in &workload.queue_depths {
         progress(depth);
@@ -131,7 +129,7 @@ mod tests {
         let names: Vec<_> =
             result.latencies.iter().map(|latency| (latency.name.as_str(), latency.count)).collect();
         assert_eq!(names, [("blk.randread.4k.qd1", 500), ("blk.randread.4k.qd8", 500)]);
-        assert_eq!((result.world.as_str(), result.stages.len()), ("cycle", 1));
+        assert_eq!((result.world, result.stages.len()), (World::Cycle, 1));
         assert!(result.notes.iter().any(|note| note.contains("[workload.net]")), "{:?}", result.notes);
         assert!(result.figures[1].value > 2.0 * result.figures[0].value, "{:?}", result.figures);
         assert_eq!(run(&scenario, |_| ()).unwrap().latencies, result.latencies);

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use curve::{Axis, Curve, Series, Table};
 pub use file::{FILE_NAME, ResultError, replace};
 
+use crate::World;
+
 /// Name and major version of the schema. It grows by optional keys; another meaning of a key is another
 /// number.
 pub const SCHEMA: &str = "iobond-result/1";
@@ -26,8 +28,8 @@ pub struct RunResult {
     pub schema: String,
     /// What was run, for people.
     pub title: String,
-    /// What carried the scenario: `live` or `cycle`.
-    pub world: String,
+    /// What carried the scenario.
+    pub world: World,
     /// The scenario, if one was run; a bench has none.
     pub scenario: Option<ScenarioRecord>,
     /// The machine that it ran on.
@@ -253,7 +255,7 @@ impl RunResult {
         Self {
             schema: SCHEMA.to_owned(),
             title: title.to_owned(),
-            world: "live".to_owned(),
+            world: World::Live,
             scenario,
             machine,
             started_unix_seconds: now.map_or(0, |since| since.as_secs()),

@@ -1,7 +1,8 @@
 //! The base core: bm-hypervisor's real poll pass over one board after the other, in virtual time.
 //!
-//! A pass over a board that finds nothing takes the same time whenever it is made, so a core that finds nothing anywhere is let off:
-//! when something changes it goes on in the middle of the pass in which it would be by then.
+//! A pass over a board that finds nothing takes the same time whenever it is made, so a core that finds
+//! nothing anywhere is suspended: when something changes it resumes in the middle of the pass in which it
+//! would be by then.
 
 use std::{
     cell::RefCell,
@@ -28,10 +29,11 @@ use iobond_spec::{
     register_access::RegisterIo,
 };
 
-use super::{CycleError, Seen, station::Station};
-use crate::{Notice, Plan, board::Board, board::BoardError};
+use super::{Seen, board_tasks::BoardTasks};
+use crate::{BoardError, Fault, Notice, Plan, board::Board};
 
-/// What a pass reads and writes of the registers: reads see what was there when they arrived, writes are sent when the pass is over.
+/// What a pass reads and writes of the registers: reads see what was there when they arrived, writes are sent
+/// when the pass is over.
 #[derive(Debug)]
 pub(super) struct Registers {
     values: Vec<AtomicU32>,
@@ -102,12 +104,12 @@ pub(super) struct Hypervisor {
 }
 
 impl Hypervisor {
-    pub(super) fn new(plan: &Plan, board: &Board) -> Result<Self, CycleError> {
+    pub(super) fn new(plan: &Plan, board: &Board) -> Result<Self, BoardError> {
         let port = Arc::new(Registers::new());
         let reads_registers = plan.design.notice == Notice::Registers;
         let mode = if reads_registers { PollMode::Registers } else { PollMode::StatusPage };
         let polled = Poller::bare(Arc::clone(&port), &board.pool, mode, board.polled());
-        let (poller, noticed) = polled.map_err(BoardError::Memory)?;
+        let (poller, noticed) = polled.map_err(BoardError::Poller)?;
         let heads = Heads::default();
         let poller = poller.observed_by(heads.clone());
         // The mailbox and a HEAD for each queue.
@@ -116,15 +118,16 @@ impl Hypervisor {
         Ok(Self { port, poller, heads, noticed, pass, reads_registers })
     }
 
-    /// One pass that began at `from`, to its end; whether there may be more: it found something, or could not see what there is.
+    /// One pass that began at `from`, to its end; whether there may be more: it found something, or could not
+    /// see what there is.
     async fn pass<M: Fabric>(
         &mut self,
         plan: &Plan,
-        station: &Station<'_>,
+        tasks: &BoardTasks<'_>,
         bond: &Bond<'_, M>,
         from: Time,
     ) -> bool {
-        let clock = station.clock;
+        let clock = tasks.clock;
         let end = from + self.pass;
         let mut late = false;
         if self.reads_registers {
@@ -144,30 +147,30 @@ impl Hypervisor {
             clock.sleep(plan.timing.poll.entry * found).await;
         }
         for (offset, value) in self.port.take_written() {
-            if let Some(queue) = tail_of(offset).filter(|queue| *queue < station.lanes.len()) {
-                station.lanes[queue].requests.tell(value as u16, clock.now());
-                station.tell(Seen::Tail { queue, index: value as u16, from });
+            if let Some(queue) = tail_of(offset).filter(|queue| *queue < tasks.lanes.len()) {
+                tasks.lanes[queue].requests.tell(value as u16, clock.now());
+                tasks.tell(Seen::Tail { queue, index: value as u16, from });
             }
             bond.write_register(offset, value);
         }
-        self.tell_back_end(station, from);
+        self.tell_back_end(tasks, from);
         if found > 0 {
             let (published, returned) = (progress.published.into(), progress.returned.into());
-            station.tell(Seen::Pass { from, published, returned });
+            tasks.tell(Seen::Pass { from, published, returned });
         }
         while let Some(news) = self.noticed.next() {
-            station.failure.replace(Some(format!("bm-hypervisor noticed {news:?}")));
+            tasks.failure.replace(Some(Fault::Noticed(news)));
         }
         found > 0 || late
     }
 
     /// The back end may look as far as the pass did that began at `from`.
-    fn tell_back_end(&self, station: &Station<'_>, from: Time) {
+    fn tell_back_end(&self, tasks: &BoardTasks<'_>, from: Time) {
         for (queue, head) in self.heads.0.borrow_mut().drain(..) {
-            if let Some(lane) = station.lanes.get(usize::from(queue)) {
+            if let Some(lane) = tasks.lanes.get(usize::from(queue)) {
                 lane.told.set(head);
-                station.tell(Seen::Head { queue: queue.into(), index: head, from });
-                station.back_end.raise(station.clock);
+                tasks.tell(Seen::Head { queue: queue.into(), index: head, from });
+                tasks.back_end.raise(tasks.clock);
             }
         }
     }
@@ -177,11 +180,11 @@ impl Hypervisor {
 pub(super) async fn poll<M: Fabric>(
     plan: &Plan,
     mut hypervisors: Vec<Hypervisor>,
-    stations: &[Station<'_>],
+    all_tasks: &[BoardTasks<'_>],
     bonds: &[Bond<'_, M>],
 ) {
-    let Some(clock) = stations.first().map(|station| station.clock) else { return };
-    let Some(work) = stations.first().map(|station| station.base_core) else { return };
+    let Some(clock) = all_tasks.first().map(|tasks| tasks.clock) else { return };
+    let Some(work) = all_tasks.first().map(|tasks| tasks.base_core) else { return };
     let boards = hypervisors.len();
     let (mut next, mut idle, mut begun) = (0, 0, clock.now());
     loop {
@@ -190,13 +193,14 @@ pub(super) async fn poll<M: Fabric>(
             let (over, since) = passes_between(begun, clock.now(), hypervisors[next].pass);
             (next, begun, idle) = ((next + (over % boards as u64) as usize) % boards, since, 0);
         }
-        let more = hypervisors[next].pass(plan, &stations[next], &bonds[next], begun).await;
+        let more = hypervisors[next].pass(plan, &all_tasks[next], &bonds[next], begun).await;
         (next, begun) = ((next + 1) % boards, clock.now());
         idle = if more { 0 } else { idle + 1 };
     }
 }
 
-/// Passes of length `pass` that a core made from `since` on and that are over by `now`, and when the one began that is not.
+/// Passes of length `pass` that a core made from `since` on and that are over by `now`, and when the one
+/// began that is not.
 fn passes_between(since: Time, now: Time, pass: Span) -> (u64, Time) {
     let over = now.since(since).ps() / pass.ps().max(1);
     (over, since + pass * over)
@@ -204,7 +208,17 @@ fn passes_between(since: Time, now: Time, pass: Span) -> (u64, Time) {
 
 #[cfg(test)]
 mod tests {
+    use iobond_model::{
+        cycle::{Clock, Ending, Executor, Signal},
+        live::Memory,
+    };
+
     use super::*;
+    use crate::{
+        Design, Recorder,
+        cycle::{Silent, board_tasks::Site},
+        driver::doorbell,
+    };
 
     /// ```text
     ///   5   15   25   35
@@ -212,10 +226,62 @@ mod tests {
     ///        ^  ^ ^
     /// ```
     #[test]
-    fn a_core_that_was_let_off_is_in_the_middle_of_a_pass() {
+    fn a_core_that_was_suspended_is_in_the_middle_of_a_pass() {
         let at = Time::from_ps;
         for (now, over, begun) in [(5, 0, 5), (14, 0, 5), (15, 1, 15), (24, 1, 15), (25, 2, 25)] {
             assert_eq!(passes_between(at(5), at(now), Span::from_ps(10)), (over, at(begun)), "at {now} ps");
+        }
+    }
+
+    /// HEAD as the back end was told it, three passes after the core heard of it for the only time, at `part`
+    /// of a pass.
+    fn told(part: u64) -> u16 {
+        let design = Design { interrupts: false, ..Design::PAPER };
+        let site = Site::new(0, Plan { design, ..Plan::default() }).unwrap();
+        let Site { plan, board, .. } = &site;
+        let (board_memory, base_memory) = board.reached().unwrap();
+        let (board_memory, base_memory) = (board_memory.lease(), base_memory.lease());
+        let memory = Memory::new(&board_memory, &base_memory, &Silent);
+        let (clock, recorder) = (Clock::new(), Recorder::new(0));
+        // The core hears of nothing but what the test tells it.
+        let (unheard, work) = (Signal::default(), Signal::default());
+        let around = BoardTasks::new(&clock, &site, &unheard, &recorder, None);
+        let polled = [BoardTasks::new(&clock, &site, &work, &recorder, None)];
+        let bonds = [Bond::new(&clock, &plan.timing, &memory, &around)];
+        let hypervisor = Hypervisor::new(plan, board).unwrap();
+        let pass = hypervisor.pass;
+        let mut executor = Executor::new(&clock);
+        bonds[0].serve(&mut executor, "board0", 1);
+        executor.spawn("board0: set-up", board.bring_up(&clock, &bonds[0], plan));
+        assert_eq!(executor.run(Time::MAX), Ending::Finished);
+        let begun = clock.now();
+        executor.serve("base core", poll(plan, vec![hypervisor], &polled, &bonds));
+        executor.spawn("board0: driver", async {
+            // The core has passed once by then, and found nothing.
+            clock.until(begun + pass * 2).await;
+            board.offer(0, 0, 0);
+            board.publish(0, 1);
+            bonds[0].access(doorbell(design, 0, 1)).await;
+            clock.until(begun + pass * 100 + pass * part / PARTS).await;
+            assert_eq!(bonds[0].head(0), 1);
+            work.raise(&clock);
+            clock.sleep(pass * 3).await;
+        });
+        assert_eq!(executor.run(Time::MAX), Ending::Finished);
+        drop(executor);
+        polled[0].lanes[0].told.get()
+    }
+
+    const PARTS: u64 = 32;
+
+    /// ```text
+    ///   pass     |--- HEAD is read ---->|<-- answer ---|--- the next ---
+    ///   raised            here is soon enough   here is too late for this one
+    /// ```
+    #[test]
+    fn a_head_that_moves_behind_the_read_of_a_pass_is_seen_by_the_next() {
+        for part in 0..PARTS {
+            assert_eq!(told(part), 1, "raised at {part}/{PARTS} of a pass");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Accesses to registers: of the board to its IO-Bond, of the base to it, and of the board to the base, which bm-hypervisor's pass
-//! notices in the mailbox and which is answered at once.
+//! Accesses to registers: of the board to its IO-Bond, of the base to it, and of the board to the base, which
+//! bm-hypervisor's pass notices in the mailbox and which is answered at once.
 //!
 //! Left out: that the pass hands the request to another thread, which may have to wake up.
 
@@ -7,7 +7,7 @@ use std::{cell::Cell, sync::Arc};
 
 use bm_hypervisor::{BareEvent, Poller, config::PollMode};
 use iobond_model::{
-    cycle::{Bond, Clock, Ending, Executor, Signal, Span},
+    cycle::{Bond, Clock, Executor, Signal, Span},
     device::Access,
     fabric::Fabric,
     live::Memory,
@@ -18,10 +18,14 @@ use iobond_spec::{
     register_access::RegisterIo,
 };
 
-use super::{CycleError, Silent, UP, base_core::Registers, station::Station};
+use super::{
+    Silent, UP,
+    base_core::Registers,
+    board_tasks::{BoardTasks, Site},
+    concluded,
+};
 use crate::{
-    Notice, Plan,
-    board::BoardError,
+    BenchError, BoardError, Fault, Notice, Plan, Recorder,
     board::{Board, FIRST},
     random::Chance,
 };
@@ -41,55 +45,51 @@ pub struct Accesses {
 
 /// Reads of each kind that are averaged over.
 const READS: u64 = 1000;
-/// Mean time between two of them, by chance, so that they meet passes at any moment of theirs. A judgement: some passes.
+/// Mean time between two of them, by chance, so that they meet passes at any moment of theirs. A judgement:
+/// some passes.
 const BETWEEN: Span = Span::from_us(20);
 
 /// Measures accesses of one board that does nothing else.
 ///
 /// # Errors
-/// [`CycleError`].
-pub fn accesses(plan: &Plan) -> Result<Accesses, CycleError> {
+/// [`BenchError`].
+pub fn accesses(plan: &Plan) -> Result<Accesses, BenchError> {
     plan.check()?;
-    let board = Board::new(plan)?;
+    let site = Site::new(0, plan.clone())?;
+    let board = &site.board;
     let (board_memory, base_memory) = board.reached()?;
     let (board_memory, base_memory) = (board_memory.lease(), base_memory.lease());
     let memory = Memory::new(&board_memory, &base_memory, &Silent);
-    let (clock, base_core) = (Clock::new(), Signal::default());
-    let station = Station::new(&clock, plan, (0, &board), &base_core, None);
-    let bond = Bond::new(&clock, &plan.timing, &memory, &station);
+    let (clock, base_core, recorder) = (Clock::new(), Signal::default(), Recorder::new(0));
+    let tasks = BoardTasks::new(&clock, &site, &base_core, &recorder, None);
+    let bond = Bond::new(&clock, &plan.timing, &memory, &tasks);
     let took = Cell::new(Accesses { quickest: Span::from_ps(u64::MAX), ..Accesses::default() });
-    let mut base = Base::new(plan, &board)?;
+    let mut base = Base::new(plan, board)?;
     let mut executor = Executor::new(&clock);
     bond.serve(&mut executor, "board0", plan.queues.into());
     executor.spawn("board0: set-up", board.bring_up(&clock, &bond, plan));
-    executor.spawn("board0: reader", read(plan, &station, &bond, &took));
+    executor.spawn("board0: reader", read(&tasks, &bond, &took));
     executor.serve("base core", async {
         // Registers that are set up are not to be polled meanwhile.
         clock.until(UP).await;
         loop {
-            base.pass(plan, &station, &bond).await;
+            base.pass(&tasks, &bond).await;
         }
     });
-    let ending = executor.run(UP + BETWEEN * (READS * 10));
+    let limit = BETWEEN * (READS * 10);
+    let ending = executor.run(UP + limit);
     drop(executor);
-    if let Some(what) = station.failure.take() {
-        return Err(CycleError::Failed { board: "board0".to_owned(), at: clock.now(), what });
-    }
-    match ending {
-        Ending::Finished => Ok(took.get()),
-        Ending::Deadlock(stuck) => Err(CycleError::Deadlock { at: clock.now(), stuck }),
-        Ending::Livelock { at, tasks } => Err(CycleError::Livelock { at, tasks }),
-        Ending::OutOfTime => {
-            let limit = BETWEEN * (READS * 10);
-            Err(CycleError::TooLong { done: 0, wanted: READS, limit })
-        }
-    }
+    concluded(ending, std::slice::from_ref(&tasks))?.then(|| took.get()).ok_or(BenchError::TooLong {
+        done: 0,
+        wanted: READS,
+        limit,
+    })
 }
 
 /// Reads what IO-Bond, what the base answers, and across the base's link, again and again.
-async fn read<M: Fabric>(plan: &Plan, station: &Station<'_>, bond: &Bond<'_, M>, took: &Cell<Accesses>) {
-    let clock = station.clock;
-    let mut chance = Chance::new(plan.seed, 0);
+async fn read<M: Fabric>(tasks: &BoardTasks<'_>, bond: &Bond<'_, M>, took: &Cell<Accesses>) {
+    let clock = tasks.clock;
+    let mut chance = Chance::new(tasks.plan.seed, 0);
     clock.until(UP).await;
     let mut sums = [Span::ZERO; 3];
     let mut quickest = Span::from_ps(u64::MAX);
@@ -105,8 +105,7 @@ async fn read<M: Fabric>(plan: &Plan, station: &Station<'_>, bond: &Bond<'_, M>,
             };
             *sum += clock.now().since(from);
             if what == 2 && value != ANSWER {
-                let what = format!("a forwarded read was answered with {value:#x}, and not by the base");
-                station.failure.replace(Some(what));
+                tasks.failure.replace(Some(Fault::Forwarded(value)));
                 return;
             }
             if what == 2 {
@@ -126,27 +125,29 @@ struct Base {
 }
 
 impl Base {
-    fn new(plan: &Plan, board: &Board) -> Result<Self, CycleError> {
+    fn new(plan: &Plan, board: &Board) -> Result<Self, BoardError> {
         let port = Arc::new(Registers::new());
         let mode = match plan.design.notice {
             Notice::Registers => PollMode::Registers,
             Notice::StatusPage | Notice::Ring => PollMode::StatusPage,
         };
         let polled = Poller::bare(Arc::clone(&port), &board.pool, mode, board.polled());
-        let (poller, noticed) = polled.map_err(BoardError::Memory)?;
+        let (poller, noticed) = polled.map_err(BoardError::Poller)?;
         Ok(Self { port, poller, noticed })
     }
 
-    /// One pass: reads what it is going to look at, register by register as the pass itself does, and answers.
-    async fn pass<M: Fabric>(&mut self, plan: &Plan, station: &Station<'_>, bond: &Bond<'_, M>) {
-        let (clock, poll) = (station.clock, plan.timing.poll);
+    /// One pass: reads what it is going to look at, register by register as the pass itself does, and
+    /// answers.
+    async fn pass<M: Fabric>(&mut self, tasks: &BoardTasks<'_>, bond: &Bond<'_, M>) {
+        let plan = tasks.plan;
+        let (clock, poll) = (tasks.clock, plan.timing.poll);
         let registers = plan.design.notice == Notice::Registers;
         if registers {
             self.read_mailbox(bond).await;
             clock.sleep(poll.pass).await;
         } else {
             // Passes that find nothing are not made one by one: the next one begins within one of them.
-            station.base_core.wait(clock).await;
+            tasks.base_core.wait(clock).await;
             clock.sleep(poll.pass + poll.pass / 2).await;
         }
         self.poller.pass();
@@ -187,7 +188,8 @@ mod tests {
     use super::*;
     use crate::Design;
 
-    /// Two hops and a pass with a status page; with registers three more hops, and the wait for the first of them.
+    /// Two hops and a pass with a status page; with registers three more hops, and the wait for the first of
+    /// them.
     #[test]
     fn a_forwarded_read_takes_two_hops_and_what_the_base_needs_to_notice() {
         let page = accesses(&Plan::default()).expect("a plan that can be");

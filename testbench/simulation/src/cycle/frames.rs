@@ -1,12 +1,13 @@
-//! Payload that means something: each request carries a frame with its number out, and one back, and both ends hold what arrives
-//! against what was sent.
+//! Payload that means something: each request carries a frame with its number out, and one back, and both
+//! ends hold what arrives against what was sent.
 //!
 //! ```text
 //!   virtio-net header | Ethernet | IPv4 | UDP | number, and bytes that follow from it
 //!         12              14       20      8     8 and more
 //! ```
-//! Board b's queue q has the MAC address 02:00:00:00:b:q and the IPv4 address 198.18.b.q+1, and its back end 02:00:00:01:b:q and
-//! 198.19.b.q+1, of networks for benchmarks (RFC 2544, C.2.2). The UDP ports are those of an echo (RFC 862).
+//! Board b's queue q has the MAC address 02:00:00:00:b:q and the IPv4 address 198.18.b.q+1, and its back end
+//! 02:00:00:01:b:q and 198.19.b.q+1, of networks for benchmarks (RFC 2544, C.2.2). The UDP ports are those of
+//! an echo (RFC 862).
 
 use std::cell::RefCell;
 
@@ -23,8 +24,7 @@ use smoltcp::{
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::FromBytes;
 
-use super::{Seen, station::Station};
-use crate::{Plan, Shape};
+use crate::{Fault, FrameFault, Plan, Shape, board::Board};
 
 /// Bytes of a virtio-net header without hash report (virtio 1.3, 5.1.6).
 pub(super) const NET_HEADER: usize = 12;
@@ -33,7 +33,7 @@ const IPV4: usize = 20;
 const UDP: usize = 8;
 /// Bytes of the number.
 const NUMBER: usize = size_of::<u64>();
-/// UDP port of the echo service (RFC 862), and the first of those that anybody may use (RFC 6335, 6).
+/// UDP port of the echo service (RFC 862), and the first of the dynamic ones (RFC 6335, 6).
 const ECHO: u16 = 7;
 const DYNAMIC: u16 = 49152;
 /// Hops that a frame may take; there are none. RFC 1700's recommendation.
@@ -43,6 +43,8 @@ const TTL: u8 = 64;
 #[derive(Debug)]
 pub(super) struct Frames {
     shape: Shape,
+    /// Number of the board, which addresses have.
+    board: usize,
     /// Of each queue, the numbers of the requests under way, as its driver made them.
     numbers: RefCell<Vec<Box<[u64]>>>,
 }
@@ -85,104 +87,121 @@ fn frame(len: u32, direction: Direction, board: usize, queue: usize, number: u64
 }
 
 /// What is wrong with bytes that should be those; nothing if nothing is.
-fn differs(got: &[u8], expected: &[u8]) -> Option<String> {
-    if got.len() != expected.len() {
-        return Some(format!("has {} bytes, not {}", got.len(), expected.len()));
+fn differs(got: &[u8], wanted: &[u8]) -> Option<FrameFault> {
+    if got.len() != wanted.len() {
+        return Some(FrameFault::Length { found: got.len(), expected: wanted.len() });
     }
-    let at = got.iter().zip(expected).position(|(one, other)| one != other)?;
-    Some(format!("differs from what was sent at byte {at}: {:#04x}, not {:#04x}", got[at], expected[at]))
+    let at = got.iter().zip(wanted).position(|(one, other)| one != other)?;
+    Some(FrameFault::Byte { at, found: got[at], expected: wanted[at] })
 }
 
 /// What a driver and a back end do where requests carry frames, which is seldom.
 impl Frames {
-    pub(super) fn new(plan: &Plan, room: u16) -> Self {
-        let numbers = vec![vec![0; usize::from(room)].into(); plan.queues.into()];
-        Self { shape: plan.shape, numbers: RefCell::new(numbers) }
+    /// Those of board `number`, of which at most `most` are under way in each queue.
+    pub(super) fn new(plan: &Plan, number: usize, most: u16) -> Self {
+        let numbers = vec![vec![0; usize::from(most)].into(); plan.queues.into()];
+        Self { shape: plan.shape, board: number, numbers: RefCell::new(numbers) }
     }
 
     /// The driver writes the frame of its request number `number`, counted from the first.
     #[cold]
-    pub(super) fn write(&self, station: &Station<'_>, queue: usize, request: u16, number: u64) {
-        let Self { shape, numbers } = self;
+    pub(super) fn write(&self, board: &Board, queue: usize, request: u16, number: u64) -> Result<(), Fault> {
+        let Self { shape, numbers, .. } = self;
         numbers.borrow_mut()[queue][usize::from(request)] = number;
-        if shape.out > 0 {
-            let bytes = frame(shape.out, Direction::Up, station.number, queue, number);
-            let at = station.board.buffer(*shape, queue, request);
-            if station.board.memory.write_slice(&bytes, GuestAddress(at)).is_err() {
-                station.fail(format!("queue {queue}: no memory for frame {number}"));
-            }
+        if shape.out == 0 {
+            return Ok(());
         }
+        let direction = Direction::Up;
+        let bytes = frame(shape.out, direction, self.board, queue, number);
+        let written = board.memory.write_slice(&bytes, GuestAddress(board.buffer(*shape, queue, request)));
+        written.map_err(|_| Fault::Frame { queue, direction, number, wrong: FrameFault::Memory })
     }
 
-    /// The back end looks at the frame of the chain at `head`, the queue's number `number`.
+    /// The back end looks at the frame of the chain at `head`, the queue's number `number`; its bytes, none
+    /// if requests go one way.
     #[cold]
-    pub(super) fn check(&self, station: &Station<'_>, queue: usize, head: u16, number: u64) {
+    pub(super) fn check(
+        &self,
+        board: &Board,
+        queue: usize,
+        head: u16,
+        number: u64,
+    ) -> Result<Vec<u8>, Fault> {
         let Self { shape, .. } = self;
         if shape.out == 0 {
-            return;
+            return Ok(Vec::new());
         }
         let mut got = Vec::with_capacity(shape.out as usize);
-        for (at, len) in pieces(station, queue, head, false) {
+        for (at, len) in pieces(board, queue, head, false) {
             let from = got.len();
             got.resize(from + len.min(shape.out) as usize, 0);
-            station.board.pool.mapping().read(at, &mut got[from..]);
+            board.pool.mapping().read(at, &mut got[from..]);
         }
-        let expected = frame(shape.out, Direction::Up, station.number, queue, number);
-        match differs(&got, &expected) {
-            Some(what) => station.fail(format!("queue {queue}: frame {number} to the back end {what}")),
-            None => {
-                station.tell(Seen::Frame { queue, direction: Direction::Up, bytes: &got[NET_HEADER..] });
-            }
-        }
+        self.compare(Direction::Up, queue, number, &got).map(|()| got)
     }
 
-    /// The back end writes its answer to the queue's number `number` into the chain at `head`.
+    /// The back end writes its answer to the queue's number `number` into the chain at `head`; its bytes,
+    /// none if requests go one way.
     #[cold]
-    pub(super) fn answer(&self, station: &Station<'_>, queue: usize, head: u16, number: u64) {
+    pub(super) fn answer(
+        &self,
+        board: &Board,
+        queue: usize,
+        head: u16,
+        number: u64,
+    ) -> Result<Vec<u8>, Fault> {
         let Self { shape, .. } = self;
         if shape.back == 0 {
-            return;
+            return Ok(Vec::new());
         }
-        let bytes = frame(shape.back, Direction::Down, station.number, queue, number);
+        let direction = Direction::Down;
+        let bytes = frame(shape.back, direction, self.board, queue, number);
         let mut rest = bytes.as_slice();
-        for (at, len) in pieces(station, queue, head, true) {
+        for (at, len) in pieces(board, queue, head, true) {
             let (part, left) = rest.split_at(rest.len().min(len as usize));
-            station.board.pool.mapping().write(at, part);
+            board.pool.mapping().write(at, part);
             rest = left;
         }
-        if !rest.is_empty() {
-            station.fail(format!("queue {queue}: no room for {} bytes of answer {number}", rest.len()));
+        match rest.len() {
+            0 => Ok(bytes),
+            left => Err(Fault::Frame { queue, direction, number, wrong: FrameFault::Truncated(left) }),
         }
-        station.tell(Seen::Frame { queue, direction: Direction::Down, bytes: &bytes[NET_HEADER..] });
     }
 
     /// The driver looks at the answer to its request.
     #[cold]
-    pub(super) fn check_answer(&self, station: &Station<'_>, queue: usize, request: u16) {
-        let Self { shape, numbers } = self;
+    pub(super) fn check_answer(&self, board: &Board, queue: usize, request: u16) -> Result<(), Fault> {
+        let Self { shape, numbers, .. } = self;
         if shape.back == 0 {
-            return;
+            return Ok(());
         }
         let number = numbers.borrow()[queue][usize::from(request)];
         let mut got = vec![0; shape.back as usize];
-        let at = station.board.buffer(*shape, queue, request) + u64::from(shape.out);
+        let at = board.buffer(*shape, queue, request) + u64::from(shape.out);
         // What cannot be read stays zero, and differs.
-        let _ = station.board.memory.read_slice(&mut got, GuestAddress(at));
-        let expected = frame(shape.back, Direction::Down, station.number, queue, number);
-        if let Some(what) = differs(&got, &expected) {
-            station.fail(format!("queue {queue}: answer {number} {what}"));
-        }
+        let _ = board.memory.read_slice(&mut got, GuestAddress(at));
+        self.compare(Direction::Down, queue, number, &got)
+    }
+
+    fn compare(&self, direction: Direction, queue: usize, number: u64, got: &[u8]) -> Result<(), Fault> {
+        let len = match direction {
+            Direction::Up => self.shape.out,
+            Direction::Down => self.shape.back,
+        };
+        let wrong = differs(got, &frame(len, direction, self.board, queue, number));
+        wrong.map_or(Ok(()), |wrong| Err(Fault::Frame { queue, direction, number, wrong }))
     }
 }
 
-/// The pieces of a shadow chain that the back end may write, or those that it may read, as offsets into the pool.
-fn pieces(station: &Station<'_>, queue: usize, head: u16, write: bool) -> Vec<(u64, u32)> {
-    let place = &station.board.places[queue];
+/// The pieces of a shadow chain that the back end may write, or those that it may read, as offsets into the
+/// pool.
+fn pieces(board: &Board, queue: usize, head: u16, write: bool) -> Vec<(u64, u32)> {
+    let place = &board.places[queue];
     let (mut pieces, mut index) = (Vec::new(), head);
     // No chain is longer than its ring.
     for _ in 0..place.sizes.shadow {
         let mut bytes = [0; DESC_SIZE as usize];
-        station.board.pool.mapping().read(place.desc + desc_bytes(index), &mut bytes);
+        board.pool.mapping().read(place.desc + desc_bytes(index), &mut bytes);
         let Ok(Descriptor { addr, len, flags, next }) = Descriptor::read_from_bytes(&bytes) else {
             break;
         };
@@ -199,11 +218,10 @@ fn pieces(station: &Station<'_>, queue: usize, head: u16, write: bool) -> Vec<(u
 
 #[cfg(test)]
 mod tests {
-    use iobond_model::cycle::{Clock, Signal};
     use zerocopy::IntoBytes;
 
     use super::*;
-    use crate::{Payload, board::Board, plan::LEAST};
+    use crate::{Payload, plan::LEAST};
 
     /// The frame as another stack reads it.
     fn read(bytes: &[u8]) -> (String, String, u16, u16, u64) {
@@ -233,13 +251,12 @@ mod tests {
         }
     }
 
-    /// A station of which the shadow chain at descriptor 0 has `bytes` in two slots, and room for an answer in a third.
-    fn with_shadow_chain(bytes: &[u8], act: impl FnOnce(&Station<'_>)) -> Option<String> {
+    /// Frames, and their board, whose shadow chain at descriptor 0 has `bytes` in two slots, and a third for
+    /// an answer.
+    fn with_shadow_chain(bytes: &[u8]) -> (Frames, Board) {
         let shape = Shape { out: 100, back: 100 };
         let plan = Plan { payload: Payload::Frames, shape, ..Plan::default() };
         let board = Board::new(&plan).unwrap();
-        let (clock, base_core) = (Clock::new(), Signal::default());
-        let station = Station::new(&clock, &plan, (0, &board), &base_core, None);
         let (place, mapping) = (&board.places[0], board.pool.mapping());
         let slots = [0, 1, 2].map(|slot| place.slots + slot * u64::from(plan.rings.slot_size));
         let lens = [64, bytes.len() as u32 - 64, 100];
@@ -251,52 +268,51 @@ mod tests {
             assert!(mapping.write(place.desc + desc_bytes(index), descriptor.as_bytes()));
         }
         assert!(mapping.write(slots[0], &bytes[..64]) && mapping.write(slots[1], &bytes[64..]));
-        act(&station);
-        station.failure.take()
-    }
-
-    fn frames<'a>(station: &'a Station<'_>) -> &'a Frames {
-        station.frames.as_ref().unwrap()
+        (Frames::new(&plan, 0, board.capacity), board)
     }
 
     #[test]
     fn a_back_end_sees_what_does_not_belong_there() {
         let good = frame(100, Direction::Up, 0, 0, 9);
-        let check =
-            |bytes: &[u8]| with_shadow_chain(bytes, |station| frames(station).check(station, 0, 0, 9));
+        let check = |bytes: &[u8]| {
+            let (frames, board) = with_shadow_chain(bytes);
+            match frames.check(&board, 0, 0, 9) {
+                Ok(got) => {
+                    assert_eq!(got, bytes);
+                    None
+                }
+                Err(Fault::Frame { queue: 0, direction: Direction::Up, number: 9, wrong }) => Some(wrong),
+                Err(other) => panic!("{other}"),
+            }
+        };
         assert_eq!(check(&good), None);
         for at in [0, 63, 64, 99] {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
-            let said = check(&bad).unwrap();
-            assert!(
-                said.contains(&format!("frame 9 to the back end differs from what was sent at byte {at}: ")),
-                "{said}"
-            );
+            assert_eq!(check(&bad), Some(FrameFault::Byte { at, found: bad[at], expected: good[at] }));
         }
-        assert!(check(&good[..99]).unwrap().contains("has 99 bytes, not 100"));
-        assert!(check(&frame(100, Direction::Up, 0, 0, 8)).unwrap().contains("differs"), "another one's");
-        assert!(check(&frame(100, Direction::Up, 1, 0, 9)).unwrap().contains("differs"), "another board's");
+        assert_eq!(check(&good[..99]), Some(FrameFault::Length { found: 99, expected: 100 }));
+        let another = |board, number| check(&frame(100, Direction::Up, board, 0, number));
+        assert!(matches!(another(0, 8), Some(FrameFault::Byte { .. })), "another frame");
+        assert!(matches!(another(1, 9), Some(FrameFault::Byte { .. })), "another board's");
     }
 
     #[test]
     fn an_answer_lands_in_the_chain_and_is_looked_at() {
-        let good = frame(100, Direction::Up, 0, 0, 9);
-        let said = with_shadow_chain(&good, |station| {
-            frames(station).answer(station, 0, 0, 9);
-            let mut got = [0; 100];
-            let (place, slot) = (&station.board.places[0], 2 * u64::from(Plan::default().rings.slot_size));
-            assert!(station.board.pool.mapping().read(place.slots + slot, &mut got));
-            assert_eq!(differs(&got, &frame(100, Direction::Down, 0, 0, 9)), None);
+        let (frames, board) = with_shadow_chain(&frame(100, Direction::Up, 0, 0, 9));
+        let answer = frame(100, Direction::Down, 0, 0, 9);
+        assert_eq!(frames.answer(&board, 0, 0, 9), Ok(answer.clone()));
+        let mut got = [0; 100];
+        let (place, slot) = (&board.places[0], 2 * u64::from(Plan::default().rings.slot_size));
+        assert!(board.pool.mapping().read(place.slots + slot, &mut got));
+        assert_eq!(differs(&got, &answer), None);
 
-            frames(station).write(station, 0, 0, 9);
-            let at = GuestAddress(station.board.buffer(Shape { out: 100, back: 100 }, 0, 0) + 100);
-            station.board.memory.write_slice(&got, at).unwrap();
-            frames(station).check_answer(station, 0, 0);
-            assert_eq!(station.failure.take(), None);
-            frames(station).write(station, 0, 0, 10);
-            frames(station).check_answer(station, 0, 0);
-        });
-        assert!(said.unwrap().contains("answer 10 differs from what was sent at byte "));
+        frames.write(&board, 0, 0, 9).unwrap();
+        let at = GuestAddress(board.buffer(Shape { out: 100, back: 100 }, 0, 0) + 100);
+        board.memory.write_slice(&got, at).unwrap();
+        assert_eq!(frames.check_answer(&board, 0, 0), Ok(()));
+        frames.write(&board, 0, 0, 10).unwrap();
+        let of_ten = frames.check_answer(&board, 0, 0);
+        assert!(matches!(of_ten, Err(Fault::Frame { direction: Direction::Down, number: 10, .. })));
     }
 }

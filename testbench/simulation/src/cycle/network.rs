@@ -1,8 +1,9 @@
-//! The base server's port to the network, which all boards share: deficit round robin by what frames take on the wire.
+//! The base server's port to the network, which all boards share: deficit round robin by what frames take on
+//! the wire.
 //!
 //! ```text
 //!   back ends  -- send -->  |turns| -- carry -->  network           transmit: used when it has left
-//!   back ends  <-- arrived --  | carry |turns| <-- come --  network  receive: lost when there is no room
+//!   back ends  <-- arrived --  | carry |turns| <-- come --  network  receive: lost when too many wait
 //! ```
 //! One direction is simulated, the other is free.
 
@@ -15,16 +16,15 @@ use iobond_model::{
 
 use super::{
     UP,
-    back_end::{Job, finish},
-    station::Station,
+    board_tasks::{BoardTasks, Job},
 };
 use crate::{NET_HEADER, Plan, Service, Way};
 
 /// What a board may send in a round: the longest frame without jumbo frames, 14 + 1500 bytes, on the wire.
 const QUANTUM: u64 = 1538;
-/// Frames that wait for a board in front of the port, and behind it for its back end. A judgement: the largest receive ring of
-/// common cards has 4096, their default 512 to 1024.
-const ROOM: u32 = 1024;
+/// Frames that wait for a board in front of the port, and behind it for its back end. A judgement: the
+/// largest receive ring of common cards has 4096, their default 512 to 1024.
+const WAITING: u32 = 1024;
 
 /// What a board got of the port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,15 +100,16 @@ impl Network {
         self.push(clock, board, buffer, Some(job));
     }
 
-    /// Frames come for `board` for ever, at the rate of its plan.
-    pub(super) async fn come(&self, plan: &Plan, clock: &Clock, board: usize, begin: Time) {
+    /// Frames come for a board for ever, at the rate of its plan.
+    pub(super) async fn come(&self, tasks: &BoardTasks<'_>, begin: Time) {
+        let BoardTasks { clock, plan, number: board, .. } = *tasks;
         let Service::Network { way: Way::Receive { rate } } = plan.service else { return };
         let mut count = 0;
         loop {
             // Not one span after the other, whose roundings would add up.
             clock.until(begin + Span::at_rate(count, rate)).await;
             count += 1;
-            if self.turns.borrow().waiting(board) < ROOM as usize {
+            if self.turns.borrow().waiting(board) < WAITING as usize {
                 self.push(clock, board, plan.shape.back, None);
             } else {
                 self.count(clock, board, 0, 1);
@@ -117,7 +118,7 @@ impl Network {
     }
 
     /// Carries one frame after the other, each board's in its turn.
-    pub(super) async fn carry(&self, plans: &[Plan], stations: &[Station<'_>], clock: &Clock) {
+    pub(super) async fn carry(&self, all_tasks: &[BoardTasks<'_>], clock: &Clock) {
         loop {
             let Some((board, frame)) = self.turns.borrow_mut().pop() else {
                 self.work.wait(clock).await;
@@ -126,12 +127,12 @@ impl Network {
             let gone = self.port.occupy(clock.now(), self.link.serialization(frame.wire_bytes));
             clock.until(gone).await;
             self.count(clock, board, frame.wire_bytes, 0);
-            let station = &stations[board];
+            let tasks = &all_tasks[board];
             match frame.job {
-                Some(job) => finish(&plans[board], station, job),
-                None if station.arrived.get() < ROOM => {
-                    station.arrived.set(station.arrived.get() + 1);
-                    station.back_end.raise(clock);
+                Some(job) => tasks.finish(job),
+                None if tasks.arrived.get() < WAITING => {
+                    tasks.arrived.set(tasks.arrived.get() + 1);
+                    tasks.back_end.raise(clock);
                 }
                 None => self.count(clock, board, 0, 1),
             }
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_is_what_arrives_when_there_is_room() {
+    fn what_comes_is_what_arrives_when_buffers_are_posted() {
         let plan = Plan {
             shape: Shape { out: 0, back: 76 },
             pace: Pace::Closed { depth: 128 },

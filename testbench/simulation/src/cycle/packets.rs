@@ -13,8 +13,9 @@ use super::{Seen, Watch};
 /// Longest frame: that of a request of 64 KiB.
 const SNAPLEN: u32 = 1 << 16;
 
-/// Writes down the frames at the back ends of all boards: those from a board when they are taken, those to it when they are used.
-/// Boards and queues are told apart by address. The simulation begins at second 0 of the file.
+/// Writes down the frames at the back ends of all boards: those from a board when they are taken, those to it
+/// when they are used. Boards and queues are told apart by address. The simulation begins at second 0 of the
+/// file.
 #[derive(Debug)]
 pub struct Packets {
     file: RefCell<Result<Kept, PcapError>>,
@@ -29,10 +30,10 @@ struct Kept {
     left_out: u64,
 }
 
-/// A capture.
+/// A capture in pcap format, and what did not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
-    /// The file.
+    /// The whole file, its header included.
     pub file: Vec<u8>,
     /// Frames in it.
     pub count: u64,

@@ -5,14 +5,14 @@ use iobond_model::{
     fabric::Fabric,
 };
 
-use super::station::Station;
+use super::board_tasks::BoardTasks;
 use crate::{Outcome, Recorder, Usage};
 
 /// What came out, with what only a simulation knows: how busy was what from `begin` to `now`.
 pub(super) fn outcome<M: Fabric>(
     recorder: &Recorder,
     bonds: &[Bond<'_, M>],
-    stations: &[Station<'_>],
+    all_tasks: &[BoardTasks<'_>],
     (begin, now): (Time, Time),
     events: u64,
 ) -> Outcome {
@@ -34,8 +34,8 @@ pub(super) fn outcome<M: Fabric>(
     });
     Outcome {
         usage: usage.collect(),
-        doorbells: stations.iter().map(|station| station.doorbells.get()).sum(),
-        interrupts: stations.iter().map(|station| station.interrupted.get()).sum(),
+        doorbells: all_tasks.iter().map(|tasks| tasks.doorbells.get()).sum(),
+        interrupts: all_tasks.iter().map(|tasks| tasks.interrupted.get()).sum(),
         events,
         ..recorder.taken()
     }

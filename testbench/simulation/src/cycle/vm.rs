@@ -1,8 +1,10 @@
-//! A virtual machine in a board's place, for comparison: the same driver, back end and service, and no IO-Bond. Guest and back end
-//! share the ring; a doorbell is an exit, and an interrupt is injected by one. What an exit takes is lost to the guest's processor.
+//! A virtual machine in a board's place, for comparison: the same driver, back end and service, and no
+//! IO-Bond. Guest and back end share the ring; a doorbell is an exit, and an interrupt is injected by one.
+//! What an exit takes is lost to the guest's processor.
 //!
-//! Left out, and all of it costs a real one more: exits for timers and other interrupts, processors that the host takes away, two
-//! stages of page tables, and the host's own storage or network stack where the back end does not go around it.
+//! Left out, and all of it costs a real one more: exits for timers and other interrupts, processors that the
+//! host takes away, two stages of page tables, and the host's own storage or network stack where the back end
+//! does not go around it.
 
 use std::cell::Cell;
 
@@ -12,10 +14,15 @@ use iobond_model::{
 };
 
 use super::{
-    CycleError, UP, back_end, conclude, driver::Machine, limit, network::Network, serve_network,
-    spawn_drivers, station::Station, usage, with_shares,
+    UP, back_end,
+    board_tasks::{BoardTasks, Site},
+    conclude,
+    driver::Machine,
+    limit,
+    network::Network,
+    serve_network, spawn_drivers, usage, with_shares,
 };
-use crate::{Outcome, Plan, Recorder, board::Board, recorder::OfBoard};
+use crate::{BenchError, Outcome, Plan, Recorder};
 
 /// What an exit takes from the guest, in all: the paper's "10 us and more".
 pub const EXIT: Span = Span::from_us(10);
@@ -27,10 +34,12 @@ pub const NOTICEABLE: u64 = 5000;
 pub struct Vm {
     /// What an exit takes.
     pub exit: Span,
-    /// The back end waits for doorbells, which exit. Otherwise it polls the rings and wants none, and only interrupts cost.
+    /// The back end waits for doorbells, which exit. Otherwise it polls the rings and wants none, and only
+    /// interrupts cost.
     pub doorbells: bool,
-    /// Exits that an interrupt costs: one to inject it; without posted interrupts one more for its end, and one more for a processor
-    /// that had halted (Intel SDM, volume 3: virtual-interrupt delivery, HLT exiting).
+    /// Exits that an interrupt costs: one to inject it; without posted interrupts one more for its end, and
+    /// one more for a processor that had halted (Intel SDM, volume 3: virtual-interrupt delivery, HLT
+    /// exiting).
     pub exits_per_interrupt: u8,
 }
 
@@ -43,7 +52,7 @@ impl Default for Vm {
 /// What came out, and what it cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VmOutcome {
-    /// As of boards.
+    /// The same as that of a board, without what an IO-Bond has.
     pub outcome: Outcome,
     /// Exits of all virtual machines since their drivers began.
     pub exits: u64,
@@ -59,79 +68,66 @@ impl VmOutcome {
     }
 }
 
-/// One virtual machine.
+/// A virtual machine that runs, and its exits so far.
 struct Running<'a> {
     vm: Vm,
-    station: &'a Station<'a>,
+    tasks: &'a BoardTasks<'a>,
     exits: Cell<u64>,
 }
 
 impl Running<'_> {
     async fn exit(&self) {
         self.exits.set(self.exits.get() + 1);
-        self.station.clock.sleep(self.vm.exit).await;
+        self.tasks.clock.sleep(self.vm.exit).await;
     }
 }
 
 impl Machine for Running<'_> {
-    async fn ring(&self, _: &Plan, queue: usize, index: u16) {
+    async fn notify(&self, _: &Plan, queue: usize, index: u16) {
         if self.vm.doorbells {
             self.exit().await;
         }
-        let (lane, clock) = (&self.station.lanes[queue], self.station.clock);
+        let (lane, clock) = (&self.tasks.lanes[queue], self.tasks.clock);
         lane.requests.shadow(index, clock.now());
         lane.published.set(index);
-        self.station.back_end.raise(clock);
+        self.tasks.back_end.raise(clock);
     }
 
-    async fn interrupted(&self, station: &Station<'_>, plan: &Plan) {
+    async fn interrupted(&self, tasks: &BoardTasks<'_>) {
         for _ in 0..self.vm.exits_per_interrupt {
             self.exit().await;
         }
-        station.clock.sleep(plan.timing.guest.interrupt).await;
+        tasks.clock.sleep(tasks.plan.timing.guest.interrupt).await;
     }
 }
 
-/// Runs `plan` on virtual machines in place of boards, to its end. Of its timing and design what concerns IO-Bond and bm-hypervisor
-/// has no meaning.
+/// Runs `plan` on virtual machines in place of boards, to its end. Of its timing and design what concerns
+/// IO-Bond and bm-hypervisor has no meaning.
 ///
 /// # Errors
-/// [`CycleError`].
-pub fn run(plan: &Plan, vm: Vm) -> Result<VmOutcome, CycleError> {
+/// [`BenchError`].
+pub fn run(plan: &Plan, vm: Vm) -> Result<VmOutcome, BenchError> {
     plan.check()?;
-    let plans: Vec<Plan> = (0..plan.boards.into()).map(|number| plan.of_board(number)).collect();
-    let boards = plans.iter().map(Board::new).collect::<Result<Vec<_>, _>>()?;
+    let sites = Site::all(plan)?;
     let (clock, base_core, network) = (Clock::new(), Signal::default(), Network::new(plan));
     let recorder = Recorder::new(plan.warm_up).within(plan.window, UP);
-    let sinks: Vec<_> = boards.iter().map(|_| OfBoard::new(&recorder)).collect();
-    let stations: Vec<_> = plans
-        .iter()
-        .zip(boards.iter().enumerate())
-        .map(|(plan, board)| Station { shared: true, ..Station::new(&clock, plan, board, &base_core, None) })
-        .collect();
-    let running: Vec<_> =
-        stations.iter().map(|station| Running { vm, station, exits: Cell::new(0) }).collect();
+    let tasks_of = |site| BoardTasks::new(&clock, site, &base_core, &recorder, None);
+    let all_tasks: Vec<_> = sites.iter().map(|site| BoardTasks { shared: true, ..tasks_of(site) }).collect();
+    let running: Vec<_> = all_tasks.iter().map(|tasks| Running { vm, tasks, exits: Cell::new(0) }).collect();
     let mut executor = Executor::new(&clock);
-    for (number, station) in stations.iter().enumerate() {
-        back_end::employ(&mut executor, &plans[number], number, station, &network);
-        spawn_drivers(
-            &mut executor,
-            ("vm", number),
-            (&plans[number], UP),
-            station,
-            &running[number],
-            &sinks[number],
-        );
+    for (tasks, machine) in all_tasks.iter().zip(&running) {
+        back_end::employ(&mut executor, tasks, &network);
+        spawn_drivers(&mut executor, "vm", tasks, machine, UP);
     }
-    serve_network(&mut executor, (&plans, UP), &stations, &network);
+    serve_network(&mut executor, &all_tasks, &network, UP);
     let ending = executor.run(UP + limit(plan));
     let events = executor.events();
     drop(executor);
-    conclude(plan, ending, &stations, &recorder)?;
+    conclude(plan, ending, &all_tasks, &recorder)?;
     let now = clock.now();
     let outcome =
-        usage::outcome::<Memory<'_, '_, super::Silent>>(&recorder, &[], &stations, (UP, now), events);
-    let outcome = with_shares(outcome, &plans, &sinks, &network, (UP, now));
+        usage::outcome::<Memory<'_, '_, super::Silent>>(&recorder, &[], &all_tasks, (UP, now), events);
+    let outcome = with_shares(outcome, &all_tasks, &network, (UP, now));
     let exits = running.iter().map(|running| running.exits.get()).sum();
     Ok(VmOutcome { outcome, exits, span: now.since(UP) })
 }

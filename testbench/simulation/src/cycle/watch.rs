@@ -1,5 +1,5 @@
-//! Who watches a run sees everything that takes time in it, when it is over. Nobody does as a rule, and then it costs a look at an
-//! `Option`.
+//! What watches a run sees everything that takes time in it, when that is over. Most runs are not watched,
+//! and then it costs a look at an `Option`.
 
 use iobond_model::{
     cycle::{Activity, Event, Time},
@@ -10,124 +10,42 @@ use crate::Stamps;
 
 /// What is seen of one board. What has a `from` began then, and ends at the moment at which it is seen.
 ///
-/// `request` is the number that a request has in its queue for as long as it is under way; another one has it later.
+/// `request` is the number that a request has in its queue for as long as it is under way; another one has it
+/// later. `index` is a free-running index of the queue's vring.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields mean the same in every variant")]
 pub enum Seen<'a> {
     /// A driver begins with a request.
-    Made {
-        /// Its queue.
-        queue: usize,
-        /// Which one.
-        request: u16,
-    },
-    /// The driver has made requests available; with or without ringing.
-    Submitted {
-        /// Its queue.
-        queue: usize,
-        /// When it began.
-        from: Time,
-        /// How many.
-        count: u64,
-    },
-    /// The driver rings.
-    Rang {
-        /// Its queue.
-        queue: usize,
-        /// The available index.
-        index: u16,
-    },
+    Made { queue: usize, request: u16 },
+    /// The driver has made `count` requests available, with or without a doorbell.
+    Submitted { queue: usize, from: Time, count: u64 },
+    /// The driver rings the doorbell.
+    Rang { queue: usize, index: u16 },
     /// The driver has been interrupted, and looks.
-    Interrupted {
-        /// Its queue.
-        queue: usize,
-        /// When the interrupt arrived.
-        from: Time,
-    },
+    Interrupted { queue: usize, from: Time },
     /// The driver finds the answer of a request.
-    Done {
-        /// Its queue.
-        queue: usize,
-        /// Which one.
-        request: u16,
-        /// When it passed whom.
-        stamps: &'a Stamps,
-    },
-    /// The driver is through with answers that it found.
-    TakenBack {
-        /// Its queue.
-        queue: usize,
-        /// When it found them.
-        from: Time,
-        /// How many.
-        count: u64,
-    },
+    Done { queue: usize, request: u16, stamps: &'a Stamps },
+    /// The driver is through with `count` answers that it found.
+    TakenBack { queue: usize, from: Time, count: u64 },
     /// IO-Bond's device and engines.
     Engine(Event),
-    /// IO-Bond's links and its DMA engine, who name their times themselves.
+    /// IO-Bond's links and its DMA engine, which name their times themselves.
     Hardware(Activity),
-    /// bm-hypervisor tells the back end of a HEAD.
-    Head {
-        /// Whose.
-        queue: usize,
-        /// Its value.
-        index: u16,
-        /// When the pass began that found it.
-        from: Time,
-    },
-    /// bm-hypervisor writes TAIL.
-    Tail {
-        /// Whose.
-        queue: usize,
-        /// Its value.
-        index: u16,
-        /// When the pass began that found it.
-        from: Time,
-    },
-    /// A pass of bm-hypervisor that found something.
-    Pass {
-        /// When it began.
-        from: Time,
-        /// Chains that it found published.
-        published: u64,
-        /// Chains that it found used.
-        returned: u64,
-    },
+    /// bm-hypervisor tells the back end of a HEAD, in the pass that began at `from`.
+    Head { queue: usize, index: u16, from: Time },
+    /// bm-hypervisor writes TAIL, in the pass that began at `from`.
+    Tail { queue: usize, index: u16, from: Time },
+    /// A pass of bm-hypervisor that found so many chains published and so many used.
+    Pass { from: Time, published: u64, returned: u64 },
     /// The back end has spent its time on a request.
-    Served {
-        /// Its queue.
-        queue: usize,
-        /// Which one.
-        request: u16,
-        /// When it took it.
-        from: Time,
-    },
-    /// A disk is through with a request.
-    Disk {
-        /// Which of its channels.
-        channel: u16,
-        /// The request's queue.
-        queue: usize,
-        /// Which one.
-        request: u16,
-        /// When it began.
-        from: Time,
-    },
+    Served { queue: usize, request: u16, from: Time },
+    /// A channel of a disk is through with a request.
+    Disk { channel: u16, queue: usize, request: u16, from: Time },
     /// The back end uses a request.
-    Used {
-        /// Its queue.
-        queue: usize,
-        /// Which one.
-        request: u16,
-    },
-    /// A frame at the back end, if requests carry such ([`super::Payload::Frames`]): when it is taken, and when the answer is used.
-    Frame {
-        /// Its queue.
-        queue: usize,
-        /// Whether it comes from the board or goes there.
-        direction: Direction,
-        /// From its Ethernet header on, without the checksum at its end.
-        bytes: &'a [u8],
-    },
+    Used { queue: usize, request: u16 },
+    /// A frame at the back end, if requests carry such ([`crate::Payload::Frames`]): when it is taken, and
+    /// when the answer is used. `bytes` begin with its Ethernet header and leave out the checksum at its end.
+    Frame { queue: usize, direction: Direction, bytes: &'a [u8] },
 }
 
 /// Watches a run.

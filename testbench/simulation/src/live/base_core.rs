@@ -7,14 +7,12 @@ use iobond_model::live::Bond;
 use model_port::ModelPort;
 use results::measure::Stage;
 
-use super::{
-    WallClockError,
-    watch::{Heads, Watch},
-};
-use crate::{Notice, Plan, board::Board, plan::BURST};
+use super::watch::{Heads, Watch};
+use crate::{BenchError, Fault, Notice, Plan, board::Board, plan::BURST};
 
 /// What the base does for one board.
 pub(super) struct Post {
+    number: usize,
     board: Arc<Board>,
     bond: Arc<Bond>,
     poller: Poller<ModelPort, Heads>,
@@ -26,6 +24,7 @@ pub(super) struct Post {
 
 impl Post {
     pub(super) fn new(
+        number: usize,
         board: Arc<Board>,
         bond: Arc<Bond>,
         poller: Poller<ModelPort, Heads>,
@@ -33,19 +32,23 @@ impl Post {
         watch: Arc<Watch>,
     ) -> Self {
         let used = vec![0; board.contexts.len()];
-        Self { board, bond, poller, noticed, watch, used }
+        Self { number, board, bond, poller, noticed, watch, used }
     }
 
     /// What was made available goes up, what was used goes down.
-    fn pass(&mut self, plan: &Plan) -> Result<bool, WallClockError> {
+    fn pass(&mut self, plan: &Plan) -> Result<bool, BenchError> {
         let up = self.bond.pass();
-        // Before the back end, if that is told by it; the same pass finds what was used at the end of the last one.
+        // Before the back end, if that is told by it; the same pass finds what was used at the end of the
+        // last one.
         let polled = !self.poller.pass().is_idle();
         let served = self.serve(plan);
         let returned = served && !self.poller.pass().is_idle();
         let down = (polled || returned) && self.bond.pass();
         match self.noticed.next() {
-            Some(news) => Err(WallClockError::Engine(format!("bm-hypervisor noticed {news:?}"))),
+            Some(news) => {
+                let (board, at, fault) = (self.number, self.watch.now(), Fault::Noticed(news));
+                Err(BenchError::Failed { board, at, fault })
+            }
             None => Ok(up | polled | served | down),
         }
     }
@@ -90,7 +93,7 @@ impl Base {
     ///
     /// # Errors
     /// Something went wrong in an IO-Bond.
-    pub(super) fn pass(&mut self) -> Result<bool, WallClockError> {
+    pub(super) fn pass(&mut self) -> Result<bool, BenchError> {
         let Self { plan, posts } = self;
         let mut busy = false;
         for post in posts {

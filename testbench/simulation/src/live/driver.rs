@@ -1,152 +1,134 @@
-//! The driver of one queue: as that of virtual time, on the wall clock.
+//! What a driver runs on where time is real.
 
-use std::sync::{
-    Arc,
-    atomic::{Ordering, fence},
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    mem,
+    sync::atomic::{Ordering, fence},
+    task::Poll,
 };
 
-use iobond_model::{
-    cycle::{Span, Time},
-    device::Access,
-    live::Bond,
-};
-use iobond_spec::{
-    function::{NOTIFY, NOTIFY_MULTIPLIER},
-    ring::split::need_event,
-};
+use iobond_model::cycle::{Span, Time};
 use results::measure::Stage;
 
-use super::{
-    Place, WallClockError,
-    watch::{Lines, Watch},
-};
+use super::{Place, Turns};
 use crate::{
-    Pace, Plan,
-    board::{Board, FIRST},
-    random::Chance,
-    recorder::Sink,
+    Fault, Plan,
+    driver::{Platform, doorbell},
+    moments::Stamps,
 };
 
-pub(super) struct Driver<'a> {
+/// One queue, as its driver has it.
+pub(super) struct Queue<'a> {
     plan: &'a Plan,
-    board: Arc<Board>,
-    bond: Arc<Bond>,
-    lines: Arc<Lines>,
-    watch: Arc<Watch>,
+    place: &'a Place,
     queue: usize,
-    chance: Chance,
-    made: u64,
-    done: u64,
-    total: u64,
-    /// When the next request is due, if that does not depend on answers; none before the first step.
-    due: Option<Time>,
+    turns: &'a Turns,
+    made: Cell<u64>,
+    done: Cell<u64>,
     /// There may be answers that no interrupt tells of.
-    again: bool,
+    again: Cell<bool>,
 }
 
-impl<'a> Driver<'a> {
-    /// The driver of `queue`; `name` tells its chance from that of others.
-    pub(super) fn new(plan: &'a Plan, place: &Place, queue: usize, name: u64) -> Self {
-        Self {
-            plan,
-            board: Arc::clone(&place.board),
-            bond: Arc::clone(&place.bond),
-            lines: Arc::clone(&place.lines),
-            watch: Arc::clone(&place.watch),
-            queue,
-            chance: Chance::new(plan.seed, name),
-            made: 0,
-            done: 0,
-            total: plan.warm_up + plan.requests,
-            due: None,
-            again: false,
-        }
+impl<'a> Queue<'a> {
+    pub(super) fn new(plan: &'a Plan, place: &'a Place, queue: usize, turns: &'a Turns) -> Self {
+        let (made, done, again) = (Cell::new(0), Cell::new(0), Cell::new(false));
+        Self { plan, place, queue, turns, made, done, again }
     }
 
-    /// Whether all answers are there.
-    pub(super) fn is_done(&self) -> bool {
-        self.done >= self.total
-    }
-
-    /// Takes answers back if there may be any, and makes the requests that are due; whether there was anything to do.
-    ///
-    /// # Errors
-    /// IO-Bond returned something else than was to be returned next.
-    pub(super) fn step(&mut self, sink: &dyn Sink) -> Result<bool, WallClockError> {
-        let told = !self.plan.design.interrupts || self.lines.take(self.queue);
-        let taken = (told || std::mem::take(&mut self.again)) && self.take_back(sink)?;
-        Ok(self.make() | taken)
-    }
-
-    fn take_back(&mut self, sink: &dyn Sink) -> Result<bool, WallClockError> {
-        let before = self.done;
-        while self.done < self.watch.landed(self.queue) {
-            let (queue, nth) = (self.queue, self.done);
-            let (head, id) = (self.head_of(nth), self.board.guest_used_id(queue, nth as u16));
-            if id != head {
-                let what = format!("answer {nth} of queue {queue} is to request {id}, not {head}");
-                return Err(WallClockError::Engine(what));
-            }
-            let mut stamps = self.watch.stamps(queue, nth);
-            stamps[Stage::Done as usize] = self.watch.now();
-            sink.finished(nth, &stamps);
-            self.done += 1;
-        }
-        if self.plan.design.event_idx {
-            self.board.want_interrupt(self.queue, self.done as u16);
-            // Who used something meanwhile has seen the old index (virtio 1.3, 2.7.14).
-            fence(Ordering::SeqCst);
-            self.again = self.board.guest_used(self.queue) != self.done as u16;
-        }
-        Ok(self.done > before)
-    }
-
-    fn make(&mut self) -> bool {
-        let (before, now) = (self.made, self.watch.now());
-        while self.made < self.total && self.made - self.done < self.board.room.into() {
-            let due = match self.plan.pace {
-                Pace::Closed { .. } => now,
-                Pace::Open { rate } => {
-                    let due = self.due.unwrap_or(now);
-                    if due > now {
-                        break;
-                    }
-                    self.due = Some(due + self.chance.exponential(Span::at_rate(1, rate)));
-                    due
-                }
-            };
-            self.watch.stamp(self.queue, self.made, Stage::Begin, due);
-            self.board.offer(self.queue, self.made as u16, self.head_of(self.made));
-            self.made += 1;
-        }
-        if self.made == before {
-            return false;
-        }
-        // Somebody may pass on what is published before it is rung for.
-        let now = self.watch.now();
-        (before..self.made).for_each(|nth| self.watch.stamp(self.queue, nth, Stage::Doorbell, now));
-        let index = self.made as u16;
-        self.board.publish(self.queue, index);
-        fence(Ordering::SeqCst);
-        if !self.plan.design.event_idx || need_event(self.board.avail_event(self.queue), index, before as u16)
-        {
-            self.ring(index);
-        }
-        true
-    }
-
-    fn ring(&self, index: u16) {
-        let queue = self.queue as u32;
-        let (width, value) = match self.plan.design.notification_data {
-            true => (4, u32::from(index) << 16 | queue),
-            false => (2, queue),
+    /// Whether there may be an answer.
+    fn is_told(&self) -> bool {
+        let told = match self.plan.design.interrupts {
+            true => self.place.lines.take(self.queue),
+            false => self.place.watch.landed(self.queue) != self.done.get(),
         };
-        let offset = NOTIFY + NOTIFY_MULTIPLIER * queue;
-        self.bond.access(Access::BarWrite { function: FIRST, offset, width, value }, &mut || {});
+        told | self.again.take()
     }
 
-    /// The descriptor at which request `nth` begins.
-    fn head_of(&self, nth: u64) -> u16 {
-        (nth % u64::from(self.board.room)) as u16 * self.plan.descriptors()
+    /// Request `nth` has the same place as that many rounds before: the back end uses requests in order.
+    fn place_of(&self, nth: u64) -> u16 {
+        (nth % u64::from(self.place.board.capacity)) as u16
+    }
+}
+
+impl Platform for Queue<'_> {
+    fn now(&self) -> Time {
+        self.place.watch.now()
+    }
+
+    async fn spend(&self, _: Span) {}
+
+    fn made(&self) -> u64 {
+        self.made.get()
+    }
+
+    fn done(&self) -> u64 {
+        self.done.get()
+    }
+
+    fn has_free(&self) -> bool {
+        self.made.get() - self.done.get() < self.place.board.capacity.into()
+    }
+
+    fn make(&self, due: Time) -> Option<u16> {
+        let nth = self.made.get();
+        self.has_free().then(|| {
+            self.place.watch.stamp(self.queue, nth, Stage::Begin, due);
+            self.made.set(nth + 1);
+            self.place_of(nth)
+        })
+    }
+
+    fn submit(&self, _: Time, count: u64) {
+        let (made, now) = (self.made.get(), self.now());
+        (made - count..made).for_each(|nth| self.place.watch.stamp(self.queue, nth, Stage::Doorbell, now));
+        self.turns.happened();
+    }
+
+    async fn notify(&self, index: u16) {
+        self.place.bond.access(doorbell(self.plan.design, self.queue, index), &mut || {});
+    }
+
+    /// Other drivers, and the base where it is on this thread, have their turn before this one looks.
+    async fn wait(&self, due: Option<Time>) -> bool {
+        let mut first = true;
+        poll_fn(|_| match mem::take(&mut first) {
+            true => Poll::Pending,
+            false if self.is_told() => Poll::Ready(true),
+            false if due.is_some_and(|due| due <= self.now()) => Poll::Ready(false),
+            false => Poll::Pending,
+        })
+        .await
+    }
+
+    fn take_back(&self) -> Option<(u64, Stamps)> {
+        let (queue, number) = (self.queue, self.done.get());
+        let Place { board, watch, .. } = self.place;
+        if number == watch.landed(queue) {
+            return None;
+        }
+        let head = board.guest_used_id(queue, number as u16);
+        let expected = self.place_of(number) * self.plan.descriptors();
+        if head != expected {
+            self.turns.fail(self.place.number, self.now(), Fault::Order { queue, number, head, expected });
+            return None;
+        }
+        let mut stamps = watch.stamps(queue, number);
+        stamps[Stage::Done as usize] = self.now();
+        self.done.set(number + 1);
+        self.turns.happened();
+        Some((number, stamps))
+    }
+
+    fn want_interrupt(&self) {
+        let (board, done) = (&self.place.board, self.done.get() as u16);
+        board.want_interrupt(self.queue, done);
+        // What was used meanwhile may have been held against the old index (virtio 1.3, 2.7.14).
+        fence(Ordering::SeqCst);
+        self.again.set(board.guest_used(self.queue) != done);
+    }
+
+    fn failed(&self) -> bool {
+        self.turns.has_failed()
     }
 }

@@ -1,7 +1,8 @@
-//! When each request passed whom, written by whoever passes it on; and the board's interrupt lines.
+//! When each request passed each stage, written by the thread that passes it on; and the board's interrupt
+//! lines.
 //!
-//! A back end that touches no disk uses chains in the order in which they were made available, so that the n-th of a queue is the n-th
-//! everywhere, and its stamps lie in row n of as many as can be under way.
+//! A back end that touches no disk uses chains in the order in which they were made available, so that the
+//! n-th of a queue is the n-th everywhere, and its stamps lie in row n of as many as can be under way.
 
 use std::{
     sync::{
@@ -44,7 +45,7 @@ struct Lane {
 impl Watch {
     pub(super) fn new(board: Arc<Board>, epoch: Instant) -> Self {
         let lane = |_| Lane {
-            stamps: (0..board.room).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect(),
+            stamps: (0..board.capacity).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect(),
             shadowed: AtomicU64::new(0),
             told: AtomicU64::new(0),
             landed: AtomicU64::new(0),
@@ -59,14 +60,15 @@ impl Watch {
         Time::ZERO + Span::from_ns(ns)
     }
 
-    /// Request `nth` of `queue` passes `stage` at `time`. As in [`results::measure::StageClock`], before whatever lets others go on.
+    /// Request `nth` of `queue` passes `stage` at `time`. As in [`results::measure::StageClock`], before
+    /// whatever lets others go on.
     pub(super) fn stamp(&self, queue: usize, nth: u64, stage: Stage, time: Time) {
         let stamps = &self.lanes[queue].stamps;
         // Nothing is read through a stamp; `landed` says when they all are there.
         stamps[(nth % stamps.len() as u64) as usize][stage as usize].store(time.ps(), Ordering::Relaxed);
     }
 
-    /// When request `nth` of `queue`, which has landed, passed whom.
+    /// The moments of request `nth` of `queue`, which has landed.
     pub(super) fn stamps(&self, queue: usize, nth: u64) -> Stamps {
         let stamps = &self.lanes[queue].stamps;
         let row = &stamps[(nth % stamps.len() as u64) as usize];

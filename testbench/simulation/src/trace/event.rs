@@ -73,8 +73,8 @@ pub(super) struct Event {
     pub line: Line,
 }
 
-/// An object that is being written, without its closing brace. What it is and when comes before anybody's text: some readers
-/// look for these two in a first pass that knows little of JSON.
+/// An object that is being written, without its closing brace. What it is and when comes before any text of a
+/// caller: some readers look for these two in a first pass that knows little of JSON.
 #[derive(Clone, Debug)]
 pub(super) struct Line(String);
 
@@ -83,7 +83,7 @@ impl Line {
         Self(format!("{{\"ph\":\"{phase}\",\"pid\":{group},\"tid\":{track}"))
     }
 
-    /// A key of ours and a text of anybody's.
+    /// A key of ours and a text of the caller's.
     pub(super) fn text(&mut self, key: &str, text: &str) {
         // Writing to a string does not fail.
         let _ = write!(self.0, ",\"{key}\":{}", quoted(text));

@@ -1,4 +1,5 @@
-//! What happened when, in simulated time, as a file that trace viewers open: the JSON object form of the Trace Event Format.
+//! What happened when, in simulated time, as a file that trace viewers open: the JSON object form of the
+//! Trace Event Format.
 //!
 //! ```text
 //! group "board0"   track "driver"    [ submit ]                               [ complete ]
@@ -7,9 +8,9 @@
 //!                  counter "in flight"    __________/""""""""""""""""\______
 //! ```
 //!
-//! A group is a process to the viewer and a track a thread of it; nothing else is meant by either. Times are picoseconds since
-//! the world began. The file has them in microseconds, as the format demands, to the last picosecond; viewers may keep less
-//! (Perfetto keeps nanoseconds). The same calls give the same bytes.
+//! A group is a process to the viewer and a track a thread of it; nothing else is meant by either. Times are
+//! picoseconds since the world began. The file has them in microseconds, as the format demands, to the last
+//! picosecond; viewers may keep less (Perfetto keeps nanoseconds). The same calls give the same bytes.
 //!
 //! Left out: where the moments come from, and where the file goes.
 
@@ -42,7 +43,8 @@ struct Place {
 pub struct Trace {
     limit: usize,
     left_out: u64,
-    /// Numbers given out so far. Groups and tracks share them, since a thread that has its process's number is special.
+    /// Numbers given out so far. Groups and tracks share them, since a thread that has its process's number
+    /// is special.
     numbers: u32,
     groups: BTreeMap<String, u32>,
     known: BTreeMap<(u32, String), Track>,
@@ -71,8 +73,8 @@ impl Trace {
         }
     }
 
-    /// The track `name` in `group`, made when it is asked for first. Viewers show groups, and tracks in a group, in the order
-    /// in which they were made.
+    /// The track `name` in `group`, made when it is asked for first. Viewers show groups, and tracks in a
+    /// group, in the order in which they were made.
     pub fn track(&mut self, group: &str, name: &str) -> Track {
         let group = self.group(group);
         if let Some(track) = self.known.get(&(group, name.to_owned())) {
@@ -110,8 +112,8 @@ impl Trace {
         self.numbers
     }
 
-    /// Something that took from `from_ps` to `to_ps`. Slices of one track lie apart or one in the other ([`Self::crossing`]);
-    /// one that ends before it begins takes no time.
+    /// Something that took from `from_ps` to `to_ps`. Slices of one track lie apart or one in the other
+    /// ([`Self::crossing`]); one that ends before it begins takes no time.
     pub fn slice(&mut self, track: Track, name: &str, from_ps: u64, to_ps: u64, args: &[(&str, Arg<'_>)]) {
         let to_ps = to_ps.max(from_ps);
         self.push(track, Kind::Slice, from_ps, to_ps, |line, _| {
@@ -121,16 +123,17 @@ impl Trace {
         });
     }
 
-    /// An arrow begins in the slice of `track` that covers `at_ps`: from its first picosecond to the last before its end. A
-    /// viewer that keeps nanoseconds misses one in the last of them; the moment at which the slice begins is always safe. The
-    /// flow has this `id` among those of the same name.
+    /// An arrow begins in the slice of `track` that covers `at_ps`: from its first picosecond to the last
+    /// before its end. A viewer that keeps nanoseconds misses one in the last of them; the moment at which
+    /// the slice begins is always safe. The flow has this `id` among those of the same name.
     pub fn flow_begin(&mut self, track: Track, id: u64, at_ps: u64, name: &str) {
         if self.flow(track, Kind::FlowBegin, id, at_ps, name) {
             self.flows.insert((id, name.to_owned()));
         }
     }
 
-    /// The arrow ends in the slice there, and the next one begins. Left out where the flow's beginning is not kept.
+    /// The arrow ends in the slice there, and the next one begins. Left out where the flow's beginning is not
+    /// kept.
     pub fn flow_step(&mut self, track: Track, id: u64, at_ps: u64, name: &str) {
         self.flow_on(track, Kind::FlowStep, id, at_ps, name);
     }
@@ -142,7 +145,8 @@ impl Trace {
         }
     }
 
-    /// A flow that is over: arrows from point to point, all of them or, where the limit leaves no room for that, none.
+    /// A flow that is over: arrows from point to point, all of them or, where that would be more than the
+    /// limit, none.
     pub fn arrows(&mut self, id: u64, name: &str, points: &[(Track, u64)]) {
         let [(first, begin), between @ .., (last, end)] = points else { return };
         if self.limit - self.events.len() < points.len() {
@@ -233,8 +237,8 @@ impl Trace {
         self.left_out
     }
 
-    /// Slices that begin inside another one of their track and end after it. The format has no place for them, and viewers
-    /// leave them out: they belong on a track of their own.
+    /// Slices that begin inside another one of their track and end after it. The format has no place for
+    /// them, and viewers leave them out: they belong on a track of their own.
     #[must_use]
     pub fn crossing(&self) -> usize {
         let mut open: BTreeMap<Track, Vec<u64>> = BTreeMap::new();
@@ -254,8 +258,8 @@ impl Trace {
             .count()
     }
 
-    /// By time. At the same moment an outer slice comes before an inner one and both before the arrows that begin and end in
-    /// them: readers bind what they read to what they have read.
+    /// By time. At the same moment an outer slice comes before an inner one and both before the arrows that
+    /// begin and end in them: readers bind what they read to what they have read.
     fn ordered(&self) -> Vec<&Event> {
         let mut events: Vec<_> = self.events.iter().collect();
         // Stable: what is equal stays in the order in which it was recorded.

@@ -77,8 +77,8 @@ fn every_event_has_what_its_phase_demands() {
 fn groups_and_tracks_have_names_and_their_order() {
     let mut trace = two_descriptors();
     assert_eq!(trace.track("board0", "driver"), trace.track("board0", "driver"));
-    let twin = trace.track("IO-Bond", "driver");
-    assert_ne!(twin, trace.track("board0", "driver"), "the same name in another group");
+    let other = trace.track("IO-Bond", "driver");
+    assert_ne!(other, trace.track("board0", "driver"), "the same name in another group");
     let events = events(&trace);
     let named = |what: &str| -> Vec<(Value, Value)> {
         let heads = of_phase(&events, "M").into_iter().filter(|event| event["name"] == what);
@@ -109,7 +109,8 @@ fn times_are_exact_to_the_picosecond() {
     assert!(text.contains("\"ts\":3,\"name\":\"late\",\"dur\":0}"), "{text}");
 }
 
-/// In file order, each arrow lies in a slice of its track that was read before it, and each flow is one s, its t, one f.
+/// In file order, each arrow lies in a slice of its track that was read before it, and each flow is one s,
+/// its t, one f.
 #[test]
 fn arrows_are_paired_and_bound_to_slices() {
     let trace = two_descriptors();
@@ -205,7 +206,7 @@ fn an_arrow_from_nowhere_is_left_out() {
 }
 
 #[test]
-fn a_track_of_another_trace_is_nobody() {
+fn a_track_of_another_trace_is_none_here() {
     let stranger = Trace::new(1).track("g", "t");
     let mut trace = Trace::new(1);
     trace.instant(stranger, "x", 0, &[]);

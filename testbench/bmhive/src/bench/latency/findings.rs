@@ -2,7 +2,9 @@
 
 use results::{Curve, Figure, Latency, RunResult, Stages, Table};
 
-use super::{Load, Sample};
+use simulation::Outcome;
+
+use super::Load;
 
 /// The share of what is asked for that comes through where a load is carried: the rest is chance, 1 % of
 /// 10 000 requests at random times, and that of a machine which others use too.
@@ -27,8 +29,8 @@ pub struct Findings {
 struct Percentiles([Vec<(f64, f64)>; 2]);
 
 impl Percentiles {
-    fn add(&mut self, x: f64, sample: &Sample) {
-        let Some(whole) = sample.outcome.latency("round_trip") else { return };
+    fn add(&mut self, x: f64, outcome: &Outcome) {
+        let Some(whole) = outcome.latency("round_trip") else { return };
         for (points, ns) in self.0.iter_mut().zip([whole.p50, whole.p99]) {
             points.push((x, ns as f64));
         }
@@ -43,20 +45,20 @@ impl Percentiles {
 
 impl Findings {
     /// Requests of `size` bytes, one at a time.
-    pub(super) fn idle(&mut self, size: u32, sample: &Sample) {
+    pub(super) fn idle(&mut self, size: u32, outcome: &Outcome) {
         // Load is that of one size; the first comes first.
         if self.load.0[0].is_empty() {
-            self.load.add(Load::Idle.percent(), sample);
+            self.load.add(Load::Idle.percent(), outcome);
         }
-        self.size.add(size.into(), sample);
-        self.throughput(Load::Idle, size, sample);
-        self.where_time_went(Load::Idle, size, sample);
+        self.size.add(size.into(), outcome);
+        self.throughput(Load::Idle, size, outcome);
+        self.where_time_went(Load::Idle, size, outcome);
     }
 
     /// Requests of `size` bytes at random times, `rate` of them in a second.
-    pub(super) fn offered(&mut self, load: Load, size: u32, rate: f64, sample: &Sample) {
-        self.load.add(load.percent(), sample);
-        let came = sample.outcome.rate();
+    pub(super) fn offered(&mut self, load: Load, size: u32, rate: f64, outcome: &Outcome) {
+        self.load.add(load.percent(), outcome);
+        let came = outcome.rate();
         if came < CARRIED * rate {
             self.notes.push(format!(
                 "latency.{size}.{}: {came:.0} of {rate:.0} requests a second came through; they queue, so that its round trips are \
@@ -64,40 +66,40 @@ impl Findings {
                 load.name()
             ));
         }
-        self.loaded(load, size, sample);
+        self.loaded(load, size, outcome);
     }
 
     /// As many requests at random times as come through.
-    pub(super) fn capacity(&mut self, size: u32, sample: &Sample) {
+    pub(super) fn capacity(&mut self, size: u32, outcome: &Outcome) {
         let name = format!("latency.{size}.capacity.throughput");
-        self.figures.push(Figure::new(&name, sample.outcome.rate(), "requests/s", sample.cpu_share));
+        self.figures.push(Figure::new(&name, outcome.rate(), "requests/s", outcome.cpu_share));
     }
 
     /// Requests of `size` bytes at a load that is more than idle.
-    pub(super) fn loaded(&mut self, load: Load, size: u32, sample: &Sample) {
-        self.throughput(load, size, sample);
-        self.where_time_went(load, size, sample);
+    pub(super) fn loaded(&mut self, load: Load, size: u32, outcome: &Outcome) {
+        self.throughput(load, size, outcome);
+        self.where_time_went(load, size, outcome);
     }
 
     /// How many requests of `size` bytes there were in a second.
-    pub(super) fn throughput(&mut self, load: Load, size: u32, sample: &Sample) {
+    pub(super) fn throughput(&mut self, load: Load, size: u32, outcome: &Outcome) {
         let name = format!("latency.{size}.{}.throughput", load.name());
-        self.figures.push(Figure::new(&name, sample.outcome.rate(), "requests/s", sample.cpu_share));
+        self.figures.push(Figure::new(&name, outcome.rate(), "requests/s", outcome.cpu_share));
     }
 
     /// So many queues with one request each.
-    pub(super) fn queues(&mut self, queues: u8, sample: &Sample) {
-        self.queues.add(queues.into(), sample);
+    pub(super) fn queues(&mut self, queues: u8, outcome: &Outcome) {
+        self.queues.add(queues.into(), outcome);
     }
 
     /// So many boards, all saturated.
-    pub(super) fn boards(&mut self, boards: u8, sample: &Sample) {
-        self.boards.push((boards.into(), sample.outcome.rate()));
+    pub(super) fn boards(&mut self, boards: u8, outcome: &Outcome) {
+        self.boards.push((boards.into(), outcome.rate()));
     }
 
     /// What was busy on the first board when it was saturated.
-    pub(super) fn busy(&mut self, sample: &Sample) {
-        let first = sample.outcome.usage.iter().filter_map(|usage| {
+    pub(super) fn busy(&mut self, outcome: &Outcome) {
+        let first = outcome.usage.iter().filter_map(|usage| {
             let what = usage.name.strip_prefix("board0: ")?;
             Some(vec![what.to_owned(), format!("{:.1} %", usage.share * 100.0)])
         });
@@ -112,12 +114,12 @@ impl Findings {
         }
     }
 
-    fn where_time_went(&mut self, load: Load, size: u32, sample: &Sample) {
+    fn where_time_went(&mut self, load: Load, size: u32, outcome: &Outcome) {
         let name = format!("latency.{size}.{}", load.name());
         let named =
             |latency: &Latency| Latency { name: format!("{name}.{}", latency.name), ..latency.clone() };
-        self.latencies.extend(sample.outcome.latencies.iter().map(named));
-        self.stages.push(Stages { name, ..sample.outcome.stages.clone() });
+        self.latencies.extend(outcome.latencies.iter().map(named));
+        self.stages.push(Stages { name, ..outcome.stages.clone() });
     }
 
     /// Puts all of it into a result.

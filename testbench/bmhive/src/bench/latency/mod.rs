@@ -1,5 +1,5 @@
-//! `bmhive bench latency`: how long a request takes from its driver through IO-Bond to a back end and back, and where; against load,
-//! size, queues and boards. The same requests in every world, under the same names.
+//! `bmhive bench latency`: how long a request takes from its driver through IO-Bond to a back end and back,
+//! and where; against load, size, queues and boards. The same requests in every world, under the same names.
 //!
 //! ```text
 //!   latency.SIZE.qd1          one request at a time
@@ -8,8 +8,8 @@
 //!   latency.SIZE.capacity     how many come through of as many at random times
 //! ```
 //!
-//! A ring that is always full moves in large batches, which requests at random times do not. So loads are shares of what comes
-//! through of these, and each of them can be carried for ever.
+//! A ring that is always full moves in large batches, which requests at random times do not. So loads are
+//! shares of what comes through of these, and each of them can be carried for ever.
 
 mod findings;
 mod load;
@@ -17,11 +17,7 @@ mod load;
 pub use findings::Findings;
 pub use load::{Load, LoadError};
 
-use simulation::{
-    Outcome, Pace, Plan, PlanError, Shape,
-    cycle::{self, CycleError},
-    live::{self, WallClockError},
-};
+use simulation::{Bench, BenchError, Pace, Plan, PlanError, Shape};
 
 /// The points that are measured, and with what.
 #[derive(Clone, Debug)]
@@ -32,31 +28,11 @@ pub struct Sweep {
     pub boards: Vec<u8>,
     /// Numbers of queues of each board; all else is measured with the first of them.
     pub queues: Vec<u8>,
-    /// Bytes that a request carries in each direction; loads, boards and queues are measured with the first of them.
+    /// Bytes that a request carries in each direction; loads, boards and queues are measured with the first
+    /// of them.
     pub sizes: Vec<u32>,
     /// Loads that are measured, with the first size and the first numbers of boards and queues.
     pub loads: Vec<Load>,
-}
-
-/// What carries the requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum World {
-    /// Virtual time: every latency is a number of the plan.
-    Cycle,
-    /// The wall clock: as fast as this machine.
-    Live {
-        /// IO-Bonds, pollers and back ends have a thread of their own.
-        threads: bool,
-    },
-}
-
-/// What one point came to.
-#[derive(Debug)]
-pub struct Sample {
-    /// Latencies, stages and rate.
-    pub outcome: Outcome,
-    /// Share of a processor that the thread of IO-Bonds, pollers and back ends had; none in virtual time.
-    pub cpu_share: Option<f64>,
 }
 
 /// Why there is no result.
@@ -69,35 +45,9 @@ pub enum LatencyError {
     /// Nothing is to be measured.
     #[error("no {0} are named: name one at least")]
     Nothing(&'static str),
-    /// A simulation came to no end.
+    /// A point came to no end.
     #[error("{point}: {source}")]
-    Cycle { point: String, source: CycleError },
-    /// A measurement came to no end.
-    #[error("{point}: {source}")]
-    Live { point: String, source: WallClockError },
-}
-
-impl World {
-    /// Its name in a result.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cycle => "cycle",
-            Self::Live { .. } => "live",
-        }
-    }
-
-    fn run(self, point: &Point) -> Result<Sample, LatencyError> {
-        let name = || point.to_string();
-        match self {
-            Self::Cycle => cycle::run(&point.plan)
-                .map(|outcome| Sample { outcome, cpu_share: None })
-                .map_err(|source| LatencyError::Cycle { point: name(), source }),
-            Self::Live { threads } => live::run(&point.plan, threads)
-                .map(|(outcome, share)| Sample { outcome, cpu_share: Some(share) })
-                .map_err(|source| LatencyError::Live { point: name(), source }),
-        }
-    }
+    Point { point: String, source: BenchError },
 }
 
 /// One plan of a sweep.
@@ -140,15 +90,16 @@ impl Sweep {
         Ok(())
     }
 
-    /// Measures all of it in `world`; `tell` hears of each point before it is begun.
+    /// Measures all of it with `bench`; `tell` hears of each point before it is begun.
     ///
     /// # Errors
     /// [`LatencyError`].
-    pub fn run(&self, world: World, tell: &mut dyn FnMut(&str)) -> Result<Findings, LatencyError> {
+    pub fn run(&self, bench: &dyn Bench, tell: &mut dyn FnMut(&str)) -> Result<Findings, LatencyError> {
         self.check()?;
         let mut measure = |point: Point| {
             tell(&point.to_string());
-            world.run(&point)
+            let outcome = bench.run(&point.plan);
+            outcome.map_err(|source| LatencyError::Point { point: point.to_string(), source })
         };
         let mut findings = Findings::default();
         let wanted = |load| self.loads.contains(&load);
@@ -161,11 +112,11 @@ impl Sweep {
             let full = measure(self.point(Load::Saturation, first))?;
             if !percents.is_empty() {
                 // As many as with a full ring: the links carry them, and more than that would be refused.
-                let (most, _) = self.share_of(Load::Percent(99), full.outcome.rate());
+                let (most, _) = self.share_of(Load::Percent(99), full.rate());
                 let capacity = measure(most)?;
                 findings.capacity(first, &capacity);
                 for load in percents {
-                    let (point, rate) = self.share_of(*load, capacity.outcome.rate());
+                    let (point, rate) = self.share_of(*load, capacity.rate());
                     findings.offered(*load, first, rate, &measure(point)?);
                 }
             }
@@ -184,7 +135,8 @@ impl Sweep {
         Ok(findings)
     }
 
-    /// Requests at random times, so many that they are a share of the rate `full`; and how many a second that is.
+    /// Requests at random times, so many that they are a share of the rate `full`; and how many a second that
+    /// is.
     fn share_of(&self, load: Load, full: f64) -> (Point, f64) {
         let mut point = self.point(load, self.first_size());
         let queues = u64::from(point.plan.boards) * u64::from(point.plan.queues);

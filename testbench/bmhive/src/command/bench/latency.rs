@@ -6,13 +6,13 @@ use std::{
 };
 
 use miette::{Context, IntoDiagnostic, miette};
-use results::{RunResult, measure::this_machine, report};
+use results::{RunResult, World, measure::this_machine, report};
 use scenario::{Execution, Scenario};
-use simulation::Plan;
+use simulation::{Bench, Cycle, Live, Plan};
 
 use crate::{
     bench::latency::{self, Load, Sweep},
-    command::Output,
+    command::{Output, world::one_of},
     progress::Unit,
     workload::record,
 };
@@ -24,21 +24,25 @@ const MOST_REQUESTS: u64 = 100_000_000;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// What carries the requests
-    #[arg(long, value_enum, default_value = "cycle")]
+    #[arg(long, default_value_t = World::Cycle, value_parser = one_of(&World::ALL))]
     world: World,
-    /// Boards, rings, timing and design; without it the paper's timing, and one board with a queue of a network card
+    /// Boards, rings, timing and design; without it the paper's timing, and one board with a queue of a
+    /// network card
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// Numbers of boards, 1 to 16; all else is measured with the first [default: 1,2,4,8,16, or the scenario's]
+    /// Numbers of boards, 1 to 16; all else is measured with the first [default: 1,2,4,8,16, or the
+    /// scenario's]
     #[arg(long, value_name = "N", value_delimiter = ',')]
     boards: Option<Vec<u8>>,
-    /// Numbers of queues of a board, 1 to 64; all else is measured with the first [default: 1,2,4,8, or the scenario's]
+    /// Numbers of queues of a board, 1 to 64; all else is measured with the first [default: 1,2,4,8, or the
+    /// scenario's]
     #[arg(long, value_name = "N", value_delimiter = ',')]
     queues: Option<Vec<u8>>,
     /// Bytes that a request carries, there and back; loads, queues and boards are measured with the first
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "64,1500,4096,65536")]
     sizes: Vec<u32>,
-    /// `idle` (one request at a time), percentages of what comes through at random times, `saturation` (the ring is always full)
+    /// `idle` (one request at a time), percentages of what comes through at random times, `saturation` (the
+    /// ring is always full)
     #[arg(long, value_name = "LOAD", value_delimiter = ',', default_value = "idle,10,50,90,saturation")]
     loads: Vec<Load>,
     /// Requests of each queue that are measured at each point
@@ -47,7 +51,8 @@ pub(super) struct Arguments {
     /// Seed of all that is random
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// For `live`: whether IO-Bonds, pollers and back ends have a thread of their own [default: the scenario's, or inline]
+    /// For `live`: whether IO-Bonds, pollers and back ends have a thread of their own [default: the
+    /// scenario's, or inline]
     #[arg(long, value_enum)]
     execution: Option<Execution>,
     /// Leave result.json and report.html there
@@ -58,49 +63,31 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum World {
-    /// Virtual time: every latency and width is a number of the scenario, and equal runs have equal results
-    Cycle,
-    /// The wall clock: the same IO-Bond as a program, as fast as this machine
-    Live,
-    /// The IO-Bond in SystemVerilog, simulated
-    Rtl,
-    /// An IO-Bond in hardware
-    Vfio,
-}
-
 pub(super) fn run(arguments: &Arguments, output: &Output) -> miette::Result<ExitCode> {
     let scenario = arguments.scenario.as_deref().map(Scenario::load).transpose()?;
-    let world = arguments.world(scenario.as_ref())?;
+    let bench = arguments.bench(scenario.as_ref())?;
     let sweep = arguments.sweep(scenario.as_ref());
     sweep.check().into_diagnostic()?;
-    let title = format!("Latency through IO-Bond, world {}", world.name());
+    let title = format!("Latency through IO-Bond, world {}", bench.world());
     let mut result = RunResult::new(&title, scenario.as_ref().map(record), this_machine());
-    world.name().clone_into(&mut result.world);
+    result.world = bench.world();
     result.notes.extend([latency::NAMES.to_owned(), latency::describe(&sweep.plan)]);
     let step = output.progress().step("points", sweep.points(), Unit::Requests);
-    let findings = sweep.run(world, &mut |_| step.advance(1)).into_diagnostic()?;
+    let findings = sweep.run(bench.as_ref(), &mut |_| step.advance(1)).into_diagnostic()?;
     step.finish("measured");
     findings.put_into(&mut result);
     arguments.tell(&result, output)
 }
 
 impl Arguments {
-    fn world(&self, scenario: Option<&Scenario>) -> miette::Result<latency::World> {
+    /// The world that carries the requests.
+    fn bench(&self, scenario: Option<&Scenario>) -> miette::Result<Box<dyn Bench>> {
         let execution = self.execution.or_else(|| scenario.map(|scenario| scenario.execution));
-        match self.world {
-            World::Cycle => Ok(latency::World::Cycle),
-            World::Live => Ok(latency::World::Live { threads: execution == Some(Execution::Threads) }),
-            World::Rtl => Err(miette!(
-                "world rtl: this tree has no IO-Bond in SystemVerilog, so there is nothing to measure; `--world cycle` calculates \
-                 what its timing would be, `--world live` measures the model"
-            )),
-            World::Vfio => Err(miette!(
-                "world vfio: this bench drives a board's rings itself, and behind VFIO that is done by the board; with an IO-Bond \
-                 behind VFIO, `bm-hypervisor selftest CONFIG` tries it and `bm-hypervisor --config CONFIG` serves its board, where \
-                 fio or a ping measures (docs/vfio.md)"
-            )),
+        let threads = execution == Some(Execution::Threads);
+        match (self.world, self.world.missing()) {
+            (world, Some(reason)) => Err(miette!("world {world}: {reason}")),
+            (World::Live, None) => Ok(Box::new(Live { threads })),
+            (_, None) => Ok(Box::new(Cycle)),
         }
     }
 

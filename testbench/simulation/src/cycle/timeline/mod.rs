@@ -7,10 +7,10 @@
 //!   bm-hypervisor                                       |           /-> [pass]
 //!   back end                                            \-> [serve]
 //! ```
-//! What is set up before the drivers begin is left out. Slices of one track lie apart or one in the other; where a part does several
-//! things at a time it has tracks enough.
+//! What is set up before the drivers begin is left out. Slices of one track lie apart or one in the other;
+//! where a part does several things at a time it has tracks enough.
 
-mod lives;
+mod flows;
 
 use std::cell::RefCell;
 
@@ -24,12 +24,12 @@ use crate::{
     Notice, Plan,
     trace::{Trace, Track},
 };
-use lives::Lives;
+use flows::Flows;
 
 /// For how long a link's use is averaged.
 const WINDOW: Span = Span::from_us(1);
 
-/// Draws a run.
+/// Draws a run that it watches as a trace of slices and flows.
 #[derive(Debug)]
 pub struct Timeline(RefCell<Picture>);
 
@@ -57,7 +57,7 @@ struct Queue {
     driver: Track,
     engine: Track,
     outstanding: u64,
-    lives: Lives,
+    flows: Flows,
 }
 
 /// A direction of a link, and how long it is busy in the window at hand.
@@ -68,7 +68,8 @@ struct Wire {
     busy: Span,
 }
 
-/// Tracks for what overlaps. It is told when it ends, so that a track is free for it once its last one was over when it began.
+/// Tracks for what overlaps. It is told when it ends, so that a track is free for it once its last one was
+/// over when it began.
 #[derive(Debug)]
 struct Lanes {
     group: String,
@@ -129,7 +130,7 @@ impl Board {
         let engines = each(trace, "engine");
         let (to_base, from_base) = (wire(trace, "link to the base"), wire(trace, "link from the base"));
         let [hypervisor, back_end] = ["bm-hypervisor", "back end"].map(|name| trace.track(&group, name));
-        let queue = |(driver, engine)| Queue { driver, engine, outstanding: 0, lives: Lives::default() };
+        let queue = |(driver, engine)| Queue { driver, engine, outstanding: 0, flows: Flows::default() };
         Self {
             queues: drivers.into_iter().zip(engines).map(queue).collect(),
             // As `Way` has them.
@@ -171,10 +172,10 @@ impl Board {
         else {
             return;
         };
-        let Some(Queue { driver, outstanding, lives, .. }) = self.queues.get_mut(queue) else { return };
+        let Some(Queue { driver, outstanding, flows, .. }) = self.queues.get_mut(queue) else { return };
         let track = *driver;
         match *seen {
-            Seen::Made { request, .. } => lives.make(request, (track, now.ps())),
+            Seen::Made { request, .. } => flows.make(request, (track, now.ps())),
             Seen::Submitted { from, count, .. } => {
                 trace.slice(track, "submit", from.ps(), now.ps(), &[("requests", count.into())]);
                 *outstanding += count;
@@ -184,12 +185,12 @@ impl Board {
                 trace.instant(track, "doorbell", now.ps(), &[("index", u64::from(index).into())]);
             }
             Seen::Interrupted { from, .. } => trace.slice(track, "interrupt", from.ps(), now.ps(), &[]),
-            Seen::Done { request, .. } => lives.find(request),
+            Seen::Done { request, .. } => flows.find(request),
             Seen::TakenBack { from, count, .. } => {
                 trace.slice(track, "complete", from.ps(), now.ps(), &[("requests", count.into())]);
                 *outstanding = outstanding.saturating_sub(count);
                 trace.counter(track, "outstanding", now.ps(), *outstanding);
-                lives.complete((track, from.ps()));
+                flows.complete((track, from.ps()));
                 self.draw_arrows(trace, number, queue, false);
             }
             _ => {}
@@ -202,7 +203,7 @@ impl Board {
         | Event::Forwarded { queue, .. }
         | Event::Returned { queue, .. }
         | Event::Failed { queue, .. }) = event;
-        let Some(Queue { engine, lives, .. }) = self.queues.get_mut(queue) else { return };
+        let Some(Queue { engine, flows, .. }) = self.queues.get_mut(queue) else { return };
         let track = *engine;
         match event {
             Event::Doorbell { .. } => trace.instant(track, "doorbell", now.ps(), &[]),
@@ -210,7 +211,7 @@ impl Board {
                 trace.instant(track, "TAIL", now.ps(), &[("index", u64::from(index).into())]);
             }
             Event::Forwarded { from, chains, head, .. } => {
-                let first = lives.forward(chains.into(), (track, from.ps()));
+                let first = flows.forward(chains.into(), (track, from.ps()));
                 let args = [
                     ("first", first.into()),
                     ("chains", u64::from(chains).into()),
@@ -220,7 +221,7 @@ impl Board {
                 self.draw_arrows(trace, number, queue, false);
             }
             Event::Returned { from, chains, .. } => {
-                let first = lives.give_back(chains.into(), (track, from.ps()));
+                let first = flows.give_back(chains.into(), (track, from.ps()));
                 let args = [("first", first.into()), ("chains", u64::from(chains).into())];
                 trace.slice(track, "return", from.ps(), now.ps(), &args);
                 self.draw_arrows(trace, number, queue, false);
@@ -238,13 +239,13 @@ impl Board {
         let at = (self.hypervisor, from.ps());
         match *seen {
             Seen::Head { queue, index, .. } if self.told => {
-                if let Some(Queue { lives, .. }) = self.queues.get_mut(queue) {
-                    lives.tell(index, at);
+                if let Some(Queue { flows, .. }) = self.queues.get_mut(queue) {
+                    flows.tell(index, at);
                 }
             }
             Seen::Tail { queue, index, .. } => {
-                if let Some(Queue { lives, .. }) = self.queues.get_mut(queue) {
-                    lives.see(index, at);
+                if let Some(Queue { flows, .. }) = self.queues.get_mut(queue) {
+                    flows.see(index, at);
                 }
             }
             Seen::Pass { published, returned, .. } => {
@@ -258,20 +259,20 @@ impl Board {
     fn see_back_end(&mut self, trace: &mut Trace, now: Time, seen: &Seen<'_>) {
         match *seen {
             Seen::Served { queue, request, from } => {
-                let Some(Queue { lives, .. }) = self.queues.get_mut(queue) else { return };
-                lives.serve(request, (self.back_end, from.ps()));
-                let args = [("queue", (queue as u64).into()), ("request", lives.number(request).into())];
+                let Some(Queue { flows, .. }) = self.queues.get_mut(queue) else { return };
+                flows.serve(request, (self.back_end, from.ps()));
+                let args = [("queue", (queue as u64).into()), ("request", flows.number(request).into())];
                 trace.slice(self.back_end, "serve", from.ps(), now.ps(), &args);
             }
             Seen::Disk { channel, queue, request, from } => {
-                let Some(Queue { lives, .. }) = self.queues.get_mut(queue) else { return };
+                let Some(Queue { flows, .. }) = self.queues.get_mut(queue) else { return };
                 let track = trace.track(&self.group, &format!("disk channel {channel}"));
-                let args = [("queue", (queue as u64).into()), ("request", lives.number(request).into())];
+                let args = [("queue", (queue as u64).into()), ("request", flows.number(request).into())];
                 trace.slice(track, "work", from.ps(), now.ps(), &args);
             }
             Seen::Used { queue, request } => {
-                if let Some(Queue { lives, .. }) = self.queues.get_mut(queue) {
-                    lives.use_up(request);
+                if let Some(Queue { flows, .. }) = self.queues.get_mut(queue) {
+                    flows.use_up(request);
                 }
             }
             _ => {}
@@ -310,8 +311,8 @@ impl Board {
 
     /// Draws the requests of a queue that are finished.
     fn draw_arrows(&mut self, trace: &mut Trace, number: usize, queue: usize, over: bool) {
-        let Some(Queue { lives, .. }) = self.queues.get_mut(queue) else { return };
-        for (request, points) in lives.take_finished(over) {
+        let Some(Queue { flows, .. }) = self.queues.get_mut(queue) else { return };
+        for (request, points) in flows.take_finished(over) {
             // Numbers of boards and queues are bytes.
             let id = (number as u64) << 56 | (queue as u64) << 48 | request;
             trace.arrows(id, "request", &points);

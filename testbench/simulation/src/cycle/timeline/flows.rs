@@ -26,13 +26,13 @@ pub(super) enum Stop {
 const STOPS: usize = Stop::Complete as usize + 1;
 
 /// Where a request was, and since when the slice of it was there.
-type Life = [Option<(Track, u64)>; STOPS];
+type Stops = [Option<(Track, u64)>; STOPS];
 
-/// Requests by number, the first made being 0. Who speaks of them speaks of their order or of the number that they have for as long
-/// as they are under way.
+/// Requests by number, the first made being 0. What is seen of them names their order, or the number that
+/// they have for as long as they are under way.
 #[derive(Debug, Default)]
-pub(super) struct Lives {
-    lives: BTreeMap<u64, Life>,
+pub(super) struct Flows {
+    flows: BTreeMap<u64, Stops>,
     numbers: BTreeMap<u16, u64>,
     made: u64,
     forwarded: u64,
@@ -46,11 +46,11 @@ pub(super) struct Lives {
     found: Vec<u64>,
 }
 
-impl Lives {
+impl Flows {
     /// `request` is made; as which number.
     pub(super) fn make(&mut self, request: u16, at: (Track, u64)) {
         self.numbers.insert(request, self.made);
-        self.lives.insert(self.made, [None; STOPS]);
+        self.flows.insert(self.made, [None; STOPS]);
         self.stop(self.made, Stop::Submit, at);
         self.made += 1;
     }
@@ -61,8 +61,8 @@ impl Lives {
     }
 
     fn stop(&mut self, number: u64, stop: Stop, at: (Track, u64)) {
-        if let Some(life) = self.lives.get_mut(&number) {
-            life[stop as usize].get_or_insert(at);
+        if let Some(stops) = self.flows.get_mut(&number) {
+            stops[stop as usize].get_or_insert(at);
         }
     }
 
@@ -123,28 +123,30 @@ impl Lives {
         }
     }
 
-    /// Those of which everything is known, or, if it is `over`, all that are complete: the number, and where each was since when.
-    /// Slices are seen when they end, so that a long one may come after whatever its requests did next.
+    /// Those of which everything is known, or, if it is `over`, all that are complete: the number, and where
+    /// each was since when. Slices are seen when they end, so that a long one may come after whatever its
+    /// requests did next.
     pub(super) fn take_finished(&mut self, over: bool) -> Vec<(u64, Vec<(Track, u64)>)> {
-        let known = |stop: Stop, life: &Life| life[stop as usize].is_some();
-        let ready = |life: &Life| {
-            known(Stop::Complete, life) && (over || (known(Stop::Forward, life) && known(Stop::Return, life)))
+        let known = |stop: Stop, stops: &Stops| stops[stop as usize].is_some();
+        let ready = |stops: &Stops| {
+            known(Stop::Complete, stops)
+                && (over || (known(Stop::Forward, stops) && known(Stop::Return, stops)))
         };
         let finished: Vec<u64> =
-            self.lives.iter().filter(|(_, life)| ready(life)).map(|(number, _)| *number).collect();
+            self.flows.iter().filter(|(_, stops)| ready(stops)).map(|(number, _)| *number).collect();
         finished
             .into_iter()
-            .filter_map(|number| Some((number, points(&self.lives.remove(&number)?))))
+            .filter_map(|number| Some((number, points(&self.flows.remove(&number)?))))
             .collect()
     }
 }
 
-/// The stops of a request, each at a moment at which it can have been there: a slice may begin before whatever one of its requests
-/// did before.
-fn points(life: &Life) -> Vec<(Track, u64)> {
+/// The stops of a request, each at a moment at which it can have been there: a slice may begin before
+/// whatever one of its requests did before.
+fn points(stops: &Stops) -> Vec<(Track, u64)> {
     let mut last = 0;
-    let stops = life.iter().flatten();
-    stops
+    let reached = stops.iter().flatten();
+    reached
         .map(|&(track, at)| {
             last = at.max(last);
             (track, last)
@@ -157,7 +159,8 @@ mod tests {
     use super::*;
     use crate::trace::Trace;
 
-    /// Two requests that are forwarded together and used the other way round; the slices of the engine are seen last.
+    /// Two requests that are forwarded together and used the other way round; the slices of the engine are
+    /// seen last.
     ///
     /// ```text
     ///   engine  |10 forward                               90|
@@ -168,56 +171,56 @@ mod tests {
         let mut trace = Trace::new(0);
         let track = trace.track("g", "t");
         let at = |ps| (track, ps);
-        let mut lives = Lives::default();
-        lives.make(5, at(20));
-        lives.make(3, at(20));
-        lives.serve(5, at(30));
-        lives.serve(3, at(31));
-        lives.use_up(3);
-        lives.see(1, at(29));
-        lives.use_up(5);
-        lives.see(2, at(40));
-        assert_eq!(lives.give_back(2, at(50)), 1, "the first that was used was made as number 1");
-        lives.find(3);
-        lives.complete(at(70));
-        assert_eq!(lives.take_finished(false), [], "nobody has seen it forwarded");
+        let mut flows = Flows::default();
+        flows.make(5, at(20));
+        flows.make(3, at(20));
+        flows.serve(5, at(30));
+        flows.serve(3, at(31));
+        flows.use_up(3);
+        flows.see(1, at(29));
+        flows.use_up(5);
+        flows.see(2, at(40));
+        assert_eq!(flows.give_back(2, at(50)), 1, "the first that was used was made as number 1");
+        flows.find(3);
+        flows.complete(at(70));
+        assert_eq!(flows.take_finished(false), [], "it has not been seen forwarded");
         // Its name is another's by now.
-        lives.make(3, at(71));
-        assert_eq!(lives.number(3), 2);
-        assert_eq!(lives.forward(2, at(10)), 0);
+        flows.make(3, at(71));
+        assert_eq!(flows.number(3), 2);
+        assert_eq!(flows.forward(2, at(10)), 0);
         let stops = |times: &[u64]| times.iter().map(|ps| at(*ps)).collect::<Vec<_>>();
-        assert_eq!(lives.take_finished(false), [(1, stops(&[20, 20, 31, 31, 50, 70]))]);
-        lives.find(5);
-        lives.complete(at(80));
-        assert_eq!(lives.take_finished(false), [(0, stops(&[20, 20, 30, 40, 50, 80]))]);
-        // At the end whoever was not seen is passed over.
-        lives.serve(3, at(82));
-        lives.find(3);
-        lives.complete(at(90));
-        assert_eq!(lives.take_finished(false), []);
-        assert_eq!(lives.take_finished(true), [(2, stops(&[71, 82, 90]))]);
+        assert_eq!(flows.take_finished(false), [(1, stops(&[20, 20, 31, 31, 50, 70]))]);
+        flows.find(5);
+        flows.complete(at(80));
+        assert_eq!(flows.take_finished(false), [(0, stops(&[20, 20, 30, 40, 50, 80]))]);
+        // At the end what was not seen is passed over.
+        flows.serve(3, at(82));
+        flows.find(3);
+        flows.complete(at(90));
+        assert_eq!(flows.take_finished(false), []);
+        assert_eq!(flows.take_finished(true), [(2, stops(&[71, 82, 90]))]);
     }
 
     #[test]
     fn indices_go_round() {
         let mut trace = Trace::new(0);
         let track = trace.track("g", "t");
-        let mut lives = Lives::default();
+        let mut flows = Flows::default();
         let rounds = 70_000;
         for number in 0..rounds {
             let at = |step| (track, number * 10 + step);
-            lives.make(0, at(0));
-            assert_eq!(lives.forward(1, at(1)), number);
-            lives.tell((number + 1) as u16, at(2));
-            lives.serve(0, at(3));
-            lives.use_up(0);
-            lives.see((number + 1) as u16, at(4));
-            assert_eq!(lives.give_back(1, at(5)), number);
-            lives.find(0);
-            lives.complete(at(6));
+            flows.make(0, at(0));
+            assert_eq!(flows.forward(1, at(1)), number);
+            flows.tell((number + 1) as u16, at(2));
+            flows.serve(0, at(3));
+            flows.use_up(0);
+            flows.see((number + 1) as u16, at(4));
+            assert_eq!(flows.give_back(1, at(5)), number);
+            flows.find(0);
+            flows.complete(at(6));
             let stops: Vec<_> = (0..7).map(at).collect();
-            assert_eq!(lives.take_finished(false), [(number, stops)]);
+            assert_eq!(flows.take_finished(false), [(number, stops)]);
         }
-        assert!(lives.lives.is_empty() && lives.used.is_empty());
+        assert!(flows.flows.is_empty() && flows.used.is_empty());
     }
 }

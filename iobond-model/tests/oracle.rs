@@ -202,7 +202,8 @@ impl<'a> World<'a> {
         match result {
             Ok(progress) => {
                 assert_eq!(usize::from(progress.chains), news);
-                // A doorbell that came late promises nothing about what came after it: that rings again.
+                // A doorbell that came late promises nothing about what came after it: the driver notifies
+                // again for that.
                 let told_less = doorbell.is_some_and(|at| at != self.guest.avail);
                 if !self.queue.is_stalled() && !progress.more && !told_less {
                     assert!(next.is_none(), "not forwarded: {next:?}");

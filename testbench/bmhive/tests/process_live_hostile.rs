@@ -174,7 +174,7 @@ fn broken_rings(execution: &str) {
         prove(&mut sibling, seed);
         prove(&mut neighbour, seed);
 
-        // A stopped queue stays stopped, whatever is rung.
+        // A stopped queue stays stopped, whatever is notified.
         hand.notify();
         hand.notify_with(u32::MAX);
         reads(&mut other, &mut hand.transport);

@@ -50,7 +50,7 @@ pub(crate) trait Platform {
     /// All that were made are about to be published; the last `count` were begun at `from`.
     fn submit(&self, from: Time, count: u64);
 
-    /// Rings the doorbell for available index `index`; over when the processor continues.
+    /// Writes the doorbell for available index `index`; over when the processor continues.
     async fn notify(&self, index: u16);
 
     /// Waits until the driver looks for answers; until `due`, if there is one. Whether there may be an
@@ -153,7 +153,8 @@ impl<'a, P: Platform> Driver<'a, P> {
             return false;
         }
         self.platform.spend(self.plan.timing.guest.submit * count).await;
-        // IO-Bond may fetch what is published before its doorbell rings, so the moment is taken before that.
+        // IO-Bond may fetch what is published before the doorbell is written, so the moment is taken before
+        // that.
         self.platform.submit(from, count);
         let index = self.platform.made() as u16;
         self.board.publish(self.queue, index);

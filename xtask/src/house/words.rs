@@ -49,6 +49,8 @@ const BANNED: &[(&str, &str, &str)] = &[
     ("sha", "ke", "wake"),
     ("fi", "ght", "measure, compare"),
     ("du", "el", "paired measurement"),
+    ("ra", "ng", "notified; a ring is what holds descriptors"),
+    ("ru", "ng", "notified; a ring is what holds descriptors"),
 ];
 const CALLER: &str = "the caller, the client, the thread that does it";
 

@@ -74,7 +74,7 @@ impl<M: Machine> Platform for Queue<'_, M> {
     }
 
     async fn notify(&self, index: u16) {
-        self.tasks.tell(Seen::Rang { queue: self.queue, index });
+        self.tasks.tell(Seen::Notified { queue: self.queue, index });
         self.machine.notify(self.tasks.plan, self.queue, index).await;
     }
 

@@ -19,8 +19,8 @@ pub enum Seen<'a> {
     Made { queue: usize, request: u16 },
     /// The driver has made `count` requests available, with or without a doorbell.
     Submitted { queue: usize, from: Time, count: u64 },
-    /// The driver rings the doorbell.
-    Rang { queue: usize, index: u16 },
+    /// The driver writes the doorbell.
+    Notified { queue: usize, index: u16 },
     /// The driver has been interrupted, and looks.
     Interrupted { queue: usize, from: Time },
     /// The driver finds the answer of a request.

@@ -165,7 +165,7 @@ impl Board {
     fn see_driver(&mut self, trace: &mut Trace, now: Time, number: usize, seen: &Seen<'_>) {
         let (Seen::Made { queue, .. }
         | Seen::Submitted { queue, .. }
-        | Seen::Rang { queue, .. }
+        | Seen::Notified { queue, .. }
         | Seen::Interrupted { queue, .. }
         | Seen::Done { queue, .. }
         | Seen::TakenBack { queue, .. }) = *seen
@@ -181,7 +181,7 @@ impl Board {
                 *outstanding += count;
                 trace.counter(track, "outstanding", now.ps(), *outstanding);
             }
-            Seen::Rang { index, .. } => {
+            Seen::Notified { index, .. } => {
                 trace.instant(track, "doorbell", now.ps(), &[("index", u64::from(index).into())]);
             }
             Seen::Interrupted { from, .. } => trace.slice(track, "interrupt", from.ps(), now.ps(), &[]),

@@ -40,7 +40,7 @@ impl Doorbells {
 
     /// count
     ///
-    /// Doorbells that the board rang; wraps.
+    /// Doorbell writes of the board; wraps.
     #[inline(always)]
     #[allow(clippy::missing_panics_doc)]
     #[must_use]

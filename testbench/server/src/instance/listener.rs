@@ -20,7 +20,7 @@ use super::{
     control::{LONGEST_REQUEST, read_line},
 };
 
-/// Clients at a time; one more is turned away.
+/// Clients at a time; one more is refused.
 const MOST_CLIENTS: usize = 16;
 /// How long a client may take to send its line, and to take the answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -90,7 +90,7 @@ fn accept(listener: &Listener, stop: &StopFlag, asked: &SyncSender<Asked>) {
             continue;
         };
         if Arc::strong_count(&places) > MOST_CLIENTS {
-            tracing::warn!("a client of the control socket was turned away: {MOST_CLIENTS} are connected");
+            tracing::warn!("a client of the control socket was refused: {MOST_CLIENTS} are connected");
             continue;
         }
         let (asked, place) = (asked.clone(), Arc::clone(&places));
@@ -101,7 +101,7 @@ fn accept(listener: &Listener, stop: &StopFlag, asked: &SyncSender<Asked>) {
             drop(place);
         };
         if let Err(error) = thread::Builder::new().name("client".into()).spawn(client) {
-            tracing::warn!("a client of the control socket was turned away: {error}");
+            tracing::warn!("a client of the control socket was refused: {error}");
         }
     }
 }

@@ -1,5 +1,14 @@
-//! The rig of the process tests: a folder that every process of a test can be told by, `bmhive` as a child
-//! process, and the software of a board in this process.
+//! What test programs share that start processes or boot Linux.
+//!
+//! * [`test_folder`], [`bmhive`], [`kept`], [`linux`]: a folder that every process of a test can be told by,
+//!   and programs of this workspace that run in it;
+//! * [`live_world`], [`hosted`], [`by_hand`], [`frames`]: boards whose software is the test;
+//! * [`linux_board`], [`base_machine`], [`initramfs`], [`fake_qemu`]: machines in a QEMU, and a script in its
+//!   place;
+//! * [`stand_in`]: a PCI function in place of an IO-Bond's; [`mod@toml`]: pieces of scenario files.
+//!
+//! Left out: what the tests claim, and the rigs of tests that need one crate alone, which are in that crate's
+//! `tests/rig`.
 
 #![allow(missing_docs, reason = "what a test does with it says what it is")]
 #![allow(clippy::unwrap_used)] // a rig that cannot be set up is a failed test

@@ -6,8 +6,8 @@
 //! * [`mod@trace`] is what happened when, as a file for trace viewers.
 //!
 //! A third world is one more module. It implements [`Bench`], and for each queue the platform that
-//! `driver.rs` asks for: time, a doorbell, a wait, and the moments of requests. `tests/worlds/` then runs
-//! its suite on it for one more line.
+//! `driver.rs` asks for: time, a doorbell, a wait, and the moments of requests. `tests/worlds` then runs its
+//! suite on it for one more line in `main.rs`.
 //!
 //! Left out: whole servers, whose back ends are processes (crate `bmhive-server`), and what a sweep of plans
 //! says (`bmhive`).

@@ -154,7 +154,7 @@ pub struct BackEndStatus {
     pub name: String,
     /// Its process, while it runs.
     pub pid: Option<u32>,
-    /// How it ended, if it has; nothing starts it anew.
+    /// How it ended, if it has and was not started again.
     pub ended: Option<String>,
     /// The vhost-user socket of each function that it serves.
     pub sockets: Vec<PathBuf>,

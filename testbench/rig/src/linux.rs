@@ -75,11 +75,6 @@ pub fn command(folder: &TestFolder, arguments: &[&str]) -> Command {
     command
 }
 
-/// A back end that answers no signal would keep a test from its end; nothing that is asked takes as long.
-fn output(mut command: Command) -> Answer {
-    command.output().unwrap().into()
-}
-
 impl Up {
     /// Starts what a scenario says with the guest files of `cargo xtask guest`, in TCG, and waits until it
     /// answers.
@@ -117,7 +112,7 @@ impl Up {
 
     /// `bmhive COMMAND ARGUMENTS --name ...` to its end.
     pub fn ask(&self, arguments: &[&str]) -> Answer {
-        output(self.command(arguments))
+        self.command(arguments).output().unwrap().into()
     }
 
     /// The same, to be started by the test.

@@ -41,7 +41,7 @@ fn requests_come_when_they_are_due() {
 }
 
 #[test]
-fn only_a_thread_of_the_base_has_a_share_of_a_processor() {
+fn only_where_time_is_real_a_processor_is_shared() {
     for (world, bench) in worlds() {
         let outcome = complete(bench, &few(|_| {})).unwrap();
         assert_eq!(outcome.cpu_share.is_some(), bench.world() == simulation::World::Live, "{world}");

@@ -26,8 +26,8 @@ use zerocopy::FromBytes;
 
 use crate::{Fault, FrameFault, Plan, Shape, board::Board};
 
-/// Bytes of a virtio-net header without hash report (virtio 1.3, 5.1.6).
-pub(super) const NET_HEADER: usize = 12;
+/// Bytes of a virtio-net header, as the plan counts them.
+pub(super) const NET_HEADER: usize = crate::NET_HEADER as usize;
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const UDP: usize = 8;

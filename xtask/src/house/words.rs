@@ -71,7 +71,7 @@ impl Hit<'_> {
         match word.split_at(1) {
             // The last is a method of `Transport` in crate virtio-drivers.
             ("l", "egacy") => {
-                ["0.9", "ransitional", "fn requires_"].iter().any(|clause| self.line.contains(clause))
+                ["0.9.5", "ransitional", "fn requires_"].iter().any(|clause| self.line.contains(clause))
             }
             // Only after a value: "there is none" may be said with these words, too.
             ("i" | "a", "s no" | "re no") => {

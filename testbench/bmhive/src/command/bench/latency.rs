@@ -84,10 +84,12 @@ impl Arguments {
     fn bench(&self, scenario: Option<&Scenario>) -> miette::Result<Box<dyn Bench>> {
         let execution = self.execution.or_else(|| scenario.map(|scenario| scenario.execution));
         let threads = execution == Some(Execution::Threads);
-        match (self.world, self.world.missing()) {
-            (world, Some(reason)) => Err(miette!("world {world}: {reason}")),
-            (World::Live, None) => Ok(Box::new(Live { threads })),
-            (_, None) => Ok(Box::new(Cycle)),
+        match self.world {
+            World::Live => Ok(Box::new(Live { threads })),
+            World::Cycle => Ok(Box::new(Cycle)),
+            world @ (World::Rtl | World::Vfio) => {
+                Err(miette!("world {world}: {}", world.missing().unwrap_or_default()))
+            }
         }
     }
 

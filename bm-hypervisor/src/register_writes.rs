@@ -39,17 +39,18 @@ pub fn reset() -> [Write; 1] {
 }
 
 /// Undoes whatever an earlier hypervisor may have left, on an IO-Bond that has so much: no power, no queue,
-/// no function, no limits, no status page, no memory.
+/// no function, no limits, no status page, no memory. What it claims beyond the register map is not written
+/// to: other registers are there.
 pub fn quiesce(sizes: Sizes, features: Features) -> impl Iterator<Item = Write> {
     let limits = if features.limits() { qos::COUNT } else { 0 };
     let limits = (0..limits).map(|function| limit_control(function, false));
     power(false)
         .into_iter()
-        .chain((0..sizes.queues()).flat_map(stop_queue))
-        .chain((0..sizes.functions().into()).map(|function| function_control(function, false)))
+        .chain((0..sizes.queues()).take(queues::COUNT as usize).flat_map(stop_queue))
+        .chain((0..functions::COUNT.min(sizes.functions().into())).map(|n| function_control(n, false)))
         .chain(limits)
         .chain([status_page_control(false)])
-        .chain((0..sizes.windows().into()).map(|window| window_control(window, false)))
+        .chain((0..windows::COUNT.min(sizes.windows().into())).map(|window| window_control(window, false)))
 }
 
 /// Grants `length` bytes at `at`, as the first DMA window.

@@ -138,7 +138,7 @@ pub fn answer(sequence: u16, data: Option<u32>) -> impl Iterator<Item = Write> {
     data.into_iter().chain([(mailbox::BASE + mailbox::ANSWER, answer)])
 }
 
-/// Raises a configuration change interrupt (virtio 1.3, 4.1.4.5.2).
+/// Raises a configuration change interrupt (virtio 1.3, 4.1.5.4).
 pub fn inject_config_change(id: FunctionId, vector: u16) -> [Write; 1] {
     let inject = encode_with(|r: &mut Inject| {
         r.set_vector(vector);
@@ -341,5 +341,11 @@ mod tests {
             r.windows().iter().take(4).for_each(|window| window.control().write(|r| r.set_grant(false)));
         });
         assert_eq!(writes, by_accessor);
+    }
+
+    #[test]
+    fn nothing_is_written_beyond_the_register_map() {
+        let writes = sent(quiesce(decode(u32::MAX), decode(0)));
+        assert_eq!(writes.len(), 1 + 64 + 8 + 1 + 8, "power, queues, functions, status page, windows");
     }
 }

@@ -264,8 +264,9 @@ impl Queue {
                 let part = (len - offset).min(self.context.slot_size);
                 let (slot, from) = (self.slots.take(), guest.wrapping_add(u64::from(offset)));
                 let at = self.context.slot_address(slot);
-                // Of a writable piece nothing goes up. What its slot still holds of an earlier chain goes
-                // down only as far as the back end says that it wrote over it.
+                // Of a writable piece nothing goes up. What its slot still holds of an earlier chain of this
+                // queue goes down only as far as the back end says that it wrote over it, but for the quirk
+                // `copy_all`.
                 if !write {
                     self.payload.push(Copy { board: from, base: at, len: part });
                 }

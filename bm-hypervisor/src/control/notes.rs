@@ -30,10 +30,11 @@ use crate::{
 /// 4. everything done but the answer. The access stands still, and is made once more: it writes what is
 ///    there.
 ///
-/// Two kinds of change have no such order, and are noted at the end of the control thread's turn. What the
-/// next process observes by itself: a queue that IO-Bond stopped, a back end that is lost. And a change of
-/// device configuration, of which an interrupt tells the driver first: one too many does no harm, one too few
-/// would.
+/// Three kinds of change have no such order, and are noted at the end of the turn or of the command. What the
+/// next process observes by itself: a queue that IO-Bond stopped, a back end that is lost. A change of device
+/// configuration, of which an interrupt tells the driver first: one too many does no harm, one too few would.
+/// And the removal of a function, which is withdrawn from the board first, so that its driver starts no queue
+/// meanwhile: a process that ends in between leaves one that the board does not find, to be removed again.
 pub(super) trait Journaled {
     /// Writes down how things stand, if that is news.
     fn note(&mut self);

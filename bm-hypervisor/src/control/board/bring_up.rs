@@ -48,6 +48,8 @@ impl<P: Port> Board<P> {
         let notes = |keeper| Journal::new().map(|journal| Notes::new(journal, keeper, layout_of(config)));
         board.notes = keeper.map(notes).transpose()?;
         board.place(functions);
+        // Registers are written before the first note: until the journal is kept, a process that ends leaves
+        // nothing to resume, and the next one begins by taking all of this back.
         board.committed(|board| board.program(config))?;
         // A journal is kept once there is a record in it.
         if let Some(notes) = &board.notes {

@@ -1,5 +1,5 @@
 //! A thread that works for IO-Bonds, as one base core polls many boards. A core that has nothing to do may
-//! sleep: boards, and whatever else it listens to, wake it.
+//! sleep: boards, and the other sources of its [`WakeUp`], wake it.
 
 use std::{
     io,

@@ -29,7 +29,7 @@ impl WakeUp {
     pub fn new() -> io::Result<Self> {
         let event = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
         let wake_up = Self { asleep: AtomicBool::new(false), event, sources: SleepSet::new()? };
-        wake_up.hear(wake_up.event.as_raw_fd())?;
+        wake_up.watch(wake_up.event.as_raw_fd())?;
         Ok(wake_up)
     }
 
@@ -37,7 +37,7 @@ impl WakeUp {
     ///
     /// # Errors
     /// `source` cannot be waited for.
-    pub fn hear(&self, source: RawFd) -> io::Result<()> {
+    pub fn watch(&self, source: RawFd) -> io::Result<()> {
         self.sources.add(&source)
     }
 

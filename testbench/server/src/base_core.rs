@@ -34,7 +34,7 @@ impl PolledBoard {
 
     /// Has what wakes the poller wake `wake_up`, too.
     pub(super) fn wake(&self, wake_up: &WakeUp) -> io::Result<()> {
-        wake_up.hear(self.poller().waker().as_raw_fd())
+        wake_up.watch(self.poller().waker().as_raw_fd())
     }
 }
 

@@ -162,8 +162,7 @@ impl<P: Port> Board<P> {
         let what = if on { "give power to" } else { "take power from" };
         let already = if on { self.state.has_power() } else { self.state == BoardState::Off };
         if !already {
-            // IO-Bond tells of the reset that comes with it, but a board that has power could have an access
-            // answered before that.
+            // IO-Bond reports the reset that comes with it, but an access could be answered before that.
             let done = match on {
                 true => self.power_on(),
                 false => self.power_off(|board| {

@@ -20,7 +20,7 @@ pub struct Description {
     pub device: DeviceLimits,
 }
 
-/// One function.
+/// One function: its device, its back end and its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FunctionDescription {
     /// Its number, below 8.

@@ -10,11 +10,11 @@ use crate::{lifecycle::BoardState, poll::channel::PollStatistics, pool::PoolUsag
 /// What a board's hypervisor counted since its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// The board's name.
+    /// The board's name, as in its configuration.
     pub board: String,
-    /// Its state.
+    /// The state that its lifecycle has reached.
     pub state: BoardState,
-    /// Forwarded accesses.
+    /// Accesses that IO-Bond forwarded, and what became of them.
     pub mailbox: MailboxStatistics,
     /// What its poll passes did.
     pub poll: PollStatistics,

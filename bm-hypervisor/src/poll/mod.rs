@@ -253,8 +253,7 @@ impl<P: Port, O: Observer> Polled<P, O> {
                     }
                     self.queues.push(queue);
                 }
-                // There cannot be more queues than contexts; should there be, the control thread gets this
-                // one back.
+                // There cannot be more queues than contexts; one too many goes back to the control thread.
                 Order::Add(queue) => self.end.give_back(queue),
                 // What is given back has seen its last access: the send is this thread's release, the receive
                 // the control thread's acquire, and only then does it zero the rings or hand them to another

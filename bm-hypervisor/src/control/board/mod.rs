@@ -27,7 +27,7 @@ use crate::{
     virtio_pci::config_image::ConfigImage,
 };
 
-/// A board.
+/// A board with its functions: what the control thread alone may change.
 pub(super) struct Board<P: Port> {
     pub(super) name: String,
     pub(super) port: Arc<P>,
@@ -58,7 +58,7 @@ impl<P: Port> Journaled for Board<P> {
 }
 
 impl<P: Port> Board<P> {
-    /// The board's memory.
+    /// The memory that holds the rings and slots of all functions.
     pub(super) fn pool(&self) -> &Pool {
         &self.pool
     }

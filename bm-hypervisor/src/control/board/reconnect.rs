@@ -35,7 +35,7 @@ impl<P: Port> Board<P> {
             Ok(Some(outstanding)) => {
                 let board = &self.name;
                 tracing::warn!(board, function = %id, %error, outstanding, "back end lost; its queues wait for it");
-                // Only what had used the back end hears of it; the board has not failed.
+                // Only the caller is told; the board has not failed.
                 Arc::new(error)
             }
             Ok(None) => self.fail(error),

@@ -197,7 +197,7 @@ impl Served {
         }
     }
 
-    /// Its virtqueues.
+    /// How many virtqueues its device has.
     pub(super) fn queues(&self) -> u16 {
         self.function.device().queues()
     }

@@ -170,11 +170,17 @@ fn bind_with_mode(path: &Path, mode: Option<u32>) -> Result<UnixListener, Errno>
 
 /// Removes a socket at which no process listens any more.
 fn remove_stale(path: &Path) -> Result<(), BindError> {
-    if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Err(BindError::NotASocket);
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => {}
+        Ok(_) => return Err(BindError::NotASocket),
+        // Its process has removed it meanwhile.
+        Err(error) if gone(&error) => return Ok(()),
+        Err(error) => return Err(error.into()),
     }
     match connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
+        Err(error) if gone(&error) => Ok(()),
         // It listens, and too many connections wait to be accepted.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(BindError::InUse),
         Err(error) => Err(error.into()),

@@ -29,7 +29,7 @@ impl SleepSet {
     /// before: a sleep that a signal interrupts is a short one.
     pub fn sleep(&self, longest: Duration) {
         // Rounded up: a sleep that is too short would be followed by more of them, of no length.
-        let longest = longest.as_micros().div_ceil(1000);
+        let longest = longest.as_nanos().div_ceil(1_000_000);
         let _ = self.0.wait(i32::try_from(longest).unwrap_or(i32::MAX), &mut [EpollEvent::default()]);
     }
 }

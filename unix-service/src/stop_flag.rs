@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -14,6 +15,9 @@ use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     io::Errno,
 };
+
+/// Between two tries to poll, where the system has no memory for it.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A request to stop: set once, and never cleared. Clones are the same flag.
 ///
@@ -51,8 +55,8 @@ impl StopFlag {
     /// Sleeps until the flag is set, `other` polls readable or `timeout` is over. Returns whether the flag is
     /// set.
     ///
-    /// A system that cannot poll counts as a flag that is set: the thread could neither sleep nor be told to
-    /// stop.
+    /// A system that has no memory to poll with is asked again after a pause: what is served neither ends by
+    /// itself nor spins.
     pub fn wait(&self, other: Option<BorrowedFd<'_>>, timeout: Option<Duration>) -> bool {
         // One that is too long to be expressed has no end.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
@@ -61,8 +65,8 @@ impl StopFlag {
         loop {
             match poll(&mut fds, timeout.as_ref()) {
                 Err(Errno::INTR) => {}
-                Err(_) => return true,
-                Ok(_) => return self.is_set(),
+                Err(_) if !self.is_set() => thread::sleep(PAUSE),
+                _ => return self.is_set(),
             }
         }
     }
@@ -90,7 +94,7 @@ mod tests {
     fn a_flag_wakes_every_thread_and_stays_set() {
         let stop = StopFlag::new().unwrap();
         assert!(!stop.is_set() && !stop.wait(None, Some(Duration::ZERO)));
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let sleepers: Vec<_> = (0..3).map(|_| scope.spawn(|| stop.wait(None, None))).collect();
             stop.clone().set();
             assert!(sleepers.into_iter().all(|sleeper| sleeper.join().unwrap()));

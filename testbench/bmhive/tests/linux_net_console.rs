@@ -21,6 +21,7 @@ use rig::{
     linux::Up,
     test_folder::TestFolder,
     toml::{SERVER, blk, linux},
+    wait::{wait_for, wait_until},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -173,11 +174,8 @@ impl Attached {
 
     /// Waits until keys go to the program as they are pressed, and the terminal shows none of them itself.
     fn await_raw(&self) {
-        let start = Instant::now();
-        while self.modes().intersects(COOKED) {
-            assert!(start.elapsed() < TIMEOUT, "not raw: {:?}", self.modes());
-            thread::sleep(Duration::from_millis(5));
-        }
+        let raw = wait_until(TIMEOUT, || !self.modes().intersects(COOKED));
+        assert!(raw, "not raw: {:?}", self.modes());
     }
 
     fn modes(&self) -> LocalModes {
@@ -186,15 +184,8 @@ impl Attached {
 
     /// The program ends with status 0, and the terminal is what it was.
     fn assert_gone(&mut self) {
-        let start = Instant::now();
-        let status = loop {
-            match self.child.try_wait().unwrap() {
-                Some(status) => break status,
-                None => assert!(start.elapsed() < TIMEOUT, "bmhive console does not end"),
-            }
-            thread::sleep(Duration::from_millis(5));
-        };
-        assert!(status.success(), "{status}");
+        let status = wait_for(TIMEOUT, || self.child.try_wait().unwrap());
+        assert!(status.is_some_and(|status| status.success()), "bmhive console: {status:?}");
         assert!(self.modes().contains(COOKED), "{:?}", self.modes());
     }
 }

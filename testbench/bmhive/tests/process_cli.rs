@@ -5,13 +5,14 @@ use std::{
     io::Read,
     path::Path,
     process::{Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use results::{
     Figure, RunResult,
     measure::{LatencyRecorder, this_machine},
 };
+use rig::wait::wait_for;
 
 /// No command here takes longer than a second; one that hangs is killed and fails its test.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -25,17 +26,10 @@ fn bmhive(arguments: &[&str], stdout: Stdio) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let since = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if since.elapsed() > DEADLINE {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!("bmhive {arguments:?} did not end within {DEADLINE:?}");
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    let Some(status) = wait_for(DEADLINE, || child.try_wait().unwrap()) else {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("bmhive {arguments:?} did not end within {DEADLINE:?}");
     };
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     if let Some(mut pipe) = child.stdout.take() {

@@ -15,7 +15,7 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     process::{Child, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rig::{
@@ -23,6 +23,7 @@ use rig::{
     linux::Up,
     test_folder::TestFolder,
     toml::SERVER,
+    wait::{wait_for, wait_until},
 };
 use rustix::{
     process::{Pid, Signal, kill_process},
@@ -60,18 +61,11 @@ fn instance() -> (Up, UnixListener) {
 
 fn accept(listener: &UnixListener) -> UnixStream {
     listener.set_nonblocking(true).unwrap();
-    let start = Instant::now();
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false).unwrap();
-                stream.set_read_timeout(Some(DEADLINE)).unwrap();
-                return stream;
-            }
-            Err(error) => assert!(start.elapsed() < DEADLINE, "no client connects: {error}"),
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let client = wait_for(DEADLINE, || listener.accept().ok());
+    let (stream, _) = client.unwrap_or_else(|| panic!("no client connects"));
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
 }
 
 impl User {
@@ -92,10 +86,7 @@ impl User {
         let mut user =
             Self { child, pty, terminal, before, board, screen: String::new(), _listener: listener, _up: up };
         user.sees("left: attached, Ctrl-] detaches");
-        let start = Instant::now();
-        while !user.is_raw() {
-            assert!(start.elapsed() < DEADLINE, "the terminal does not become raw");
-        }
+        assert!(wait_until(DEADLINE, || user.is_raw()), "the terminal does not become raw");
         user
     }
 
@@ -124,14 +115,8 @@ impl User {
     }
 
     fn ends(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(start.elapsed() < DEADLINE, "bmhive console does not end; screen: {}", self.screen);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let status = wait_for(DEADLINE, || self.child.try_wait().unwrap());
+        status.unwrap_or_else(|| panic!("bmhive console does not end; screen: {}", self.screen))
     }
 
     /// It ended in order, and the terminal is as it was.

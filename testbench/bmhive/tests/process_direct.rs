@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rig::frames::next_frame;
+use rig::{frames::next_frame, wait::wait_until};
 use software_board::{
     blk::{Blk, BlkError, SECTOR},
     direct::{BackEnd, DeviceConfig, DirectTransport},
@@ -55,22 +55,18 @@ impl Served {
         sockets: &[PathBuf],
     ) -> Self {
         let thread = thread::spawn(serve);
-        let start = Instant::now();
-        while !sockets.iter().all(|socket| socket.exists()) {
-            assert!(start.elapsed() < DEADLINE && !thread.is_finished(), "the back end does not listen");
-            thread::sleep(Duration::from_millis(1));
-        }
+        let listens = wait_until(DEADLINE, || {
+            assert!(!thread.is_finished(), "the back end ended");
+            sockets.iter().all(|socket| socket.exists())
+        });
+        assert!(listens, "the back end does not listen");
         Self { thread: Some(thread) }
     }
 
     /// The front ends are gone: waits for the back end to end.
     fn finish(mut self) {
         let thread = self.thread.take().unwrap();
-        let start = Instant::now();
-        while !thread.is_finished() {
-            assert!(start.elapsed() < DEADLINE, "the back end does not end");
-            thread::sleep(Duration::from_millis(1));
-        }
+        assert!(wait_until(DEADLINE, || thread.is_finished()), "the back end does not end");
         thread.join().unwrap().unwrap();
     }
 }

@@ -20,6 +20,7 @@ use rig::{
     live_world::{DEADLINE, Disk, World, prove},
     test_folder::seed,
     toml::{blk, board, net},
+    wait::wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use scenario::BackEnd;
@@ -176,13 +177,9 @@ fn end(world: &World, which: BackEnd) {
     let (_, process) = world.live.back_ends().find(|(candidate, _)| **candidate == which).unwrap();
     let pid = process.pid();
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::TERM).unwrap();
-    let start = Instant::now();
     let is_over =
         || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
-    while !is_over() {
-        assert!(start.elapsed() < DEADLINE, "it does not end");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    assert!(wait_until(DEADLINE, is_over), "it does not end");
 }
 
 /// On one thread, where nothing polls while the back end starts.

@@ -24,6 +24,7 @@ use rig::{
     linux::{Up, command},
     test_folder::TestFolder,
     toml::SERVER,
+    wait::{wait_for, wait_until},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -121,11 +122,7 @@ fn what_it_says_need_not_be_read() {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stderr.take());
     let control = folder.path("bmhive/default/control.sock");
-    let start = Instant::now();
-    while !control.exists() {
-        assert!(start.elapsed() < Duration::from_secs(10), "it did not come up");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    assert!(wait_until(Duration::from_secs(10), || control.exists()), "it did not come up");
     // Long enough to say that a board is off.
     std::thread::sleep(Duration::from_millis(300));
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
@@ -261,15 +258,8 @@ fn a_back_end_that_ended_is_started_again_if_the_scenario_says_so() {
     let mut known = pid_of(&up);
     for _ in 0..2 {
         kill_process(Pid::from_raw(known.unwrap().cast_signed()).unwrap(), Signal::KILL).unwrap();
-        let began = Instant::now();
-        let new = loop {
-            let pid = pid_of(&up).filter(|pid| Some(*pid) != known);
-            if pid.is_some() {
-                break pid;
-            }
-            assert!(began.elapsed() < Duration::from_secs(10), "it is not started again");
-            std::thread::sleep(Duration::from_millis(20));
-        };
+        let new = wait_for(Duration::from_secs(10), || pid_of(&up).filter(|pid| Some(*pid) != known));
+        assert!(new.is_some(), "it is not started again");
         known = new;
     }
     assert!(
@@ -340,10 +330,8 @@ fn whatever_comes_to_the_control_socket_the_boards_stay_up() {
     // More silent clients than there are places: they are dropped after a second, and the next client is
     // served.
     let silent: Vec<_> = (0..40).map(|_| UnixStream::connect(&path).unwrap()).collect();
-    let start = Instant::now();
-    while up.ask(&["status"]).code != Some(0) {
-        assert!(start.elapsed() < Duration::from_secs(20), "silent clients keep others out");
-    }
+    let is_served = || up.ask(&["status"]).code == Some(0);
+    assert!(wait_until(Duration::from_secs(20), is_served), "silent clients keep others out");
     drop(silent);
     assert!(up.status().boards.iter().all(|board| board.power == Power::Starting));
 }

@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     initramfs,
     linux::{Shell, guest_files},
     test_folder::TestFolder,
+    wait::wait_until,
 };
 use bmhive_server::guest::GuestFiles;
 
@@ -54,16 +55,12 @@ impl BaseMachine {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let start = Instant::now();
-        while !serial.exists() {
+        let there = wait_until(START, || {
             let ended = qemu.try_wait().unwrap();
-            assert!(
-                ended.is_none() && start.elapsed() < START,
-                "no serial port: {ended:?}, {:?}",
-                fs::read_to_string(&log)
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            assert!(ended.is_none(), "no serial port: {ended:?}, {:?}", fs::read_to_string(&log));
+            serial.exists()
+        });
+        assert!(there, "no serial port: {:?}", fs::read_to_string(&log));
         let mut shell = Shell::connect(&serial, folder.path("serial.log"));
         shell.check("modprobe vfio_iommu_type1 && modprobe vfio-pci");
         Self { shell, qemu, _folder: folder }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::test_folder::TestFolder;
+use crate::{test_folder::TestFolder, wait::wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// `bmhive`, which cargo puts beside the folder of the test programs, as all programs of the workspace.
@@ -82,31 +82,23 @@ impl Bmhive<'_> {
 
     /// Waits until `count` back ends run. The run must not end before.
     pub fn await_back_ends(&mut self, count: usize) -> Vec<i32> {
-        loop {
+        let all = wait_for(DEADLINE, || {
             let back_ends = self.folder.back_ends();
             if back_ends.len() == count {
-                return back_ends;
+                return Some(back_ends);
             }
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "ended with {} back ends: {:?}", back_ends.len(), self.ended(ended));
-            assert!(self.started.elapsed() < DEADLINE, "{} of {count} back ends", back_ends.len());
-            std::thread::sleep(Duration::from_millis(2));
-        }
+            None
+        });
+        all.unwrap_or_else(|| panic!("{} of {count} back ends", self.folder.back_ends().len()))
     }
 
     pub fn finish(mut self) -> Ended {
-        loop {
-            let status = self.child.try_wait().unwrap();
-            if status.is_some() {
-                return self.ended(status);
-            }
-            assert!(
-                self.started.elapsed() < DEADLINE,
-                "did not end within {DEADLINE:?}: {:?}",
-                self.ended(None)
-            );
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let status = wait_for(DEADLINE, || self.child.try_wait().unwrap());
+        let ended = self.ended(status);
+        assert!(status.is_some(), "did not end within {DEADLINE:?}: {ended:?}");
+        ended
     }
 
     fn ended(&self, status: Option<ExitStatus>) -> Ended {

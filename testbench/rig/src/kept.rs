@@ -22,6 +22,7 @@ use crate::{
     linux::{Shell, guest_files},
     test_folder::TestFolder,
     toml::{SERVER, blk, linux, net},
+    wait::wait_for,
 };
 use bmhive_server::guest::{Accelerator, Machine, Qemu};
 use iobond_emulator::Emulated;
@@ -105,14 +106,8 @@ impl Program {
     /// Ends it with SIGTERM, and waits for that.
     pub fn terminate(&mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        let started = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(started.elapsed() < TIMEOUT, "did not end within {TIMEOUT:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
+        let status = wait_for(TIMEOUT, || self.child.try_wait().unwrap());
+        status.unwrap_or_else(|| panic!("did not end within {TIMEOUT:?}"))
     }
 }
 

@@ -5,7 +5,8 @@
 //! * [`live_world`], [`hosted`], [`by_hand`], [`frames`]: boards whose software is the test;
 //! * [`linux_board`], [`base_machine`], [`initramfs`], [`fake_qemu`]: machines in a QEMU, and a script in its
 //!   place;
-//! * [`stand_in`]: a PCI function in place of an IO-Bond's; [`mod@toml`]: pieces of scenario files.
+//! * [`stand_in`]: a PCI function in place of an IO-Bond's; [`mod@toml`]: pieces of scenario files;
+//!   [`wait`]: for what comes by itself.
 //!
 //! Left out: what the tests claim, and the rigs of tests that need one crate alone, which are in that crate's
 //! `tests/rig`.
@@ -28,3 +29,4 @@ pub mod live_world;
 pub mod stand_in;
 pub mod test_folder;
 pub mod toml;
+pub mod wait;

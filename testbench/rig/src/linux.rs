@@ -18,6 +18,7 @@ use std::{
 use crate::{
     bmhive::{Ended, program},
     test_folder::TestFolder,
+    wait::{wait_for, wait_until},
 };
 use bmhive_server::{
     guest::{self, GuestFiles},
@@ -85,13 +86,12 @@ impl Up {
     /// The same in a folder that the test has filled, with options of the test's own.
     pub fn start_in(folder: TestFolder, scenario: &str, options: &[&str]) -> Self {
         let mut up = Self::begin(folder, scenario, options);
-        let answered = || command(&up.folder, &["status", "--name", NAME]).output().unwrap().status.success();
-        while !answered() {
+        let answered = wait_until(UP, || {
             let ended = up.child.try_wait().unwrap();
             assert!(ended.is_none(), "bmhive up ended: {:#?}", up.ended(ended));
-            assert!(up.started.elapsed() < UP, "no answer after {UP:?}: {:#?}", up.ended(None));
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            up.ask(&["status"]).code == Some(0)
+        });
+        assert!(answered, "no answer after {UP:?}: {:#?}", up.ended(None));
         up
     }
 
@@ -176,15 +176,10 @@ impl Up {
 
     /// Waits for the end.
     pub fn finish(&mut self) -> Ended {
-        let start = Instant::now();
-        loop {
-            let status = self.child.try_wait().unwrap();
-            if status.is_some() {
-                return self.ended(status);
-            }
-            assert!(start.elapsed() < DOWN, "did not end within {DOWN:?}: {:#?}", self.ended(None));
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let status = wait_for(DOWN, || self.child.try_wait().unwrap());
+        let ended = self.ended(status);
+        assert!(status.is_some(), "did not end within {DOWN:?}: {ended:#?}");
+        ended
     }
 
     /// Neither processes nor files are left.

@@ -5,15 +5,13 @@
 //!                   \-- vfio-user -- functions of an IO-Bond
 //! ```
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     bmhive::program,
     linux::{Shell, guest_files},
     test_folder::TestFolder,
+    wait::{wait_for, wait_until},
 };
 use bmhive_server::guest::{Accelerator, Machine, Qemu, SERIAL_LOG, SERIAL_SOCKET};
 use scenario::Scenario;
@@ -52,26 +50,20 @@ impl LinuxBoard {
     /// said until then is not kept.
     pub fn shell(&mut self) -> Shell {
         let [socket, log] = [SERIAL_SOCKET, SERIAL_LOG].map(|name| self.folder.path(name));
-        while !socket.exists() {
+        let there = wait_until(START, || {
             let ended = self.qemu.ended();
-            let waited = self.qemu.started().elapsed();
-            assert!(ended.is_none() && waited < START, "no serial port after {waited:?}: {ended:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            assert!(ended.is_none(), "no serial port: {ended:?}");
+            socket.exists()
+        });
+        assert!(there, "no serial port after {START:?}");
         Shell::connect(&socket, log)
     }
 
     /// Has Linux switch the machine off, and waits until it has.
     pub fn power_off(mut self, shell: &mut Shell) {
         shell.send("poweroff");
-        let start = Instant::now();
-        let ended = loop {
-            match self.qemu.ended() {
-                Some(ended) => break ended,
-                None => assert!(start.elapsed() < OFF, "still on after {OFF:?}"),
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
+        let ended = wait_for(OFF, || self.qemu.ended());
+        let ended = ended.unwrap_or_else(|| panic!("still on after {OFF:?}"));
         assert!(ended.in_order(), "{ended}");
     }
 }

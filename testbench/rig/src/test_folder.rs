@@ -4,9 +4,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use crate::wait::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -73,12 +74,8 @@ impl TestFolder {
 
     /// Waits until nothing runs on behalf of this test any more.
     pub fn await_quiet(&self) {
-        let start = Instant::now();
-        while !self.processes().is_empty() {
-            let left = self.processes();
-            assert!(start.elapsed() < GRACE, "still running after {GRACE:?}: {left:#?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let quiet = wait_until(GRACE, || self.processes().is_empty());
+        assert!(quiet, "still running after {GRACE:?}: {:#?}", self.processes());
     }
 }
 

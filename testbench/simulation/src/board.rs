@@ -1,12 +1,13 @@
 //! One board of a simulation: both memories with the rings in them, and how its IO-Bond is set up.
 
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, sync::Arc};
 
 use bm_hypervisor::{
-    BareQueue,
-    config::{Rates, RingSizes},
+    BareEvents, BareQueue, Poller,
+    config::{PollMode, Rates, RingSizes},
     device::{Device, Kind},
     pool::{IOVA, Place, Pool},
+    port::Port,
     register_writes::{self, Write},
     virtio_pci::config_image::ConfigImage,
 };
@@ -29,7 +30,7 @@ use iobond_spec::{
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryError, GuestMemoryMmap, mmap::FromRangesError};
 use zerocopy::IntoBytes;
 
-use super::{Notice, Pace, Plan, Service, Shape, Way};
+use super::{Design, Notice, Pace, Plan, Service, Shape, Way};
 
 /// Where board memory begins; what lies below is a hole, so that an address of zero goes nowhere.
 const BOARD: u64 = 1 << 20;
@@ -157,9 +158,18 @@ impl Board {
         Ok((board, base))
     }
 
-    /// What bm-hypervisor polls.
-    pub(crate) fn polled(&self) -> impl Iterator<Item = BareQueue> {
-        (0..).zip(&self.places).map(|(context, place)| BareQueue { context, place: *place })
+    /// bm-hypervisor's poll pass over its queues, by `port`.
+    pub(crate) fn poller<P: Port>(
+        &self,
+        design: &Design,
+        port: &Arc<P>,
+    ) -> Result<(Poller<P>, BareEvents), BoardError> {
+        let mode = match design.notice {
+            Notice::Registers => PollMode::Registers,
+            Notice::StatusPage | Notice::Ring => PollMode::StatusPage,
+        };
+        let queues = (0..).zip(&self.places).map(|(context, place)| BareQueue { context, place: *place });
+        Poller::bare(Arc::clone(port), &self.pool, mode, queues).map_err(BoardError::Poller)
     }
 
     /// Sets the IO-Bond up, in the steps of [`Board::steps`].

@@ -15,7 +15,6 @@ use std::{
 
 use bm_hypervisor::{
     BareEvents, Observer, Poller,
-    config::PollMode,
     port::{Port, PortError, Region},
 };
 use iobond_model::{
@@ -107,9 +106,7 @@ impl Hypervisor {
     pub(super) fn new(plan: &Plan, board: &Board) -> Result<Self, BoardError> {
         let port = Arc::new(Registers::new());
         let reads_registers = plan.design.notice == Notice::Registers;
-        let mode = if reads_registers { PollMode::Registers } else { PollMode::StatusPage };
-        let polled = Poller::bare(Arc::clone(&port), &board.pool, mode, board.polled());
-        let (poller, noticed) = polled.map_err(BoardError::Poller)?;
+        let (poller, noticed) = board.poller(&plan.design, &port)?;
         let heads = Heads::default();
         let poller = poller.observed_by(heads.clone());
         // The mailbox and a HEAD for each queue.

@@ -5,7 +5,7 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use bm_hypervisor::{BareEvent, Poller, config::PollMode};
+use bm_hypervisor::{BareEvent, BareEvents, Poller};
 use iobond_model::{
     cycle::{Bond, Clock, Executor, Signal, Span},
     device::Access,
@@ -121,18 +121,13 @@ async fn read<M: Fabric>(tasks: &BoardTasks<'_>, bond: &Bond<'_, M>, took: &Cell
 struct Base {
     port: Arc<Registers>,
     poller: Poller<Registers>,
-    noticed: bm_hypervisor::BareEvents,
+    noticed: BareEvents,
 }
 
 impl Base {
     fn new(plan: &Plan, board: &Board) -> Result<Self, BoardError> {
         let port = Arc::new(Registers::new());
-        let mode = match plan.design.notice {
-            Notice::Registers => PollMode::Registers,
-            Notice::StatusPage | Notice::Ring => PollMode::StatusPage,
-        };
-        let polled = Poller::bare(Arc::clone(&port), &board.pool, mode, board.polled());
-        let (poller, noticed) = polled.map_err(BoardError::Poller)?;
+        let (poller, noticed) = board.poller(&plan.design, &port)?;
         Ok(Self { port, poller, noticed })
     }
 

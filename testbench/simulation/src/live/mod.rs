@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bm_hypervisor::{Poller, config::PollMode, pool::IOVA};
+use bm_hypervisor::pool::IOVA;
 use iobond_model::{
     cycle::Time,
     live::{Bond, Idle, Mapping},
@@ -119,18 +119,15 @@ impl Place {
         bond.map_board_memory(&board.memory)?;
         let length = board.pool.length() as usize;
         bond.map(&Mapping { file: board.pool.file(), file_offset: 0, length, iova: IOVA })?;
-        let registers = plan.design.notice == Notice::Registers;
-        for Step { accesses, writes } in board.steps(!registers) {
+        for Step { accesses, writes } in board.steps(plan.design.notice != Notice::Registers) {
             // The device answers all of these itself, so that none waits for the base.
             for access in accesses {
                 bond.access(access, &mut || {});
             }
             writes.into_iter().for_each(|(at, value)| bond.write32(at, value));
         }
-        let mode = if registers { PollMode::Registers } else { PollMode::StatusPage };
         let port = Arc::new(ModelPort(Arc::clone(&bond)));
-        let polled = Poller::bare(port, &board.pool, mode, board.polled());
-        let (poller, noticed) = polled.map_err(BoardError::Poller)?;
+        let (poller, noticed) = board.poller(&plan.design, &port)?;
         let poller = poller.observed_by(watch::Heads(Arc::clone(&watch)));
         let post =
             Post::new(number, Arc::clone(&board), Arc::clone(&bond), poller, noticed, Arc::clone(&watch));

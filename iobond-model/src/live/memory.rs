@@ -14,6 +14,11 @@ pub trait Interrupts {
     fn raise(&self, function: FunctionId, vector: u16);
 }
 
+/// None are wanted from memory.
+impl Interrupts for () {
+    fn raise(&self, _: FunctionId, _: u16) {}
+}
+
 /// Board memory and base memory, mapped into this process; what is not mapped is asked for.
 pub struct Memory<'a, 'm, I> {
     board: View<'a, 'm, BoardAddr>,

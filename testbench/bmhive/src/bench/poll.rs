@@ -24,7 +24,7 @@ use bm_hypervisor::{
 use iobond_model::{
     device::Access,
     fabric::{Fabric, ready},
-    live::{BoardMemory, Bond, Interrupts, Memory},
+    live::{BoardMemory, Bond, Memory},
 };
 use iobond_spec::{
     address::{BaseAddr, FunctionId},
@@ -59,13 +59,6 @@ const BUDGET: f64 = 30.0;
 const ROUND: Duration = Duration::from_millis(200);
 /// Passes between two looks at the clock.
 const PASSES: u32 = 1000;
-
-/// A board that takes no interrupts.
-struct Silence;
-
-impl Interrupts for Silence {
-    fn raise(&self, _: FunctionId, _: u16) {}
-}
 
 /// Runs the bench.
 ///
@@ -166,7 +159,7 @@ impl Board {
         // They reach no board memory.
         let board = BoardMemory::default();
         let (board, base) = (board.lease(), self.bond.base_memory().lease());
-        let memory = Memory::new(&board, &base, &Silence);
+        let memory = Memory::new(&board, &base, &());
         self.used.iter().try_for_each(|at| {
             let index = ready(memory.load((*at).into())).map_err(rig_error)?;
             ready(memory.store((*at).into(), index.wrapping_add(BATCH))).map_err(rig_error)

@@ -12,7 +12,7 @@ use std::{
 
 use iobond_model::{
     fabric::{Gated, ready},
-    live::{BaseMemory, BoardMemory, Interrupts, Memory},
+    live::{BaseMemory, BoardMemory, Memory},
     shadow::{self, Context, Queue, QueueFeatures, Ring, Seen},
     windows::Windows,
 };
@@ -70,13 +70,6 @@ pub fn run() -> Result<Vec<Figure>, WorkloadError> {
         });
     }
     Ok(figures)
-}
-
-/// A board that takes no interrupts.
-struct Silence;
-
-impl Interrupts for Silence {
-    fn raise(&self, _: FunctionId, _: u16) {}
 }
 
 /// A guest ring full of packets, its shadow, and a back end.
@@ -156,7 +149,7 @@ impl Rig {
     fn timed(&mut self, direction: Direction) -> Result<Duration, WorkloadError> {
         let start = Instant::now();
         let (board, base) = (self.reached.lease(), self.granted.lease());
-        let memory = Memory::new(&board, &base, &Silence);
+        let memory = Memory::new(&board, &base, &());
         let fabric = Gated { fabric: &memory, windows: &self.windows, bus_master: true };
         let progress = match direction {
             Direction::Forward => ready(self.queue.forward(&fabric, Seen::Nothing, None, u16::MAX)),

@@ -211,11 +211,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        Design, Recorder,
-        cycle::{Silent, board_tasks::Site},
-        driver::doorbell,
-    };
+    use crate::{Design, Recorder, cycle::board_tasks::Site, driver::doorbell};
 
     /// ```text
     ///   5   15   25   35
@@ -238,7 +234,7 @@ mod tests {
         let Site { plan, board, .. } = &site;
         let (board_memory, base_memory) = board.reached().unwrap();
         let (board_memory, base_memory) = (board_memory.lease(), base_memory.lease());
-        let memory = Memory::new(&board_memory, &base_memory, &Silent);
+        let memory = Memory::new(&board_memory, &base_memory, &());
         let (clock, recorder) = (Clock::new(), Recorder::new(0));
         // The core hears of nothing but what the test tells it.
         let (unheard, work) = (Signal::default(), Signal::default());

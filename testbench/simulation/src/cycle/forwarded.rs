@@ -19,7 +19,7 @@ use iobond_spec::{
 };
 
 use super::{
-    Silent, UP,
+    UP,
     base_core::Registers,
     board_tasks::{BoardTasks, Site},
     concluded,
@@ -59,7 +59,7 @@ pub fn accesses(plan: &Plan) -> Result<Accesses, BenchError> {
     let board = &site.board;
     let (board_memory, base_memory) = board.reached()?;
     let (board_memory, base_memory) = (board_memory.lease(), base_memory.lease());
-    let memory = Memory::new(&board_memory, &base_memory, &Silent);
+    let memory = Memory::new(&board_memory, &base_memory, &());
     let (clock, base_core, recorder) = (Clock::new(), Signal::default(), Recorder::new(0));
     let tasks = BoardTasks::new(&clock, &site, &base_core, &recorder, None);
     let bond = Bond::new(&clock, &plan.timing, &memory, &tasks);

@@ -31,9 +31,8 @@ use std::rc::Rc;
 use iobond_model::{
     cycle::{Activity, Bond, Clock, Ending, Executor, Signal, Span, Time},
     fabric::Fabric,
-    live::{Interrupts, Memory},
+    live::Memory,
 };
-use iobond_spec::address::FunctionId;
 
 pub use forwarded::{Accesses, accesses};
 pub use packets::{Captured, Packets};
@@ -62,13 +61,6 @@ impl Bench for Cycle {
     fn run(&self, plan: &Plan) -> Result<Outcome, BenchError> {
         run(plan)
     }
-}
-
-/// Messages go to the board over its link, and not from memory.
-struct Silent;
-
-impl Interrupts for Silent {
-    fn raise(&self, _: FunctionId, _: u16) {}
 }
 
 /// Virtual time that a request may take on average before a run is given up: ten times the longest that a
@@ -102,7 +94,8 @@ fn run_with(
     // Each of these borrows from the one before, so that no struct can have them all.
     let reached = sites.iter().map(|site| site.board.reached()).collect::<Result<Vec<_>, _>>()?;
     let leases: Vec<_> = reached.iter().map(|(board, base)| (board.lease(), base.lease())).collect();
-    let memories: Vec<_> = leases.iter().map(|(board, base)| Memory::new(board, base, &Silent)).collect();
+    // Messages go to a board over its link, and not from memory.
+    let memories: Vec<_> = leases.iter().map(|(board, base)| Memory::new(board, base, &())).collect();
     let hypervisors =
         sites.iter().map(|site| Hypervisor::new(plan, &site.board)).collect::<Result<Vec<_>, _>>()?;
     let (clock, base_core, network) = (Clock::new(), Signal::default(), Network::new(plan));

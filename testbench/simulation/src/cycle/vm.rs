@@ -125,8 +125,7 @@ pub fn run(plan: &Plan, vm: Vm) -> Result<VmOutcome, BenchError> {
     drop(executor);
     conclude(plan, ending, &all_tasks, &recorder)?;
     let now = clock.now();
-    let outcome =
-        usage::outcome::<Memory<'_, '_, super::Silent>>(&recorder, &[], &all_tasks, (UP, now), events);
+    let outcome = usage::outcome::<Memory<'_, '_, ()>>(&recorder, &[], &all_tasks, (UP, now), events);
     let outcome = with_shares(outcome, &all_tasks, &network, (UP, now));
     let exits = running.iter().map(|running| running.exits.get()).sum();
     Ok(VmOutcome { outcome, exits, span: now.since(UP) })

@@ -12,9 +12,7 @@ use bm_hypervisor::{
     virtio_pci::config_image::ConfigImage,
 };
 use iobond_model::{
-    cycle::{Bond, Clock},
     device::Access,
-    fabric::Fabric,
     live::{BaseMemory, BoardMemory, DmaMapError, MapError},
     qos::Limits,
     shadow::{Context, QueueFeatures, Ring},
@@ -22,7 +20,6 @@ use iobond_model::{
 use iobond_spec::{
     address::{BoardAddr, FunctionId},
     function::{MSIX_CAP, MSIX_ENTRY_SIZE, MSIX_TABLE, NO_VECTOR},
-    offsets::board,
     ring::split::{
         AVAIL_NO_INTERRUPT, DESC_NEXT, DESC_WRITE, Descriptor, avail_bytes, desc_bytes, used_bytes,
     },
@@ -36,15 +33,12 @@ use super::{Design, Notice, Pace, Plan, Service, Shape, Way};
 const BOARD: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 /// Command register (PCIe 5.0, 7.5.1.1.3): Memory Space and Bus Master Enable.
-const COMMAND: u16 = 0x04;
+pub(crate) const COMMAND: u16 = 0x04;
 const COMMAND_BITS: u32 = 0x0006;
 /// MSI-X Enable in Message Control (PCIe 5.0, 7.7.2.2).
 const MSIX_ENABLE: u32 = 0x8000;
 /// Where an x86 board takes MSI-X messages.
 const MSIX_ADDRESS: u32 = 0xFEE0_0000;
-/// Round trips to board and base until an IO-Bond whose queues were enabled is quiet again: each reads an
-/// index and, with EVENT_IDX, says where it wants a doorbell and reads it again.
-const SETTLE: u64 = 8;
 
 /// A board cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -170,20 +164,6 @@ impl Board {
         };
         let queues = (0..).zip(&self.places).map(|(context, place)| BareQueue { context, place: *place });
         Poller::bare(Arc::clone(port), &self.pool, mode, queues).map_err(BoardError::Poller)
-    }
-
-    /// Sets the IO-Bond up, in the steps of [`Board::steps`].
-    pub(super) async fn bring_up<M: Fabric>(&self, clock: &Clock, bond: &Bond<'_, M>, plan: &Plan) {
-        for Step { accesses, writes } in self.steps(plan.design.notice != Notice::Registers) {
-            // A read passes no write: once it is answered, what was written before it has been done.
-            for access in accesses {
-                bond.access(access).await;
-            }
-            bond.access(Access::ConfigRead { function: FIRST, offset: COMMAND, width: 2 }).await;
-            writes.into_iter().for_each(|(at, value)| bond.write_register(at, value));
-            bond.read_register(board::BASE + board::STATE).await;
-        }
-        clock.sleep((plan.timing.board_access + plan.timing.mailbox_hop) * SETTLE).await;
     }
 
     /// Sets an IO-Bond up as bm-hypervisor and the board's driver do between them, with the writes of

@@ -211,7 +211,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Design, Recorder, cycle::board_tasks::Site, driver::doorbell};
+    use crate::{
+        Design, Recorder,
+        cycle::{board_tasks::Site, bring_up},
+        driver::doorbell,
+    };
 
     /// ```text
     ///   5   15   25   35
@@ -245,7 +249,7 @@ mod tests {
         let pass = hypervisor.pass;
         let mut executor = Executor::new(&clock);
         bonds[0].serve(&mut executor, "board0", 1);
-        executor.spawn("board0: set-up", board.bring_up(&clock, &bonds[0], plan));
+        executor.spawn("board0: set-up", bring_up(board, &clock, &bonds[0], plan));
         assert_eq!(executor.run(Time::MAX), Ending::Finished);
         let begun = clock.now();
         executor.serve("base core", poll(plan, vec![hypervisor], &polled, &bonds));

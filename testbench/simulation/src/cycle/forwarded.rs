@@ -22,7 +22,7 @@ use super::{
     UP,
     base_core::Registers,
     board_tasks::{BoardTasks, Site},
-    concluded,
+    bring_up, concluded,
 };
 use crate::{
     BenchError, BoardError, Fault, Notice, Plan, Recorder,
@@ -67,7 +67,7 @@ pub fn accesses(plan: &Plan) -> Result<Accesses, BenchError> {
     let mut base = Base::new(plan, board)?;
     let mut executor = Executor::new(&clock);
     bond.serve(&mut executor, "board0", plan.queues.into());
-    executor.spawn("board0: set-up", board.bring_up(&clock, &bond, plan));
+    executor.spawn("board0: set-up", bring_up(board, &clock, &bond, plan));
     executor.spawn("board0: reader", read(&tasks, &bond, &took));
     executor.serve("base core", async {
         // Registers that are set up are not to be polled meanwhile.

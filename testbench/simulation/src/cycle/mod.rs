@@ -30,9 +30,11 @@ use std::rc::Rc;
 
 use iobond_model::{
     cycle::{Activity, Bond, Clock, Ending, Executor, Signal, Span, Time},
+    device::Access,
     fabric::Fabric,
     live::Memory,
 };
+use iobond_spec::offsets;
 
 pub use forwarded::{Accesses, accesses};
 pub use packets::{Captured, Packets};
@@ -46,7 +48,9 @@ use self::{
     network::Network,
 };
 use crate::{
-    Bench, BenchError, Outcome, Plan, Recorder, Service, Share, Usage, Window, World, driver::Driver,
+    Bench, BenchError, Notice, Outcome, Plan, Recorder, Service, Share, Usage, Window, World,
+    board::{Board, COMMAND, FIRST, Step},
+    driver::Driver,
 };
 
 /// Runs plans in virtual time.
@@ -63,6 +67,9 @@ impl Bench for Cycle {
     }
 }
 
+/// Round trips to board and base until an IO-Bond whose queues were enabled is quiet again: each reads an
+/// index and, with EVENT_IDX, says where it wants a doorbell and reads it again.
+const SETTLE: u64 = 8;
 /// Virtual time that a request may take on average before a run is given up: ten times the longest that a
 /// disk or a full ring of frames takes.
 const TIMEOUT: Span = Span::from_us(10_000);
@@ -112,7 +119,7 @@ fn run_with(
         let name = format!("board{}", tasks.number);
         bond.serve(&mut executor, &name, plan.queues.into());
         back_end(&mut executor, tasks, &network);
-        executor.spawn(format!("{name}: set-up"), tasks.board.bring_up(&clock, bond, plan));
+        executor.spawn(format!("{name}: set-up"), bring_up(tasks.board, &clock, bond, plan));
     }
     executor.serve("base core", base_core::poll(plan, hypervisors, &all_tasks, &bonds));
     let set_up = executor.run(Time::MAX);
@@ -127,6 +134,20 @@ fn run_with(
     conclude(plan, ending, &all_tasks, &recorder)?;
     let outcome = usage::outcome(&recorder, &bonds, &all_tasks, (begin, clock.now()), events);
     Ok(with_shares(outcome, &all_tasks, &network, (begin, clock.now())))
+}
+
+/// Sets an IO-Bond up, in the steps of [`Board::steps`].
+async fn bring_up<M: Fabric>(board: &Board, clock: &Clock, bond: &Bond<'_, M>, plan: &Plan) {
+    for Step { accesses, writes } in board.steps(plan.design.notice != Notice::Registers) {
+        // A read passes no write: once it is answered, what was written before it has been done.
+        for access in accesses {
+            bond.access(access).await;
+        }
+        bond.access(Access::ConfigRead { function: FIRST, offset: COMMAND, width: 2 }).await;
+        writes.into_iter().for_each(|(at, value)| bond.write_register(at, value));
+        bond.read_register(offsets::board::BASE + offsets::board::STATE).await;
+    }
+    clock.sleep((plan.timing.board_access + plan.timing.mailbox_hop) * SETTLE).await;
 }
 
 /// Has a board's drivers begin when everything is set up.

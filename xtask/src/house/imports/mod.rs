@@ -10,7 +10,7 @@ mod paths;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
-    graph::{Graph, Import},
+    graph::Graph,
     paths::{Named, Path},
 };
 use super::Violation;
@@ -60,10 +60,10 @@ fn of_crate(root: &str, files: &[(Path, &File)]) -> Vec<Violation> {
     let mut graph = Graph::default();
     for (path, Named { module, path: said, line, .. }) in &named {
         if let Some(target) = names.module_of(module, said) {
-            graph.add(module, &target, Import { path, line: *line });
+            graph.add(module, &target, format!("{path}:{line}"));
         }
     }
-    violations.extend(graph.circles().into_iter().map(|circle| circle.violation(root)));
+    violations.extend(graph.circles(root));
     violations
 }
 

@@ -33,22 +33,21 @@ pub struct Contents {
 
 /// Reads the text of `module`.
 pub fn read(module: &Path, text: &str) -> Result<Contents, proc_macro2::LexError> {
-    let mut contents = Contents::default();
-    let mut reader = Reader { contents: &mut contents, module: module.clone(), is_module: true };
+    let mut reader = Reader { contents: Contents::default(), module: module.clone(), is_module: true };
     reader.read(text.parse()?);
-    Ok(contents)
+    Ok(reader.contents)
 }
 
 type Tokens = Peekable<IntoIter>;
 
-struct Reader<'a> {
-    contents: &'a mut Contents,
+struct Reader {
+    contents: Contents,
     module: Path,
     /// Whether items stand in the module itself and not, for instance, in a function.
     is_module: bool,
 }
 
-impl Reader<'_> {
+impl Reader {
     fn read(&mut self, stream: TokenStream) {
         let mut tokens = stream.into_iter().peekable();
         let mut is_test = false;
@@ -56,7 +55,7 @@ impl Reader<'_> {
             match token {
                 TokenTree::Punct(punct) if punct.as_char() == '#' => {
                     let is_inner = next_is(&mut tokens, '!');
-                    let names_test = matches!(tokens.next(), Some(TokenTree::Group(group)) if is_for_tests(&group.stream()));
+                    let names_test = tokens.next().is_some_and(|group| is_for_tests(&group));
                     if is_inner && names_test {
                         return;
                     }
@@ -71,7 +70,7 @@ impl Reader<'_> {
                 }
                 // A path that goes on from another one, and not from its own start.
                 TokenTree::Punct(punct) if punct.as_char() == ':' && next_is(&mut tokens, ':') => {
-                    tokens.next_if(|token| matches!(token, TokenTree::Ident(_)));
+                    next_name(&mut tokens);
                 }
                 TokenTree::Punct(_) | TokenTree::Literal(_) => {}
             }
@@ -80,17 +79,15 @@ impl Reader<'_> {
 
     /// Leaves out an item, and remembers the file it declares.
     fn skip(&mut self, first: TokenTree, tokens: &mut Tokens) {
-        let is_use = first.to_string() == "use";
-        let mut last = Some(first);
+        let mut last = first.to_string();
+        let is_use = last == "use";
         for token in tokens {
-            match &token {
+            match token {
                 TokenTree::Punct(punct) if punct.as_char() == ';' => {
-                    let name = last.map(|name| name.to_string()).unwrap_or_default();
-                    self.contents.tests.push([&*self.module, &[name]].concat());
-                    return;
+                    return self.contents.tests.push([&*self.module, &[last]].concat());
                 }
                 TokenTree::Group(group) if group.delimiter() == Delimiter::Brace && !is_use => return,
-                _ => last = Some(token),
+                token => last = token.to_string(),
             }
         }
     }
@@ -99,23 +96,20 @@ impl Reader<'_> {
         match &*ident.to_string() {
             "use" => self.import(&Path::new(), tokens),
             // `pub(in crate::a)` depends on nothing.
-            "pub" => drop(tokens.next_if(|token| is_group(token, Delimiter::Parenthesis))),
+            "pub" => drop(tokens.next_if(|token| token.to_string().starts_with('('))),
             "mod" => {
-                let Some(TokenTree::Ident(name)) = tokens.next() else { return };
-                let Some(TokenTree::Group(body)) = tokens.next() else { return };
-                self.module.push(name.to_string());
+                let (Some(name), Some(TokenTree::Group(body))) = (next_name(tokens), tokens.next()) else {
+                    return;
+                };
+                self.module.push(name);
                 self.contents.inline.push(self.module.clone());
                 self.read(body.stream());
                 self.module.pop();
             }
             start @ ("crate" | "super" | "self") => {
                 let mut path = vec![start.to_owned()];
-                while separated(tokens) {
-                    let Some(TokenTree::Ident(name)) = tokens.next_if(|t| matches!(t, TokenTree::Ident(_)))
-                    else {
-                        break;
-                    };
-                    path.push(name.to_string());
+                while next_is(tokens, ':') && next_is(tokens, ':') {
+                    path.extend(next_name(tokens));
                 }
                 if path.len() > 1 {
                     self.name(path, ident, None);
@@ -162,25 +156,21 @@ impl Reader<'_> {
     }
 }
 
-fn is_group(token: &TokenTree, delimiter: Delimiter) -> bool {
-    matches!(token, TokenTree::Group(group) if group.delimiter() == delimiter)
-}
-
 /// Takes the next token if it is `mark`.
 fn next_is(tokens: &mut Tokens, mark: char) -> bool {
     tokens.next_if(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == mark)).is_some()
 }
 
-/// Takes a `::`.
-fn separated(tokens: &mut Tokens) -> bool {
-    next_is(tokens, ':') && next_is(tokens, ':')
+/// Takes the next token if it is a name.
+fn next_name(tokens: &mut Tokens) -> Option<String> {
+    tokens.next_if(|token| matches!(token, TokenTree::Ident(_))).map(|name| name.to_string())
 }
 
 /// Whether an attribute is `#[test]` or `#[cfg(..)]` with `test`, but for `not(test)`.
-fn is_for_tests(attribute: &TokenStream) -> bool {
+fn is_for_tests(attribute: &TokenTree) -> bool {
     let text = attribute.to_string().replace(' ', "");
-    let condition = text.strip_prefix("cfg(").map(|rest| rest.replace("not(test)", ""));
-    text == "test" || condition.is_some_and(|names| names.split(['(', ')', ',']).any(|name| name == "test"))
+    let condition = text.strip_prefix("[cfg(").map(|rest| rest.replace("not(test)", ""));
+    text == "[test]" || condition.is_some_and(|names| names.split(['(', ')', ',']).any(|name| name == "test"))
 }
 
 #[cfg(test)]

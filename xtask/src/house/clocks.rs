@@ -4,31 +4,31 @@
 use super::Violation;
 use crate::tree::{File, Tree};
 
-/// What asks for the CPU time of a thread or process. In two halves each, so that this file keeps its own
-/// rule.
-const CPU_TIME: &[(&str, &str)] = &[("cpu_", "time"), ("Cpu", "Meter"), ("get", "rusage"), ("sched", "stat")];
+/// What asks for the CPU time of a thread or process.
+const CPU_TIME: &[&str] = &["cpu_time", "CpuMeter", "getrusage", "schedstat"];
 
-/// Tests that may, and why.
+/// Tests that may ask for it, and why.
 const EXCEPT: &[(&str, &str)] = &[
     ("testbench/results/src/measure/cpu.rs", "it tests the meter"),
-    ("vhost-backends/tests/front_end/mod.rs", "benches measure with it"),
-    ("vhost-backends/tests/rig/idle_board.rs", "benches measure with it"),
+    ("vhost-backends/tests/front_end/mod.rs", "benches ask its servers for theirs"),
+    ("vhost-backends/tests/rig/idle_board.rs", "a bench writes down what an idle board costs"),
+    ("xtask/src/house/clocks.rs", "its samples break this rule"),
 ];
 
 /// No test asks for CPU time, and none bounds a time by less than seconds. (Deadlines of seconds tell a
-/// hang.)
+/// hang.) A bound by a constant may slip by: what counts is the unit that the assert itself names.
 pub fn judged(tree: &Tree) -> Vec<Violation> {
     let sources = tree.files.iter().filter(|file| file.extension() == "rs" && file.is_ours());
-    let held = sources.filter(|file| !EXCEPT.iter().any(|(path, _)| *path == file.path));
-    held.flat_map(of_file).collect()
+    sources.flat_map(of_file).collect()
 }
 
 fn of_file(file: &File) -> Vec<Violation> {
+    let may_ask = EXCEPT.iter().any(|(path, _)| *path == file.path);
     let lines: Vec<_> = file.text.lines().collect();
     let mut violations = Vec::new();
     for index in start(file, &lines)..lines.len() {
-        let asks = |asked: &String| lines[index].contains(asked.as_str());
-        if let Some(asked) = CPU_TIME.iter().map(|(left, right)| format!("{left}{right}")).find(asks) {
+        let asked = CPU_TIME.iter().find(|asked| !may_ask && lines[index].contains(**asked));
+        if let Some(asked) = asked {
             violations.push(Violation::line(&file.path, index, format!("a test asks for `{asked}`")));
         }
         if lines[index].trim_start().starts_with("assert") && bounds_milliseconds(&statement(&lines[index..]))
@@ -65,23 +65,23 @@ mod tests {
 
     #[test]
     fn tests_that_judge_a_time_are_found() {
-        let asked = concat!("cpu_", "time");
-        let bound = "    assert!(\n        start.elapsed() < Duration::from_millis(20),\n    );\n";
-        let test = format!("{bound}    {asked}(1);\n");
-        let inline = format!("fn f() {{ {asked}(1); }}\n#[cfg(test)]\nmod tests {{\n{test}}}\n");
+        let test =
+            "    assert!(\n        start.elapsed() < Duration::from_millis(20),\n    );\n    cpu_time(1);\n";
+        let inline = format!("fn f() {{ cpu_time(1); }}\n#[cfg(test)]\nmod tests {{\n{test}}}\n");
         let files = [
-            ("a/tests/b.rs", &*test),
+            ("a/tests/b.rs", test),
             ("a/src/c.rs", &*inline),
-            ("testbench/results/src/measure/cpu.rs", &*test),
+            ("testbench/results/src/measure/cpu.rs", &*inline),
         ];
         let bounded = "a test bounds a time by milliseconds, which a busy machine may take longer for";
-        let asked = &*format!("a test asks for `{asked}`");
+        let asked = "a test asks for `cpu_time`";
         let at = |path: &str, what| format!("{path}: {what}");
         let expected = [
             at("a/tests/b.rs:1", bounded),
             at("a/tests/b.rs:4", asked),
             at("a/src/c.rs:4", bounded),
             at("a/src/c.rs:7", asked),
+            at("testbench/results/src/measure/cpu.rs:4", bounded),
         ];
         assert_eq!(broken(judged, &files), expected);
     }
